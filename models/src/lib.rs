@@ -1,0 +1,2 @@
+//! Model layer of qembed-q: GGUF files, tokenizer, the Qwen3 forward pass.
+#![deny(unsafe_code)]

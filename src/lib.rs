@@ -1,0 +1,2 @@
+//! qembed-q.
+#![forbid(unsafe_code)]
