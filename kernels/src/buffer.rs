@@ -1,0 +1,101 @@
+//! Memory for the kernels: cache-line aligned buffers, and a way for threads to write disjoint parts of one slice.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut, Range};
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Types whose every bit pattern is a value, so that zeroed bytes may be viewed as them.
+///
+/// # Safety
+/// No padding, no invalid bit patterns, alignment at most 64.
+pub unsafe trait Plain: Copy + 'static {}
+// SAFETY: plain numbers.
+unsafe impl Plain for f32 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for i8 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for u8 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for i16 {}
+// SAFETY: plain numbers.
+unsafe impl Plain for i32 {}
+
+/// A zeroed buffer of `T` that starts on a cache line.
+pub struct Buffer<T> {
+    lines: Vec<Line>,
+    len: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: Plain> Buffer<T> {
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        let mut buffer = Self { lines: Vec::new(), len: 0, of: PhantomData };
+        buffer.resize(len);
+        buffer
+    }
+
+    /// Changes the length; what was there stays, new elements are zero or left over from an earlier, longer use.
+    pub fn resize(&mut self, len: usize) {
+        let lines = (len * size_of::<T>()).div_ceil(64);
+        if lines > self.lines.len() {
+            if self.lines.is_empty() {
+                self.lines = vec![Line([0; 64]); lines];
+            } else {
+                self.lines.resize(lines, Line([0; 64]));
+            }
+        }
+        self.len = len;
+    }
+}
+
+impl<T: Plain> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `lines` owns at least `len * size_of::<T>()` initialized bytes, aligned to 64, and T is plain.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: Plain> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// A mutable slice that the tasks of one parallel loop share, each writing a part of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'a, T> {
+    start: *mut T,
+    len: usize,
+    of: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: access goes through `part`, whose callers promise disjoint ranges.
+unsafe impl<T: Send> Send for Parts<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), of: PhantomData }
+    }
+
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    /// No other part that is in use at the same time overlaps `range`.
+    ///
+    /// # Panics
+    /// When `range` is not inside the slice.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of a slice of {}", self.len);
+        // SAFETY: in bounds by the assertion; exclusive by this function's contract.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+    }
+}

@@ -1,0 +1,189 @@
+//! Causal grouped-query attention of one text in blocks, with an online softmax: memory linear in the text's length.
+//!
+//! Keys and values are first packed per key/value head ([`pack_block`]) so that both products read them in order;
+//! then [`attend`] handles one block of queries of the query heads that share a key/value head (Dao et al. 2022,
+//! FlashAttention, in its CPU form). Block borders are counted from the text's first token, and a fully masked key
+//! adds exactly zero, so a row's result depends on nothing but its own query and the keys up to its position.
+
+use super::matmul::matmul;
+use crate::buffer::Buffer;
+use crate::cpu::simd::Simd;
+
+/// Keys per block.
+pub(crate) const KEYS: usize = 64;
+/// Padding granularity of packed keys and of the packed head dimension: the widest vector, in floats.
+pub(crate) const PAD: usize = 16;
+/// Query rows (tokens × heads of the group) that a task aims at.
+pub(crate) const ROWS: usize = 64;
+
+/// The shape of an attention layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) kv_heads: usize,
+    /// Query heads per key/value head.
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Shape {
+    /// Width of a packed value row.
+    pub(crate) fn padded_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(PAD)
+    }
+    /// Query tokens per task.
+    pub(crate) fn query_block(&self) -> usize {
+        (ROWS / self.group).max(1)
+    }
+    fn q_stride(&self) -> usize {
+        self.kv_heads * self.group * self.head_dim
+    }
+    fn kv_stride(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+/// Packs block `block` of one head of a text: `k`, `v` start at the text's first token and this head's columns.
+/// Keys become `kt` [head_dim × width], values `vp` [width × padded_dim], where width is the block's number of keys
+/// rounded up to [`PAD`]; padding is zero. Both outputs hold the whole text of this head, block after block.
+#[inline(always)]
+pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &[f32], kt: &mut [f32], vp: &mut [f32]) {
+    let (dim, dim_pad, stride) = (shape.head_dim, shape.padded_dim(), shape.kv_stride());
+    let first = block * KEYS;
+    let keys = (len - first).min(KEYS);
+    let width = keys.next_multiple_of(PAD);
+    let kt = &mut kt[..width * dim];
+    let vp = &mut vp[..width * dim_pad];
+    kt.fill(0.0);
+    vp.fill(0.0);
+    for i in 0..keys {
+        let row = (first + i) * stride;
+        for (d, x) in k[row..row + dim].iter().enumerate() {
+            kt[d * width + i] = *x;
+        }
+        vp[i * dim_pad..i * dim_pad + dim].copy_from_slice(&v[row..row + dim]);
+    }
+}
+
+/// Working memory of one task.
+pub(crate) struct Scratch {
+    q: Buffer<f32>,
+    scores: Buffer<f32>,
+    out: Buffer<f32>,
+    max: Vec<f32>,
+    sum: Vec<f32>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        let empty = || Buffer::zeroed(0);
+        Self { q: empty(), scores: empty(), out: empty(), max: Vec::new(), sum: Vec::new() }
+    }
+}
+
+/// One task: queries `first..first + count` of a text of `len` tokens, for the query heads of one key/value head.
+/// `q` starts at the text's first token and the group's first query head; `kt`, `vp` are this head's packed text.
+/// Calls `write(token, head of the group, row)` with each finished row [head_dim].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn attend<S: Simd>(
+    s: S,
+    shape: Shape,
+    first: usize,
+    count: usize,
+    len: usize,
+    q: &[f32],
+    kt: &[f32],
+    vp: &[f32],
+    scratch: &mut Scratch,
+    mut write: impl FnMut(usize, usize, &[f32]),
+) {
+    let (dim, dim_pad, group) = (shape.head_dim, shape.padded_dim(), shape.group);
+    let rows = count * group;
+    assert!(first + count <= len && vp.len() >= len.next_multiple_of(PAD) * dim_pad);
+    assert!(kt.len() >= len.next_multiple_of(PAD) * dim);
+    scratch.q.resize(rows * dim);
+    scratch.scores.resize(rows * KEYS);
+    scratch.out.resize(rows * dim_pad);
+    scratch.out.fill(0.0);
+    scratch.max.clear();
+    scratch.max.resize(rows, f32::NEG_INFINITY);
+    scratch.sum.clear();
+    scratch.sum.resize(rows, 0.0);
+
+    // Scores in units of log2, so that the softmax needs exp2 only.
+    let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
+    for r in 0..rows {
+        let from = (first + r / group) * shape.q_stride() + r % group * dim;
+        for (to, x) in scratch.q[r * dim..(r + 1) * dim].iter_mut().zip(&q[from..from + dim]) {
+            *to = x * scale;
+        }
+    }
+
+    for start in (0..first + count).step_by(KEYS) {
+        let keys = (len - start).min(KEYS);
+        let width = keys.next_multiple_of(PAD);
+        scratch.scores.fill(0.0);
+        // SAFETY: q is [rows × dim], this block of kt is [dim × width] (blocks before it hold start keys each of dim
+        // floats), scores is [rows × KEYS] with width <= KEYS; three different buffers.
+        unsafe {
+            let kt = kt[start * dim..start * dim + width * dim].as_ptr();
+            matmul(s, (rows, dim, width), scratch.q.as_ptr(), dim, kt, width, scratch.scores.as_mut_ptr(), KEYS);
+        }
+        for r in 0..rows {
+            let visible = (first + r / group + 1).saturating_sub(start).min(width);
+            let scores = &mut scratch.scores[r * KEYS..r * KEYS + width];
+            scores[visible..].fill(f32::NEG_INFINITY);
+            if visible == 0 {
+                // Nothing of this block is visible: weights of exactly zero.
+                scores.fill(0.0);
+                continue;
+            }
+            let factor = softmax_step(s, scores, &mut scratch.max[r], &mut scratch.sum[r]);
+            if factor != 1.0 {
+                let out = &mut scratch.out[r * dim_pad..(r + 1) * dim_pad];
+                out.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+        // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [width × dim_pad], out is
+        // [rows × dim_pad]; three different buffers.
+        unsafe {
+            let vp = vp[start * dim_pad..(start + width) * dim_pad].as_ptr();
+            let (scores, out) = (scratch.scores.as_ptr(), scratch.out.as_mut_ptr());
+            matmul(s, (rows, width, dim_pad), scores, KEYS, vp, dim_pad, out, dim_pad);
+        }
+    }
+
+    for r in 0..rows {
+        let inverse = 1.0 / scratch.sum[r];
+        let out = &mut scratch.out[r * dim_pad..r * dim_pad + dim];
+        out.iter_mut().for_each(|x| *x *= inverse);
+        write(first + r / group, r % group, out);
+    }
+}
+
+/// Turns scores of a block into weights 2^(score − max) and updates the running maximum and sum; returns the factor
+/// by which what was accumulated before must be multiplied. A length that is a multiple of [`PAD`].
+#[inline(always)]
+fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum: &mut f32) -> f32 {
+    let p = scores.as_mut_ptr();
+    let vectors = (0..scores.len()).step_by(S::LANES);
+    // SAFETY: PAD is a multiple of LANES, so every vector lies inside scores.
+    unsafe {
+        let mut block_max = s.splat(*max);
+        for i in vectors.clone() {
+            block_max = s.max(block_max, s.load(p.add(i)));
+        }
+        let new_max = s.max_lane(block_max);
+        let shift = s.splat(new_max);
+        let mut total = s.splat(0.0);
+        for i in vectors {
+            let weight = s.exp2(s.sub(s.load(p.add(i)), shift));
+            s.store(p.add(i), weight);
+            total = s.add(total, weight);
+        }
+        let factor = if *max == new_max { 1.0 } else { (*max - new_max).exp2() };
+        *sum = *sum * factor + s.sum(total);
+        *max = new_max;
+        factor
+    }
+}

@@ -1,0 +1,113 @@
+//! Vectors of f32 behind one trait, so that every float operation is written once and instantiated per instruction set.
+//!
+//! A value of a type that implements [`Simd`] is the proof that the CPU has the instructions: it is made only after
+//! detection (see `isa`). Methods are `#[inline(always)]` and meant to be inlined into a `#[target_feature]` function.
+
+use crate::buffer::Plain;
+
+/// The float vector operations of one instruction set.
+///
+/// `max` and `min` return their second operand when either is NaN (as x86 does), which the callers rely on to let NaN
+/// through: clamp with `max(limit, x)`.
+#[allow(clippy::missing_safety_doc)]
+pub(crate) trait Simd: Copy {
+    /// One vector of [`Simd::LANES`] floats.
+    type F: Copy;
+    const LANES: usize;
+    /// Rows of the register tile of [`super::ops::matmul`].
+    const ROWS: usize;
+
+    fn splat(self, x: f32) -> Self::F;
+    /// Loads `LANES` floats. SAFETY contract: `p` is readable for that many.
+    unsafe fn load(self, p: *const f32) -> Self::F;
+    /// Stores `LANES` floats. SAFETY contract: `p` is writable for that many.
+    unsafe fn store(self, p: *mut f32, x: Self::F);
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`; fused where the instruction set has it.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, a: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even. Defined for |a| < 2^22.
+    fn round(self, a: Self::F) -> Self::F;
+    /// 2^n for an integral n in -127..=128; 0 for -127 and infinity for 128.
+    fn exp2_int(self, n: Self::F) -> Self::F;
+    fn sum(self, a: Self::F) -> f32;
+    fn max_lane(self, a: Self::F) -> f32;
+    /// Stores integral floats in -127..=127 as bytes. SAFETY contract: `p` is writable for `LANES`.
+    unsafe fn store_i8(self, p: *mut i8, x: Self::F);
+    /// Stores integral floats in -32767..=32767. SAFETY contract: `p` is writable for `LANES`.
+    unsafe fn store_i16(self, p: *mut i16, x: Self::F);
+
+    /// Loads `n` < `LANES` floats, zeros after them. SAFETY contract: `p` is readable for `n`.
+    #[inline(always)]
+    unsafe fn load_tail(self, p: *const f32, n: usize) -> Self::F {
+        let mut lanes = [0f32; 16];
+        // SAFETY: `p` is readable for n < LANES <= 16 floats.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            self.load(lanes.as_ptr())
+        }
+    }
+
+    /// Stores the first `n` < `LANES` floats. SAFETY contract: `p` is writable for `n`.
+    #[inline(always)]
+    unsafe fn store_tail(self, p: *mut f32, n: usize, x: Self::F) {
+        let mut lanes = [0f32; 16];
+        // SAFETY: `p` is writable for n < LANES <= 16 floats.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), x);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
+
+    /// 2^x, relative error below 2e-7 (tested); 0 below -126.5, infinity above 127.5, NaN for NaN.
+    ///
+    /// x = n + f with n integral and |f| <= 1/2; 2^f by the degree-6 Chebyshev interpolant on [-1/2, 1/2], whose
+    /// truncation error is 2·(ln2/4)^7/7! = 2e-9, below rounding.
+    #[inline(always)]
+    fn exp2(self, x: Self::F) -> Self::F {
+        let x = self.min(self.splat(128.0), self.max(self.splat(-127.0), x));
+        let n = self.round(x);
+        let f = self.sub(x, n);
+        let mut p = self.splat(EXP2[6]);
+        for c in EXP2[..6].iter().rev() {
+            p = self.fma(p, f, self.splat(*c));
+        }
+        self.mul(p, self.exp2_int(n))
+    }
+}
+
+/// Coefficients of [`Simd::exp2`], constant term first: `numpy.polynomial.chebyshev.Chebyshev.interpolate(numpy.exp2, 6,
+/// [-0.5, 0.5]).convert(kind=numpy.polynomial.Polynomial).coef`, with the constant term set to 1 so that 2^n is exact.
+const EXP2: [f32; 7] =
+    [1.0, 0.6931471824645996, 0.24022650718688965, 0.05550327152013779, 0.009618056938052177, 0.0013400427997112274, 0.00015461444854736328];
+
+/// An integer type of activation codes.
+pub(crate) trait Code: Plain {
+    /// Largest code; the smallest is its negative, so that the range is symmetric.
+    const MAX: f32;
+    /// SAFETY contract: `p` is writable for `S::LANES` codes; `x` holds integers in -MAX..=MAX.
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, x: S::F);
+}
+
+impl Code for i8 {
+    const MAX: f32 = 127.0;
+    #[inline(always)]
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, x: S::F) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { simd.store_i8(p, x) }
+    }
+}
+
+impl Code for i16 {
+    const MAX: f32 = 32767.0;
+    #[inline(always)]
+    unsafe fn store<S: Simd>(simd: S, p: *mut Self, x: S::F) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { simd.store_i16(p, x) }
+    }
+}
