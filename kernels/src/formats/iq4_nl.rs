@@ -33,25 +33,44 @@ impl Block for IQ4_NL {
         let scales: &mut [f32; LEN / GROUP] = head(scales);
 
         scales[0] = f16_at(block, 0);
-        let qs: &[u8; 16] = bytes_at(block, 2);
-        for j in 0..16 {
-            codes[j] = look_up(qs[j] & 15);
-            codes[j + 16] = look_up(qs[j] >> 4);
-        }
+        *codes = look_up(bytes_at(block, 2));
     }
 }
 
 /// What a nibble of IQ4_NL and IQ4_XS stands for: `kvalues_iq4nl` of `ggml-common.h`.
 pub(super) const CODEBOOK: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// `CODEBOOK[nibble]` without a load: the steps up to it, added. The compiler turns no table into a byte shuffle, and
-/// this form it does vectorize.
+/// The codebook values of the low nibbles of 16 bytes, then of the high ones.
+///
+/// Not a look-up in a table, which the compiler never turns into a byte shuffle, but arithmetic that it vectorizes: the
+/// codebook drawn as a broken line, the sum over `k` of `SLOPE_CHANGE[k] * max(nibble - k, 0)`. Fifteen comparisons that
+/// add a step each give the same at half the speed.
 #[inline(always)]
-pub(super) fn look_up(nibble: u8) -> i8 {
-    let mut code = CODEBOOK[0];
-    for k in 1..16 {
-        let step = CODEBOOK[k].wrapping_sub(CODEBOOK[k - 1]);
-        code = code.wrapping_add(if nibble as i8 >= k as i8 { step } else { 0 });
+pub(super) fn look_up(qs: &[u8; 16]) -> [i8; 32] {
+    let mut nibbles = [0; 32];
+    for j in 0..16 {
+        nibbles[j] = qs[j] & 15;
+        nibbles[j + 16] = qs[j] >> 4;
     }
-    code
+    let mut codes = [CODEBOOK[0] as u8; 32];
+    for (k, &change) in SLOPE_CHANGE.iter().enumerate() {
+        for j in 0..32 {
+            codes[j] = codes[j].wrapping_add(nibbles[j].saturating_sub(k as u8).wrapping_mul(change));
+        }
+    }
+    codes.map(|code| code as i8)
 }
+
+/// How much steeper the step from codebook value `k` to the next is than the step before, modulo 256.
+const SLOPE_CHANGE: [u8; 15] = {
+    let mut changes = [0u8; 15];
+    let mut k = 0;
+    let mut slope = 0u8;
+    while k < 15 {
+        let next = CODEBOOK[k + 1].wrapping_sub(CODEBOOK[k]) as u8;
+        changes[k] = next.wrapping_sub(slope);
+        slope = next;
+        k += 1;
+    }
+    changes
+};

@@ -47,18 +47,12 @@ impl Block for IQ4_XS {
         let d = f16_at(block, 0);
         let scales_h = u32::from(u16::from_le_bytes(*bytes_at(block, 2)));
         let scales_l = u32::from_le_bytes(*bytes_at(block, 4));
-        for g in 0..LEN / GROUP {
+        for (g, scale) in scales.iter_mut().enumerate() {
             let code = scales_l >> (4 * g) & 15 | (scales_h >> (2 * g) & 3) << 4;
-            scales[g] = d * (code as i32 - 32) as f32;
+            *scale = d * (code as i32 - 32) as f32;
         }
         for g in 0..LEN / GROUP {
-            let qs: &[u8; 16] = bytes_at(block, 8 + 16 * g);
-            for j in 0..16 {
-                codes[GROUP * g + j] = look_up(qs[j] & 15);
-            }
-            for j in 0..16 {
-                codes[GROUP * g + 16 + j] = look_up(qs[j] >> 4);
-            }
+            *head(&mut codes[GROUP * g..]) = look_up(bytes_at(block, 8 + 16 * g));
         }
     }
 }

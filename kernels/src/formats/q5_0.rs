@@ -36,25 +36,29 @@ impl Block for Q5_0 {
         let scales: &mut [f32; LEN / GROUP] = head(scales);
 
         scales[0] = f16_at(block, 0);
-        let high = fifth_bits(bytes_at(block, 2));
-        let qs: &[u8; 16] = bytes_at(block, 6);
-        for j in 0..16 {
-            codes[j] = (qs[j] & 15 | high[j]) as i8 - 16;
-            codes[j + 16] = (qs[j] >> 4 | high[j + 16]) as i8 - 16;
+        let words = five_bit_codes(bytes_at(block, 2), bytes_at(block, 6));
+        for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip(words) {
+            // Minus 16 in each byte: plus 0x70 carries nothing out of it, and turning its top bit takes off 0x80.
+            let moved = (word + 0x7070_7070_7070_7070) ^ 0x8080_8080_8080_8080;
+            *codes = moved.to_le_bytes().map(|code| code as i8);
         }
     }
 }
 
-/// 16 for every bit of `qh` that is set and 0 for the others, in the order of the bits.
+/// The 32 five-bit codes of a Q5_0 or Q5_1 block, not moved: a word of eight at a time, which the compiler leaves as it
+/// is, where a loop over single bytes gets vectorized across blocks, at a third of the speed.
 #[inline(always)]
-pub(super) fn fifth_bits(qh: &[u8; 4]) -> [u8; 32] {
+pub(super) fn five_bit_codes(qh: &[u8; 4], qs: &[u8; 16]) -> [u64; 4] {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const DIAGONAL: u64 = 0x8040_2010_0804_0201;
-    let mut out = [0; 32];
-    for (out, &bits) in out.as_chunks_mut::<8>().0.iter_mut().zip(qh) {
+    let words = [u64::from_le_bytes(*bytes_at(qs, 0)), u64::from_le_bytes(*bytes_at(qs, 8))];
+    let mut out = [0; 4];
+    for w in 0..4 {
         // Byte i keeps bit i of eight copies; adding 0x7f turns "not zero" into the byte's top bit, without a carry.
-        let kept = u64::from(bits) * ONES & DIAGONAL;
-        *out = ((kept + 0x7f * ONES) >> 3 & 0x10 * ONES).to_le_bytes();
+        let kept = u64::from(qh[w]).wrapping_mul(ONES) & DIAGONAL;
+        let fifth = ((kept + 0x7f7f_7f7f_7f7f_7f7f) >> 3) & 0x1010_1010_1010_1010;
+        let nibbles = (words[w % 2] >> (4 * (w / 2))) & 0x0f0f_0f0f_0f0f_0f0f;
+        out[w] = nibbles | fifth;
     }
     out
 }

@@ -2,7 +2,7 @@
 //! `d` and `m` (f16), `qh` (32 bits: the fifth bit of value `j` is bit `j`), `qs` (16 bytes: value `j` in the low nibble
 //! of byte `j`, value `j + 16` in its high nibble).
 
-use super::{Block, Format, bytes_at, f16_at, head, q5_0::fifth_bits};
+use super::{Block, Format, bytes_at, f16_at, head, q5_0::five_bit_codes};
 
 const LEN: usize = 32;
 const BYTES: usize = 24;
@@ -38,11 +38,9 @@ impl Block for Q5_1 {
 
         scales[0] = f16_at(block, 0);
         mins[0] = f16_at(block, 2);
-        let high = fifth_bits(bytes_at(block, 4));
-        let qs: &[u8; 16] = bytes_at(block, 8);
-        for j in 0..16 {
-            codes[j] = (qs[j] & 15 | high[j]) as i8;
-            codes[j + 16] = (qs[j] >> 4 | high[j + 16]) as i8;
+        let words = five_bit_codes(bytes_at(block, 4), bytes_at(block, 8));
+        for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip(words) {
+            *codes = word.to_le_bytes().map(|code| code as i8);
         }
     }
 }

@@ -31,19 +31,26 @@ impl Random {
     }
 }
 
-/// `dequantize` and `unpack` do the same float operations, only `-min` is a negation later, which is exact. So the
-/// tolerance is none: every bit agrees, for any bytes at all, infinite, NaN and subnormal scales among them.
+/// Bytes that make f16 fields zero, subnormal, largest, infinite and NaN, and codes and packed scales extreme.
+const EXTREMES: [u8; 6] = [0x00, 0x80, 0x01, 0xff, 0x7b, 0x7c];
+
+/// `dequantize` and `unpack` do the same float operations, only that `unpack` negates a min that `dequantize` subtracts,
+/// and negation is exact. So the tolerance is none: every bit agrees, for any bytes at all.
 fn unpack_agrees<B: Block>() {
     let mut random = Random(B::BYTES as u64);
     let groups = B::LEN / B::GROUP;
     for round in 0..20_000 {
-        let block: Vec<u8> = (0..B::BYTES).map(|_| random.next() as u8).collect();
+        let extreme = round % 4 == 0;
+        let mut byte = || random.next() as u8;
+        let block: Vec<u8> =
+            (0..B::BYTES).map(|_| if extreme { EXTREMES[usize::from(byte() % 6)] } else { byte() }).collect();
         let mut values = vec![0f32; B::LEN];
         let (mut codes, mut scales) = (vec![0i8; B::LEN], vec![0f32; groups]);
         let mut mins = if B::HAS_MIN { vec![0f32; groups] } else { Vec::new() };
         B::dequantize(&block, &mut values);
         B::unpack(&block, &mut codes, &mut scales, &mut mins);
         for i in 0..B::LEN {
+            assert!(!B::HAS_MIN || (0..32).contains(&codes[i]), "{} code {}", B::FORMAT, codes[i]);
             let product = scales[i / B::GROUP] * f32::from(codes[i]);
             let value = if B::HAS_MIN { product + mins[i / B::GROUP] } else { product };
             assert!(
