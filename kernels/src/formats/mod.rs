@@ -4,9 +4,9 @@
 //! bytes. Ids, names and layouts are those of ggml (`ggml/include/ggml.h`, `ggml/src/ggml-common.h`); multi-byte fields
 //! are little-endian.
 //!
-//! Each quantized format has two readings of a block that must agree bit for bit: [`Block::dequantize`] defines the
-//! values the slow and obvious way, [`Block::unpack`] is the fast one that feeds the GEMM panels. To add a format: a row
-//! in the table below, an arm in `with_block!`, and a file that implements [`Block`].
+//! Each quantized format has two readings of a block that must agree bit for bit: `Block::dequantize` defines the
+//! values the slow and obvious way, `Block::unpack` is the fast one that feeds the GEMM panels. To add a format: a row
+//! in the table below, an arm in `with_block!`, and a file that implements `Block`.
 
 // `Block::unpack` and what it stands on: to be taken off with its first caller.
 #![allow(dead_code)]
