@@ -1,7 +1,98 @@
 //! GGUF block formats: their ids, names and sizes here, and one file each that defines what the bytes mean.
 //!
 //! A format is a way to store a row of weights as blocks of [`Format::block_len`] values in [`Format::block_bytes`]
-//! bytes. Ids, names and layouts are those of ggml (`ggml/include/ggml.h`, `ggml/src/ggml-common.h`).
+//! bytes. Ids, names and layouts are those of ggml (`ggml/include/ggml.h`, `ggml/src/ggml-common.h`); multi-byte fields
+//! are little-endian.
+//!
+//! Each quantized format has two readings of a block that must agree bit for bit: `Block::dequantize` defines the
+//! values the slow and obvious way, `Block::unpack` is the fast one that feeds the GEMM panels. To add a format: a row
+//! in the table below, an arm in `with_block!`, and a file that implements `Block`.
+
+// `Block::unpack` and what it stands on: to be taken off with its first caller.
+#![allow(dead_code)]
+
+mod f16;
+mod float;
+pub(crate) mod iq4_nl;
+pub(crate) mod iq4_xs;
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
+pub(crate) mod q4_0;
+pub(crate) mod q4_1;
+pub(crate) mod q4_k;
+pub(crate) mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
+pub(crate) mod q8_0;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use f16::f16_to_f32;
+
+/// A block of quantized values: small integer codes, and one scale (with [`HAS_MIN`](Block::HAS_MIN) one min too) for
+/// each group of [`GROUP`](Block::GROUP) of them.
+///
+/// `value[i] = scale[i / GROUP] * code[i] + min[i / GROUP]`, the product and the sum each rounded to f32, never fused.
+pub(crate) trait Block {
+    /// The format whose blocks these are.
+    const FORMAT: Format;
+    /// Values per block: 32 or 256.
+    const LEN: usize;
+    /// Bytes per block.
+    const BYTES: usize;
+    /// Values that share a scale: 16 or 32.
+    const GROUP: usize;
+    /// Whether a min is added to `scale * code`. Codes are then unsigned (0 ..= 31), signed otherwise.
+    const HAS_MIN: bool;
+
+    /// The values of a block: what the format means, with the operations in the order of ggml's reference
+    /// (`dequantize_row_*` of `ggml-quants.c`). `block` holds `BYTES`, `out` holds `LEN`; panics when they hold less.
+    fn dequantize(block: &[u8], out: &mut [f32]);
+
+    /// The `LEN` codes of a block in the order of its values, and the `LEN / GROUP` scales and mins. `mins` is left
+    /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short.
+    ///
+    /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
+    fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
+}
+
+/// Evaluates an expression with the [`Block`] type of a format bound to a name: the one place that lists them all.
+macro_rules! with_block {
+    ($format:expr, $block:ident => $quantized:expr, float => $float:expr $(,)?) => {
+        $crate::formats::with_block!(@match $format, $block, $quantized, $float,
+            (Q4_0, q4_0), (Q4_1, q4_1), (Q5_0, q5_0), (Q5_1, q5_1), (Q8_0, q8_0), (Q2_K, q2_k), (Q3_K, q3_k),
+            (Q4_K, q4_k), (Q5_K, q5_k), (Q6_K, q6_k), (IQ4_NL, iq4_nl), (IQ4_XS, iq4_xs))
+    };
+    (@match $format:expr, $block:ident, $quantized:expr, $float:expr, $(($name:ident, $file:ident)),*) => {
+        match $format {
+            $($crate::formats::Format::$name => {
+                type $block = $crate::formats::$file::$name;
+                $quantized
+            })*
+            $crate::formats::Format::F32 | $crate::formats::Format::F16 | $crate::formats::Format::BF16 => $float,
+        }
+    };
+}
+pub(crate) use with_block;
+
+/// The `N` bytes of `block` from byte `at` on; free of checks when the length of `block` is known to the compiler.
+#[inline(always)]
+fn bytes_at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    block[at..].first_chunk().expect("a block holds all of its fields")
+}
+
+/// The f16 at byte `at` of `block`.
+#[inline(always)]
+fn f16_at(block: &[u8], at: usize) -> f32 {
+    f16_to_f32(u16::from_le_bytes(*bytes_at(block, at)))
+}
+
+/// The first `N` places of an output.
+#[inline(always)]
+fn head<T, const N: usize>(out: &mut [T]) -> &mut [T; N] {
+    out.first_chunk_mut().expect("an output has room for a block")
+}
 
 /// The storage format of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,10 +177,37 @@ impl Format {
 
     /// Bytes of a row of `len` values; `None` when `len` is not a whole number of blocks or the size overflows.
     pub fn row_bytes(self, len: usize) -> Option<usize> {
-        if len % self.block_len() != 0 {
+        if !len.is_multiple_of(self.block_len()) {
             return None;
         }
         (len / self.block_len()).checked_mul(self.block_bytes())
+    }
+
+    /// Whether values are stored one by one as floats (F32, F16, BF16), without blocks, codes or scales.
+    pub fn is_float(self) -> bool {
+        self.block_len() == 1
+    }
+
+    /// Values that share one scale: 16 or 32, or 1 for a float format.
+    pub fn group_len(self) -> usize {
+        with_block!(self, B => B::GROUP, float => 1)
+    }
+
+    /// The values of whole blocks, such as one or more rows, bit for bit those of ggml's reference code.
+    ///
+    /// Any bytes are valid: a non-finite scale gives non-finite values.
+    ///
+    /// # Panics
+    /// When `bytes` does not hold exactly [`row_bytes`](Self::row_bytes) of `out.len()` values.
+    pub fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(self.row_bytes(out.len()), Some(bytes.len()), "{self}: bytes for {} values", out.len());
+        with_block!(
+            self,
+            B => for (block, out) in bytes.chunks_exact(B::BYTES).zip(out.chunks_exact_mut(B::LEN)) {
+                B::dequantize(block, out);
+            },
+            float => float::dequantize(self, bytes, out),
+        )
     }
 }
 

@@ -1,0 +1,57 @@
+//! Q6_K: 256 values of 6 bits around 32 in 16 groups, each with a signed 8-bit scale, under one f16 scale.
+//! Layout: `block_q6_K` of `ggml-common.h`: `ql` (128 bytes), `qh` (64 bytes), `scales` (16 signed bytes), `d` (f16). Each
+//! half of 128 values is four runs of 32: their low four bits are the low nibbles, then the high nibbles, of 64 bytes of
+//! `ql`, their upper two bits the four pairs of bits of 32 bytes of `qh`.
+
+use super::{Block, Format, bytes_at, f16_at, head};
+
+const LEN: usize = 256;
+const BYTES: usize = 210;
+const GROUP: usize = 16;
+
+/// Q6_K blocks.
+#[allow(non_camel_case_types)]
+pub(crate) struct Q6_K;
+
+impl Block for Q6_K {
+    const FORMAT: Format = Format::Q6_K;
+    const LEN: usize = LEN;
+    const BYTES: usize = BYTES;
+    const GROUP: usize = GROUP;
+    const HAS_MIN: bool = false;
+
+    fn dequantize(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 208);
+        for (i, out) in out[..LEN].iter_mut().enumerate() {
+            let (half, run, l) = (i / 128, i / 32 % 4, i % 32);
+            let low = block[64 * half + 32 * (run % 2) + l] >> (4 * (run / 2)) & 15;
+            let high = block[128 + 32 * half + l] >> (2 * run) & 3;
+            let scale = block[192 + i / GROUP] as i8;
+            *out = d * f32::from(scale) * (f32::from(low | high << 4) - 32.0);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
+        let block: &[u8; BYTES] = bytes_at(block, 0);
+        let codes: &mut [i8; LEN] = head(codes);
+        let scales: &mut [f32; LEN / GROUP] = head(scales);
+
+        let d = f16_at(block, 208);
+        let scale_codes: &[u8; LEN / GROUP] = bytes_at(block, 192);
+        for g in 0..LEN / GROUP {
+            scales[g] = d * f32::from(scale_codes[g] as i8);
+        }
+        for half in 0..2 {
+            let ql: &[u8; 64] = bytes_at(block, 64 * half);
+            let qh: &[u8; 32] = bytes_at(block, 128 + 32 * half);
+            for run in 0..4 {
+                for l in 0..32 {
+                    let low = ql[32 * (run % 2) + l] >> (4 * (run / 2)) & 15;
+                    let high = qh[l] >> (2 * run) & 3;
+                    codes[128 * half + 32 * run + l] = (low | high << 4) as i8 - 32;
+                }
+            }
+        }
+    }
+}

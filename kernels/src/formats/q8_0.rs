@@ -1,0 +1,38 @@
+//! Q8_0: 32 values of 8 bits, one f16 scale. Layout: `block_q8_0` of `ggml-common.h`: `d` (f16), `qs` (32 signed bytes).
+//!
+//! ggml's quantizer writes codes of -127 ..= 127 only, but a file may hold -128.
+
+use super::{Block, Format, bytes_at, f16_at, head};
+
+const LEN: usize = 32;
+const BYTES: usize = 34;
+const GROUP: usize = 32;
+
+/// Q8_0 blocks.
+#[allow(non_camel_case_types)]
+pub(crate) struct Q8_0;
+
+impl Block for Q8_0 {
+    const FORMAT: Format = Format::Q8_0;
+    const LEN: usize = LEN;
+    const BYTES: usize = BYTES;
+    const GROUP: usize = GROUP;
+    const HAS_MIN: bool = false;
+
+    fn dequantize(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 0);
+        for (out, &q) in out.iter_mut().zip(&block[2..BYTES]) {
+            *out = f32::from(q as i8) * d;
+        }
+    }
+
+    #[inline(always)]
+    fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], _mins: &mut [f32]) {
+        let block: &[u8; BYTES] = bytes_at(block, 0);
+        let codes: &mut [i8; LEN] = head(codes);
+        let scales: &mut [f32; LEN / GROUP] = head(scales);
+
+        scales[0] = f16_at(block, 0);
+        *codes = bytes_at::<LEN>(block, 2).map(|q| q as i8);
+    }
+}

@@ -1,0 +1,71 @@
+use super::*;
+
+#[test]
+fn f16_is_exact_for_every_input() {
+    for bits in 0..=u16::MAX {
+        let (ours, theirs) = (f16_to_f32(bits), half::f16::from_bits(bits).to_f32_const());
+        assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{bits:#06x}");
+    }
+}
+
+#[test]
+fn blocks_match_the_table() {
+    for format in Format::ALL {
+        with_block!(format, B => {
+            assert_eq!(B::FORMAT, format);
+            assert_eq!((B::LEN, B::BYTES), (format.block_len(), format.block_bytes()), "{format}");
+            assert_eq!(B::LEN % B::GROUP, 0, "{format}");
+        }, float => assert!(format.is_float()));
+    }
+}
+
+/// A small generator of random numbers (SplitMix64): the same blocks in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+}
+
+/// Bytes that make f16 fields zero, subnormal, largest, infinite and NaN, and codes and packed scales extreme.
+const EXTREMES: [u8; 6] = [0x00, 0x80, 0x01, 0xff, 0x7b, 0x7c];
+
+/// `dequantize` and `unpack` do the same float operations, only that `unpack` negates a min that `dequantize` subtracts,
+/// and negation is exact. So the tolerance is none: every bit agrees, for any bytes at all.
+fn unpack_agrees<B: Block>() {
+    let mut random = Random(B::BYTES as u64);
+    let groups = B::LEN / B::GROUP;
+    for round in 0..20_000 {
+        let extreme = round % 4 == 0;
+        let mut byte = || random.next() as u8;
+        let block: Vec<u8> =
+            (0..B::BYTES).map(|_| if extreme { EXTREMES[usize::from(byte() % 6)] } else { byte() }).collect();
+        let mut values = vec![0f32; B::LEN];
+        let (mut codes, mut scales) = (vec![0i8; B::LEN], vec![0f32; groups]);
+        let mut mins = if B::HAS_MIN { vec![0f32; groups] } else { Vec::new() };
+        B::dequantize(&block, &mut values);
+        B::unpack(&block, &mut codes, &mut scales, &mut mins);
+        for i in 0..B::LEN {
+            assert!(!B::HAS_MIN || (0..32).contains(&codes[i]), "{} code {}", B::FORMAT, codes[i]);
+            let product = scales[i / B::GROUP] * f32::from(codes[i]);
+            let value = if B::HAS_MIN { product + mins[i / B::GROUP] } else { product };
+            assert!(
+                value.to_bits() == values[i].to_bits() || value.is_nan() && values[i].is_nan(),
+                "{} round {round} value {i}: unpack {value:e}, dequantize {:e}",
+                B::FORMAT,
+                values[i]
+            );
+        }
+    }
+}
+
+#[test]
+fn unpack_agrees_with_dequantize() {
+    for format in Format::ALL {
+        with_block!(format, B => unpack_agrees::<B>(), float => ());
+    }
+}
