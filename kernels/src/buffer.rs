@@ -11,7 +11,7 @@ struct Line([u8; 64]);
 ///
 /// # Safety
 /// No padding, no invalid bit patterns, alignment at most 64.
-pub unsafe trait Plain: Copy + 'static {}
+pub(crate) unsafe trait Plain: Copy + 'static {}
 // SAFETY: plain numbers.
 unsafe impl Plain for f32 {}
 // SAFETY: plain numbers.
@@ -24,7 +24,7 @@ unsafe impl Plain for i16 {}
 unsafe impl Plain for i32 {}
 
 /// A zeroed buffer of `T` that starts on a cache line.
-pub struct Buffer<T> {
+pub(crate) struct Buffer<T> {
     lines: Vec<Line>,
     len: usize,
     of: PhantomData<T>,
@@ -32,14 +32,14 @@ pub struct Buffer<T> {
 
 impl<T: Plain> Buffer<T> {
     /// `len` zeros.
-    pub fn zeroed(len: usize) -> Self {
+    pub(crate) fn zeroed(len: usize) -> Self {
         let mut buffer = Self { lines: Vec::new(), len: 0, of: PhantomData };
         buffer.resize(len);
         buffer
     }
 
     /// Changes the length; what was there stays, new elements are zero or left over from an earlier, longer use.
-    pub fn resize(&mut self, len: usize) {
+    pub(crate) fn resize(&mut self, len: usize) {
         let lines = (len * size_of::<T>()).div_ceil(64);
         if lines > self.lines.len() {
             if self.lines.is_empty() {
@@ -83,6 +83,10 @@ unsafe impl<T: Send> Sync for Parts<'_, T> {}
 impl<'a, T> Parts<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), of: PhantomData }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The elements of `range`.

@@ -97,7 +97,7 @@ fn wait(ready: impl Fn() -> bool) -> bool {
 }
 
 /// A fixed set of worker threads. The calling thread works too, as worker 0.
-pub struct Pool {
+pub(crate) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// One loop at a time: callers on several threads take turns.
@@ -106,7 +106,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool in which `threads` threads work, the caller of [`Pool::run`] included; 0 counts as 1.
-    pub fn new(threads: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let threads = (1..threads.max(1))
             .map(|worker| {
@@ -118,7 +118,7 @@ impl Pool {
     }
 
     /// Threads that work on a loop.
-    pub fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads.len() + 1
     }
 
@@ -127,7 +127,7 @@ impl Pool {
     ///
     /// # Panics
     /// With the first panic of a task. Must not be called from inside a task.
-    pub fn run(&self, tasks: usize, f: impl Fn(usize, usize) + Sync) {
+    pub(crate) fn run(&self, tasks: usize, f: impl Fn(usize, usize) + Sync) {
         let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if self.threads.is_empty() || tasks <= 1 {
             (0..tasks).for_each(|task| f(task, 0));
@@ -135,7 +135,8 @@ impl Pool {
         }
         let f: &(dyn Fn(usize, usize) + Sync) = &f;
         // SAFETY: only the lifetime changes; this function returns after the last worker has left the job (below).
-        let f = unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(f) };
+        let f =
+            unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(f) };
         let job = Job { f, tasks };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);

@@ -83,8 +83,15 @@ pub(crate) trait Simd: Copy {
 
 /// Coefficients of [`Simd::exp2`], constant term first: `numpy.polynomial.chebyshev.Chebyshev.interpolate(numpy.exp2, 6,
 /// [-0.5, 0.5]).convert(kind=numpy.polynomial.Polynomial).coef`, with the constant term set to 1 so that 2^n is exact.
-const EXP2: [f32; 7] =
-    [1.0, 0.6931471824645996, 0.24022650718688965, 0.05550327152013779, 0.009618056938052177, 0.0013400427997112274, 0.00015461444854736328];
+const EXP2: [f32; 7] = [
+    1.0,
+    0.6931471824645996,
+    0.24022650718688965,
+    0.05550327152013779,
+    0.009618056938052177,
+    0.0013400427997112274,
+    0.00015461444854736328,
+];
 
 /// An integer type of activation codes.
 pub(crate) trait Code: Plain {

@@ -8,9 +8,6 @@
 //! values the slow and obvious way, `Block::unpack` is the fast one that feeds the GEMM panels. To add a format: a row
 //! in the table below, an arm in `with_block!`, and a file that implements `Block`.
 
-// `Block::unpack` and what it stands on: to be taken off with its first caller.
-#![allow(dead_code)]
-
 mod f16;
 mod float;
 pub(crate) mod iq4_nl;

@@ -1,1 +1,258 @@
 //! Instruction-set tiers of the CPU backend: one table of functions each, chosen once at start-up.
+//!
+//! A tier's table can be had only through [`Isa::all`] or [`Isa::select`], after detection: holding a `&'static Isa` is
+//! the proof that the CPU, and the operating system, have its instructions. A new tier is one file that implements
+//! [`Simd`](super::simd::Simd), lays out a panel, multiplies by it, and ends with `tier!`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512vnni;
+mod int16;
+mod scalar;
+
+use super::acts::Acts;
+use super::ops::attention::{Scratch, Shape};
+use super::panel::{Panel, TileRows};
+
+/// One attention task; see [`attend`](super::ops::attention::attend).
+pub(crate) struct AttendTask<'a> {
+    pub(crate) shape: Shape,
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+    pub(crate) len: usize,
+    pub(crate) q: &'a [f32],
+    pub(crate) kt: &'a [f32],
+    pub(crate) vp: &'a [f32],
+}
+
+/// Receives a finished attention row: token, head of the group, values.
+pub(crate) type WriteRow<'a> = &'a mut dyn FnMut(usize, usize, &[f32]);
+
+/// The functions of one instruction-set tier.
+pub struct Isa {
+    /// The name by which a user selects it.
+    pub name: &'static str,
+    /// Whether this machine can run it.
+    detect: fn() -> bool,
+    /// Bytes of an activation code: 1 (i8) or 2 (i16).
+    pub(crate) code_bytes: usize,
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    norm_rope: unsafe fn(&mut [f32], &[f32], f32, &[f32], &[f32]),
+    silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
+    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
+    attend: unsafe fn(AttendTask, &mut Scratch, WriteRow),
+    unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
+    gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+    gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+}
+
+/// Why a tier cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IsaError {
+    /// No tier of that name.
+    #[error("unknown instruction set {name:?}: choose one of {}", Isa::names().join(", "))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+    },
+    /// The machine lacks it.
+    #[error("this CPU (or its operating system) does not offer {name:?}: choose one of {}", Isa::available().join(", "))]
+    Unavailable {
+        /// The name asked for.
+        name: String,
+    },
+}
+
+/// Every tier of this architecture, best first.
+static TIERS: &[&Isa] = &[
+    #[cfg(target_arch = "x86_64")]
+    &avx512vnni::TIER,
+    #[cfg(target_arch = "x86_64")]
+    &avx2::TIER,
+    &scalar::TIER,
+];
+
+impl Isa {
+    /// The tiers that this machine can run, best first; the last is the portable `scalar`.
+    pub fn all() -> impl Iterator<Item = &'static Isa> {
+        TIERS.iter().copied().filter(|isa| (isa.detect)())
+    }
+
+    /// The names of all tiers of this architecture.
+    pub fn names() -> Vec<&'static str> {
+        TIERS.iter().map(|isa| isa.name).collect()
+    }
+
+    /// The names of the tiers that this machine can run.
+    pub fn available() -> Vec<&'static str> {
+        Self::all().map(|isa| isa.name).collect()
+    }
+
+    /// The tier called `name`; without a name, the one that the environment variable `QEMBED_ISA` names; without that,
+    /// the best that this machine can run.
+    ///
+    /// # Errors
+    /// An unknown name, or a tier that this machine cannot run.
+    pub fn select(name: Option<&str>) -> Result<&'static Isa, IsaError> {
+        let from_env = std::env::var("QEMBED_ISA").ok().filter(|name| !name.is_empty());
+        match name.or(from_env.as_deref()) {
+            None => Ok(Self::all().next().expect("the scalar tier runs everywhere")),
+            Some(name) => {
+                let name = name.to_ascii_lowercase();
+                match TIERS.iter().find(|isa| isa.name == name) {
+                    None => Err(IsaError::Unknown { name }),
+                    Some(isa) if (isa.detect)() => Ok(isa),
+                    Some(_) => Err(IsaError::Unavailable { name }),
+                }
+            }
+        }
+    }
+
+    /// See [`rms_norm`](super::ops::elementwise::rms_norm).
+    pub(crate) fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.rms_norm)(x, weight, eps, out) }
+    }
+
+    /// See [`norm_rope`](super::ops::elementwise::norm_rope).
+    pub(crate) fn norm_rope(&self, head: &mut [f32], weight: &[f32], eps: f32, cos: &[f32], sin: &[f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.norm_rope)(head, weight, eps, cos, sin) }
+    }
+
+    /// See [`silu_mul`](super::ops::elementwise::silu_mul).
+    pub(crate) fn silu_mul(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.silu_mul)(gate, up, out) }
+    }
+
+    /// See [`quantize_row`](super::ops::quantize::quantize_row).
+    pub(crate) fn quantize(&self, x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
+        assert!(codes.len() == x.len() * self.code_bytes && (codes.as_ptr() as usize).is_multiple_of(self.code_bytes));
+        // SAFETY: a table is handed out only after detection of its instructions; codes is aligned and long enough.
+        unsafe { (self.quantize)(x, codes, scales, half_sums) }
+    }
+
+    /// See [`attend`](super::ops::attention::attend).
+    pub(crate) fn attend(&self, task: AttendTask, scratch: &mut Scratch, write: WriteRow) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.attend)(task, scratch, write) }
+    }
+
+    /// Unpacks values `first..first + len` of a tile of quantized rows into the layout of this tier.
+    pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.unpack)(panel, tile, first, len) }
+    }
+
+    /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
+    /// [rows × TILE]. The panel is one that [`Isa::unpack`] made for the same values.
+    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+        assert!(acts.codes.len() == acts.rows * acts.cols * self.code_bytes && first + len <= acts.cols);
+        assert!(
+            c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
+        );
+        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
+        unsafe { (self.gemm)(panel, acts, first, len, c) }
+    }
+
+    /// As [`Isa::gemm`], for a panel of floats.
+    pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+        assert!(acts.floats.len() == acts.rows * acts.cols && first + len <= acts.cols);
+        assert!(c.len() == acts.rows * super::panel::TILE && len <= super::panel::CHUNK);
+        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
+        unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
+    }
+}
+
+impl std::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Isa({})", self.name)
+    }
+}
+
+/// Defines `TIER`: the generic operations compiled for one instruction set, beside its own panel functions
+/// `interleave(&mut Panel, len)` and `gemm(&Panel, &Acts, first, len, &mut [f32])`.
+macro_rules! tier {
+    ($name:literal, $detect:expr, $simd:expr, $code:ty, #[$attribute:meta], $interleave:path, $gemm:path) => {
+        use crate::cpu::acts::Acts;
+        use crate::cpu::isa::{AttendTask, Isa, WriteRow};
+        use crate::cpu::ops::{attention, elementwise, matmul, quantize};
+        use crate::cpu::panel::{Panel, TILE, TileRows};
+
+        #[doc = concat!("The `", $name, "` tier.")]
+        pub(super) static TIER: Isa = Isa {
+            name: $name,
+            detect: $detect,
+            code_bytes: size_of::<$code>(),
+            rms_norm: rms_norm_tier,
+            norm_rope: norm_rope_tier,
+            silu_mul: silu_mul_tier,
+            quantize: quantize_tier,
+            attend: attend_tier,
+            unpack: unpack_tier,
+            gemm: gemm_tier,
+            gemm_floats: gemm_floats_tier,
+        };
+
+        #[$attribute]
+        unsafe fn rms_norm_tier(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+            elementwise::rms_norm($simd, x, weight, eps, out)
+        }
+
+        #[$attribute]
+        unsafe fn norm_rope_tier(head: &mut [f32], weight: &[f32], eps: f32, cos: &[f32], sin: &[f32]) {
+            elementwise::norm_rope($simd, head, weight, eps, cos, sin)
+        }
+
+        #[$attribute]
+        unsafe fn silu_mul_tier(gate: &[f32], up: &[f32], out: &mut [f32]) {
+            elementwise::silu_mul($simd, gate, up, out)
+        }
+
+        #[$attribute]
+        unsafe fn quantize_tier(x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
+            // SAFETY: `Isa::quantize` checked that codes holds one aligned code per value.
+            let codes = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<$code>(), x.len()) };
+            quantize::quantize_row($simd, x, codes, scales, half_sums)
+        }
+
+        #[$attribute]
+        unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
+            let AttendTask { shape, first, count, len, q, kt, vp } = task;
+            attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
+        }
+
+        #[$attribute]
+        unsafe fn unpack_tier(panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
+            crate::formats::with_block!(
+                tile.format,
+                B => panel.unpack_rows::<B>(tile, first, len),
+                float => unreachable!("float weights have no codes"),
+            );
+            // SAFETY: this function's features are those of `interleave`.
+            #[allow(unused_unsafe)]
+            unsafe { $interleave(panel, len) }
+        }
+
+        #[$attribute]
+        unsafe fn gemm_tier(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+            // SAFETY: this function's features are those of `gemm`, and `Isa::gemm` checked the shapes.
+            #[allow(unused_unsafe)]
+            unsafe { $gemm(panel, acts, first, len, c) }
+        }
+
+        #[$attribute]
+        unsafe fn gemm_floats_tier(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+            let a = acts.floats[first..].as_ptr();
+            // SAFETY: `Isa::gemm_floats` checked the shapes: a is [rows × cols] from column `first` on, the panel
+            // [len × TILE], c [rows × TILE].
+            unsafe {
+                let size = (acts.rows, len, TILE);
+                matmul::matmul($simd, size, a, acts.cols, panel.floats.as_ptr(), TILE, c.as_mut_ptr(), TILE)
+            }
+        }
+    };
+}
+use tier;

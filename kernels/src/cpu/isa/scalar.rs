@@ -1,6 +1,5 @@
 //! Plain Rust, for any CPU, and what the other tiers are tested against.
 
-use super::int16::{self, Dot};
 use crate::cpu::simd::Simd;
 
 const LANES: usize = 8;
@@ -100,3 +99,5 @@ impl Simd for Scalar {
         unsafe { p.cast::<[i16; LANES]>().write_unaligned(x.map(|x| x as i16)) }
     }
 }
+
+super::tier!("scalar", || true, Scalar, i16, #[inline], super::int16::interleave, super::int16::gemm);

@@ -1,0 +1,101 @@
+//! The seam between a model and the device it runs on.
+//!
+//! A forward pass is written once over [`Backend`]. Operations are queued in order and may run later: nothing but
+//! [`Backend::read`] says that a result can be seen by the host, so a device that runs a whole pass as one submission
+//! fits behind it. Matrices are row-major; `rows` is the number of tokens of all texts of a batch laid end to end.
+
+use crate::formats::Format;
+use bytes::Bytes;
+
+/// What can go wrong when weights are handed to a backend.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightError {
+    /// The bytes do not hold the matrix.
+    #[error("{format} [{rows} × {cols}] does not fit {bytes} bytes")]
+    Size {
+        /// Storage format.
+        format: Format,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// Bytes given.
+        bytes: usize,
+    },
+}
+
+/// Shape of the attention of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads; a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Values per head; even.
+    pub head_dim: usize,
+}
+
+/// One product of a [`Backend::matmul`]: `output = input · weightᵀ`.
+pub type Product<'a, B> = (&'a <B as Backend>::Weight, &'a mut <B as Backend>::Tensor);
+
+/// A device: how its memory looks and what it can compute.
+pub trait Backend: Send + Sync {
+    /// A matrix of f32 [rows × cols].
+    type Tensor: Send;
+    /// Rows of activations, prepared as the input of [`Backend::matmul`].
+    type Acts: Send;
+    /// A weight matrix [n × k] in its storage format.
+    type Weight: Send + Sync;
+    /// A vector of f32 parameters.
+    type Vector: Send + Sync;
+    /// Which forms of an input a set of weights consumes.
+    type Form: Copy + Default + std::ops::BitOr<Output = Self::Form> + Send + Sync;
+    /// Cosines and sines of the rotary embedding, one row per token of the batch.
+    type Rope: Send;
+
+    /// Takes a weight matrix over, [n × k] with rows of k values; the bytes are used in place.
+    ///
+    /// # Errors
+    /// When the bytes do not hold such a matrix.
+    fn weight(&self, format: Format, bytes: Bytes, n: usize, k: usize) -> Result<Self::Weight, WeightError>;
+    /// Takes a parameter vector over.
+    fn vector(&self, values: &[f32]) -> Self::Vector;
+    /// What `weight` wants its input to be.
+    fn form(&self, weight: &Self::Weight) -> Self::Form;
+    /// A matrix of unspecified content.
+    fn tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
+    /// An input for the weights that make up `form`.
+    fn acts(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Acts;
+    /// Rotary angles of tokens at `positions`: angle i of position p is p · base^(−2i / head_dim), in f32.
+    fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Self::Rope;
+
+    /// `out[i] = table[tokens[i]]`.
+    fn embed(&self, table: &Self::Weight, tokens: &[u32], out: &mut Self::Tensor);
+    /// `out = x / rms(x) · weight`, row by row.
+    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Acts);
+    /// Every product of one input.
+    fn matmul(&self, input: &Self::Acts, products: &mut [Product<'_, Self>])
+    where
+        Self: Sized;
+    /// `output += input · weightᵀ`.
+    fn matmul_add(&self, input: &Self::Acts, weight: &Self::Weight, output: &mut Self::Tensor);
+    /// RMSNorm of each head of each row, then rotary embedding over split halves, in place.
+    fn norm_rope(&self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32, rope: &Self::Rope);
+    /// Causal attention inside each text; text i is the rows `offsets[i]..offsets[i + 1]`.
+    #[allow(clippy::too_many_arguments)]
+    fn attention(
+        &self,
+        heads: Heads,
+        offsets: &[usize],
+        q: &Self::Tensor,
+        k: &Self::Tensor,
+        v: &Self::Tensor,
+        out: &mut Self::Acts,
+    );
+    /// `out = silu(gate) · up`.
+    fn silu_mul(&self, gate: &Self::Tensor, up: &Self::Tensor, out: &mut Self::Acts);
+    /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`: the normed rows that are wanted.
+    fn rms_norm_rows(&self, x: &Self::Tensor, rows: &[usize], weight: &Self::Vector, eps: f32, out: &mut Self::Tensor);
+    /// Waits for all that was queued and gives the content of `x`.
+    fn read(&self, x: &Self::Tensor) -> Vec<f32>;
+}

@@ -1,0 +1,355 @@
+//! The CPU backend: ragged batches over a thread pool, every kernel from one instruction-set tier.
+
+mod acts;
+pub mod isa;
+mod ops;
+mod panel;
+mod simd;
+#[cfg(test)]
+mod tests;
+
+pub use acts::{Acts, Form};
+
+use crate::backend::{Backend, Heads, Product, WeightError};
+use crate::buffer::{Buffer, Parts};
+use crate::formats::Format;
+use crate::pool::Pool;
+use bytes::Bytes;
+use isa::{AttendTask, Isa};
+use ops::attention::{self, KEYS, PAD, Shape};
+use panel::{CHUNK, Panel, TILE, TileRows};
+use std::sync::Mutex;
+
+/// Rows that a task of a row-wise operation handles.
+const ROWS_PER_TASK: usize = 8;
+
+/// The CPU as a [`Backend`].
+pub struct CpuBackend {
+    isa: &'static Isa,
+    pool: Pool,
+    /// One per worker, so never contended.
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// What a worker keeps from task to task.
+struct Scratch {
+    panel: Panel,
+    /// Products of a tile [rows × TILE].
+    products: Buffer<f32>,
+    row: Vec<f32>,
+    attention: attention::Scratch,
+}
+
+impl CpuBackend {
+    /// A backend on `threads` threads (0: one).
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn new(isa: &'static Isa, threads: usize) -> std::io::Result<Self> {
+        let pool = Pool::new(threads)?;
+        let scratch = || {
+            Mutex::new(Scratch {
+                panel: Panel::new(),
+                products: Buffer::zeroed(0),
+                row: Vec::new(),
+                attention: attention::Scratch::new(),
+            })
+        };
+        Ok(Self { isa, scratch: (0..pool.threads()).map(|_| scratch()).collect(), pool })
+    }
+
+    /// The instruction-set tier in use.
+    pub fn isa(&self) -> &'static Isa {
+        self.isa
+    }
+
+    /// The number of threads that work.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn scratch(&self, worker: usize) -> std::sync::MutexGuard<'_, Scratch> {
+        // A panic leaves nothing half-done in here that the next task would read.
+        self.scratch[worker].lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Calls `f(row, scratch)` for every row, a few rows a task.
+    fn for_rows(&self, rows: usize, f: impl Fn(usize, &mut Scratch) + Sync) {
+        self.pool.run(rows.div_ceil(ROWS_PER_TASK), |task, worker| {
+            let scratch = &mut *self.scratch(worker);
+            for row in task * ROWS_PER_TASK..rows.min((task + 1) * ROWS_PER_TASK) {
+                f(row, scratch);
+            }
+        });
+    }
+
+    /// One task per tile of every product; `add` to the outputs or set them.
+    fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
+        let mut tiles = Vec::new();
+        let mut outputs = Vec::new();
+        for (i, (weight, output)) in products.iter_mut().enumerate() {
+            assert!(
+                weight.k == input.cols && weight.n == output.cols && input.rows == output.rows,
+                "shapes of a product"
+            );
+            tiles.extend((0..weight.n.div_ceil(TILE)).map(|tile| (i, tile)));
+            outputs.push((*weight, Parts::new(&mut output.data)));
+        }
+        self.pool.run(tiles.len(), |task, worker| {
+            let (i, tile) = tiles[task];
+            let (weight, output) = &outputs[i];
+            let Scratch { panel, products, .. } = &mut *self.scratch(worker);
+            products.resize(input.rows * TILE);
+            products.fill(0.0);
+            let rows = weight.tile(tile);
+            for first in (0..weight.k).step_by(CHUNK) {
+                let len = (weight.k - first).min(CHUNK);
+                if weight.format.is_float() {
+                    panel.unpack_floats(rows, first, len);
+                    self.isa.gemm_floats(panel, input, first, len, products);
+                } else {
+                    self.isa.unpack(panel, rows, first, len);
+                    self.isa.gemm(panel, input, first, len, products);
+                }
+            }
+            for (row, products) in products.chunks_exact(TILE).enumerate() {
+                let start = row * weight.n + tile * TILE;
+                // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                let output = unsafe { output.part(start..start + rows.rows()) };
+                if add {
+                    output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
+                } else {
+                    output.copy_from_slice(&products[..rows.rows()]);
+                }
+            }
+        });
+    }
+}
+
+/// A matrix of f32 [rows × cols].
+pub struct Tensor {
+    rows: usize,
+    cols: usize,
+    data: Buffer<f32>,
+}
+
+impl Tensor {
+    fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.cols..(row + 1) * self.cols]
+    }
+}
+
+/// A weight matrix [n × k], as stored.
+pub struct Weight {
+    format: Format,
+    bytes: Bytes,
+    n: usize,
+    k: usize,
+    row_bytes: usize,
+}
+
+impl Weight {
+    fn tile(&self, tile: usize) -> TileRows<'_> {
+        let rows = tile * TILE..self.n.min((tile + 1) * TILE);
+        let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
+        TileRows { format: self.format, bytes, row_bytes: self.row_bytes }
+    }
+}
+
+/// Rotary angles: cosines and sines [tokens × head_dim / 2].
+pub struct Rope {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Backend for CpuBackend {
+    type Tensor = Tensor;
+    type Acts = Acts;
+    type Weight = Weight;
+    type Vector = Vec<f32>;
+    type Form = Form;
+    type Rope = Rope;
+
+    fn weight(&self, format: Format, bytes: Bytes, n: usize, k: usize) -> Result<Weight, WeightError> {
+        match format.row_bytes(k) {
+            Some(row_bytes) if row_bytes > 0 && n.checked_mul(row_bytes) == Some(bytes.len()) => {
+                Ok(Weight { format, bytes, n, k, row_bytes })
+            }
+            _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),
+        }
+    }
+
+    fn vector(&self, values: &[f32]) -> Vec<f32> {
+        values.to_vec()
+    }
+
+    fn form(&self, weight: &Weight) -> Form {
+        let floats = weight.format.is_float();
+        Form { floats, codes: !floats }
+    }
+
+    fn tensor(&self, rows: usize, cols: usize) -> Tensor {
+        Tensor { rows, cols, data: Buffer::zeroed(rows * cols) }
+    }
+
+    fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
+        Acts::new(self.isa, rows, cols, form)
+    }
+
+    fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
+        let half = head_dim / 2;
+        let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / base.powf((2 * i) as f32 / head_dim as f32)).collect();
+        let (mut cos, mut sin) =
+            (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        for position in positions {
+            for frequency in &frequencies {
+                let (s, c) = (*position as f32 * frequency).sin_cos();
+                cos.push(c);
+                sin.push(s);
+            }
+        }
+        Rope { half, cos, sin }
+    }
+
+    fn embed(&self, table: &Weight, tokens: &[u32], out: &mut Tensor) {
+        assert!(out.rows == tokens.len() && out.cols == table.k);
+        let parts = Parts::new(&mut out.data);
+        self.for_rows(tokens.len(), |row, _| {
+            let start = tokens[row] as usize * table.row_bytes;
+            // SAFETY: each row is set by one task.
+            let to = unsafe { parts.part(row * table.k..(row + 1) * table.k) };
+            table.format.dequantize(&table.bytes[start..start + table.row_bytes], to);
+        });
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Vec<f32>, eps: f32, out: &mut Acts) {
+        assert!(out.rows == x.rows && out.cols == x.cols);
+        let parts = out.parts(self.isa);
+        self.for_rows(x.rows, |row, scratch| {
+            scratch.row.resize(x.cols, 0.0);
+            self.isa.rms_norm(x.row(row), weight, eps, &mut scratch.row);
+            // SAFETY: each row is set by one task.
+            unsafe { parts.set_row(row, &scratch.row) };
+        });
+    }
+
+    fn matmul(&self, input: &Acts, products: &mut [Product<'_, Self>]) {
+        self.products(input, products, false);
+    }
+
+    fn matmul_add(&self, input: &Acts, weight: &Weight, output: &mut Tensor) {
+        self.products(input, &mut [(weight, output)], true);
+    }
+
+    fn norm_rope(&self, x: &mut Tensor, weight: &Vec<f32>, eps: f32, rope: &Rope) {
+        let cols = x.cols;
+        assert!(cols % weight.len() == 0 && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half);
+        let parts = Parts::new(&mut x.data);
+        self.for_rows(x.rows, |row, _| {
+            // SAFETY: each row is changed by one task.
+            let values = unsafe { parts.part(row * cols..(row + 1) * cols) };
+            let angles = row * rope.half..(row + 1) * rope.half;
+            for head in values.chunks_exact_mut(weight.len()) {
+                self.isa.norm_rope(head, weight, eps, &rope.cos[angles.clone()], &rope.sin[angles.clone()]);
+            }
+        });
+    }
+
+    fn attention(&self, heads: Heads, offsets: &[usize], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
+        let Heads { heads, kv_heads, head_dim } = heads;
+        let shape = Shape { kv_heads, group: heads / kv_heads, head_dim };
+        assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
+        assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);
+
+        // Where each text starts in the packed keys and values of a head, in tokens.
+        let mut packed_starts = vec![0];
+        for text in offsets.windows(2) {
+            packed_starts.push(packed_starts.last().unwrap() + (text[1] - text[0]).next_multiple_of(PAD));
+        }
+        let packed = *packed_starts.last().expect("starts with 0");
+        let (dim, dim_pad) = (head_dim, shape.padded_dim());
+        let mut kt = Buffer::<f32>::zeroed(kv_heads * packed * dim);
+        let mut vp = Buffer::<f32>::zeroed(kv_heads * packed * dim_pad);
+        let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));
+        let blocks: Vec<(usize, usize)> = offsets
+            .windows(2)
+            .enumerate()
+            .flat_map(|(text, o)| (0..(o[1] - o[0]).div_ceil(KEYS)).map(move |block| (text, block)))
+            .collect();
+        self.pool.run(blocks.len() * kv_heads, |task, _| {
+            let ((text, block), head) = (blocks[task / kv_heads], task % kv_heads);
+            let len = offsets[text + 1] - offsets[text];
+            let from = offsets[text] * k.cols + head * dim;
+            let first = head * packed + packed_starts[text] + block * KEYS;
+            let width = (len - block * KEYS).min(KEYS).next_multiple_of(PAD);
+            // SAFETY: this block of this head of this text, packed by this task alone.
+            let (kt, vp) = unsafe {
+                (
+                    kt_parts.part(first * dim..(first + width) * dim),
+                    vp_parts.part(first * dim_pad..(first + width) * dim_pad),
+                )
+            };
+            attention::pack_block(shape, len, block, &k.data[from..], &v.data[from..], kt, vp);
+        });
+
+        let mut context = self.tensor(q.rows, q.cols);
+        let parts = Parts::new(&mut context.data);
+        let step = shape.query_block();
+        let mut tasks: Vec<(usize, usize)> = offsets
+            .windows(2)
+            .enumerate()
+            .flat_map(|(text, o)| (0..o[1] - o[0]).step_by(step).map(move |first| (text, first)))
+            .collect();
+        // Long rows first, so that the loop ends with small tasks.
+        tasks.sort_by_key(|(_, first)| std::cmp::Reverse(*first));
+        self.pool.run(tasks.len() * kv_heads, |task, worker| {
+            let ((text, first), head) = (tasks[task / kv_heads], task % kv_heads);
+            let len = offsets[text + 1] - offsets[text];
+            let packed_start = head * packed + packed_starts[text];
+            let column = head * shape.group * dim;
+            let task = AttendTask {
+                shape,
+                first,
+                count: step.min(len - first),
+                len,
+                q: &q.data[offsets[text] * q.cols + column..],
+                kt: &kt[packed_start * dim..],
+                vp: &vp[packed_start * dim_pad..],
+            };
+            self.isa.attend(task, &mut self.scratch(worker).attention, &mut |token, in_group, values| {
+                let start = (offsets[text] + token) * q.cols + column + in_group * dim;
+                // SAFETY: each head of each token is computed by one task.
+                unsafe { parts.part(start..start + dim) }.copy_from_slice(values);
+            });
+        });
+        let parts = out.parts(self.isa);
+        // SAFETY: each row is set by one task.
+        self.for_rows(q.rows, |row, _| unsafe { parts.set_row(row, context.row(row)) });
+    }
+
+    fn silu_mul(&self, gate: &Tensor, up: &Tensor, out: &mut Acts) {
+        assert!(gate.rows == up.rows && gate.cols == up.cols && out.rows == up.rows && out.cols == up.cols);
+        let parts = out.parts(self.isa);
+        self.for_rows(gate.rows, |row, scratch| {
+            scratch.row.resize(gate.cols, 0.0);
+            self.isa.silu_mul(gate.row(row), up.row(row), &mut scratch.row);
+            // SAFETY: each row is set by one task.
+            unsafe { parts.set_row(row, &scratch.row) };
+        });
+    }
+
+    fn rms_norm_rows(&self, x: &Tensor, rows: &[usize], weight: &Vec<f32>, eps: f32, out: &mut Tensor) {
+        assert!(out.rows == rows.len() && out.cols == x.cols);
+        let parts = Parts::new(&mut out.data);
+        self.for_rows(rows.len(), |row, _| {
+            // SAFETY: each row is set by one task.
+            let to = unsafe { parts.part(row * x.cols..(row + 1) * x.cols) };
+            self.isa.rms_norm(x.row(rows[row]), weight, eps, to);
+        });
+    }
+
+    fn read(&self, x: &Tensor) -> Vec<f32> {
+        x.data.to_vec()
+    }
+}

@@ -1,0 +1,116 @@
+//! Panels: a tile of weights unpacked once per batch into the form that an instruction set's GEMM eats.
+//!
+//! A tile is [`TILE`] rows of a weight matrix, a panel [`CHUNK`] columns of a tile: small enough to stay in the L1 or
+//! L2 cache while every token of the batch passes over it. Formats only know how a block unpacks; instruction sets only
+//! know the panel.
+
+use crate::buffer::Buffer;
+use crate::formats::{Block, Format};
+
+/// Weight rows (output columns) per tile.
+pub(crate) const TILE: usize = 32;
+/// Values of each row per panel: a multiple of the largest block (256).
+pub(crate) const CHUNK: usize = 512;
+/// Smallest group of values that share a scale.
+const MIN_GROUP: usize = 16;
+
+/// Up to [`TILE`] rows of a weight matrix, as stored.
+#[derive(Clone, Copy)]
+pub(crate) struct TileRows<'a> {
+    pub(crate) format: Format,
+    /// The rows, `row_bytes` each.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) row_bytes: usize,
+}
+
+impl<'a> TileRows<'a> {
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
+    /// The bytes of values `first..first + len` of row `row`; whole blocks.
+    pub(crate) fn slice(&self, row: usize, first: usize, len: usize) -> &'a [u8] {
+        let (block, bytes) = (self.format.block_len(), self.format.block_bytes());
+        &self.bytes[row * self.row_bytes + first / block * bytes..][..len / block * bytes]
+    }
+}
+
+/// The unpacked form of one panel, and the room in which it is made.
+pub(crate) struct Panel {
+    /// Quantized weights: codes in the layout of the instruction set.
+    pub(crate) codes: Buffer<u8>,
+    /// [CHUNK / group × TILE]
+    pub(crate) scales: Buffer<f32>,
+    /// [CHUNK / group × TILE], meaningful only with `has_min`.
+    pub(crate) mins: Buffer<f32>,
+    pub(crate) group: usize,
+    pub(crate) has_min: bool,
+    /// Float weights: [CHUNK × TILE].
+    pub(crate) floats: Buffer<f32>,
+    /// Codes by row [TILE × CHUNK], on their way to `codes`.
+    pub(crate) rows: Buffer<i8>,
+}
+
+impl Panel {
+    pub(crate) fn new() -> Self {
+        Self {
+            codes: Buffer::zeroed(TILE * CHUNK * 2),
+            scales: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
+            mins: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
+            group: 0,
+            has_min: false,
+            floats: Buffer::zeroed(TILE * CHUNK),
+            rows: Buffer::zeroed(TILE * CHUNK),
+        }
+    }
+
+    /// Unpacks values `first..first + len` of quantized rows into `rows`, `scales` and `mins`. Rows that the tile
+    /// lacks become zeros.
+    #[inline(always)]
+    pub(crate) fn unpack_rows<B: Block>(&mut self, tile: TileRows, first: usize, len: usize) {
+        assert!(tile.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN) && tile.rows() <= TILE);
+        self.group = B::GROUP;
+        self.has_min = B::HAS_MIN;
+        let present = tile.rows();
+        let per_block = B::LEN / B::GROUP;
+        for row in 0..present {
+            let codes = &mut self.rows[row * CHUNK..row * CHUNK + len];
+            let blocks = tile.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
+            for (i, (block, codes)) in blocks.enumerate() {
+                let (mut scales, mut mins) = ([0f32; 256 / MIN_GROUP], [0f32; 256 / MIN_GROUP]);
+                B::unpack(block, codes, &mut scales, &mut mins);
+                for j in 0..per_block {
+                    self.scales[(i * per_block + j) * TILE + row] = scales[j];
+                    if B::HAS_MIN {
+                        self.mins[(i * per_block + j) * TILE + row] = mins[j];
+                    }
+                }
+            }
+        }
+        for row in present..TILE {
+            self.rows[row * CHUNK..row * CHUNK + len].fill(0);
+            for g in 0..len / B::GROUP {
+                self.scales[g * TILE + row] = 0.0;
+                self.mins[g * TILE + row] = 0.0;
+            }
+        }
+    }
+
+    /// Unpacks values `first..first + len` of float rows into `floats`. Rows that the tile lacks become zeros.
+    pub(crate) fn unpack_floats(&mut self, tile: TileRows, first: usize, len: usize) {
+        assert!(len <= CHUNK && tile.rows() <= TILE);
+        let mut row_values = [0f32; CHUNK];
+        for row in 0..TILE {
+            let values = &mut row_values[..len];
+            if row < tile.rows() {
+                tile.format.dequantize(tile.slice(row, first, len), values);
+            } else {
+                values.fill(0.0);
+            }
+            for (i, x) in values.iter().enumerate() {
+                self.floats[i * TILE + row] = *x;
+            }
+        }
+    }
+}
