@@ -498,3 +498,23 @@ fn the_writer_checks_order_and_sizes() {
     b.set(&"k".repeat(65_536), 1u8);
     assert!(b.begin(Vec::new()).unwrap_err().to_string().contains("65536, the limit of a GGUF file is 65535"));
 }
+
+/// The checks of counts against what is left must not refuse the smallest items that there can be.
+#[test]
+fn the_smallest_items_are_accepted() {
+    let mut out = header(3, 0, 1);
+    entry(&mut out, b"", 0, &[9]);
+    assert_eq!(parse(out).unwrap().u32("").unwrap(), Some(9));
+    for (elem, size) in [1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8].into_iter().enumerate() {
+        let mut out = header(3, 0, 1);
+        let array = [&(elem as u32).to_le_bytes()[..], &3u64.to_le_bytes(), &vec![0; 3 * size]].concat();
+        entry(&mut out, b"k", 9, &array);
+        let g = parse(out.clone()).unwrap();
+        assert_eq!(g.require_array("k").unwrap().iter().filter(Result::is_ok).count(), 3);
+        fails(&out[..out.len() - 1], &["\"k\"", "truncated"]);
+    }
+    let mut out = header(3, 1, 1);
+    entry(&mut out, b"general.alignment", 0, &[1]);
+    tensor_entry(&mut out, "", &[1], 777, 0);
+    assert!(parse(out).unwrap().tensor_info("").is_some());
+}
