@@ -10,9 +10,10 @@ mod gguf_vocabulary;
 mod tiny_vocabulary;
 
 use gguf_vocabulary::{parse, qwen2_file, reference, shared_data};
-use tiny_vocabulary::{Tiny, byte_level};
+use tiny_vocabulary::byte_level;
 
-/// Cases in which NFC changes the text; llama.cpp, whose ids stand in the file, does not normalize.
+/// Cases in which NFC changes the text, so that llama.cpp, which does not normalize, gives other ids: there are none
+/// (the accents of `Cửa Việt` are composed there already). [`known_ids`] has such a text.
 const NFC_CASES: [&str; 0] = [];
 
 #[test]
@@ -247,7 +248,7 @@ proptest! {
     #[test]
     fn scan_and_heap_merge_alike(text in "[abc]{0,200}") {
         // A text of letters is one piece; the reference has no second algorithm.
-        let tiny = Tiny::clone(&byte_level(&["b c", "a b", "ab a", "c c", "a a", "bc a", "aa a", "ab ab"]));
+        let tiny = byte_level(&["b c", "a b", "ab a", "c c", "a a", "bc a", "aa a", "ab ab"]);
         let ours = Tokenizer::new(&tiny.vocabulary()).unwrap();
         let theirs = reference(&tiny.vocabulary()).encode_fast(&*text, false).unwrap();
         prop_assert_eq!(ours.encode(&text).unwrap(), theirs.get_ids());

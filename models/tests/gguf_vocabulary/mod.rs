@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use qembed_models::tokenizer::Vocabulary;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::NFC;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -18,7 +18,7 @@ const PATTERN: &str =
 /// The folder of shared test data: `QEMBED_SHARED`, or `shared/data` beside the checkout.
 ///
 /// `None` only if `QEMBED_NO_SHARED=1` allows the caller to skip; a missing folder is a failure otherwise.
-pub fn shared_data() -> Option<PathBuf> {
+pub(crate) fn shared_data() -> Option<PathBuf> {
     let folder = std::env::var_os("QEMBED_SHARED")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")), PathBuf::from);
     if folder.join("ggml-vocab-qwen2.gguf").exists() {
@@ -35,11 +35,11 @@ pub fn shared_data() -> Option<PathBuf> {
 }
 
 /// The bytes of the Qwen2 vocabulary, if [`shared_data`] is there.
-pub fn qwen2_file() -> Option<Vec<u8>> {
+pub(crate) fn qwen2_file() -> Option<Vec<u8>> {
     Some(std::fs::read(shared_data()?.join("ggml-vocab-qwen2.gguf")).unwrap())
 }
 
-pub fn parse(file: &[u8]) -> Vocabulary<'_> {
+pub(crate) fn parse(file: &[u8]) -> Vocabulary<'_> {
     let mut reader = Reader(&file[8..]);
     let (_tensors, entries) = (reader.u64(), reader.u64());
     let mut metadata: HashMap<&str, Value> = (0..entries)
@@ -63,8 +63,8 @@ pub fn parse(file: &[u8]) -> Vocabulary<'_> {
 }
 
 /// The same tokenizer built with the reference implementation's crate, every added token parsed.
-pub fn reference(vocabulary: &Vocabulary<'_>) -> Tokenizer {
-    let ids = vocabulary.tokens.iter().map(|&token| token.to_owned()).zip(0..).collect::<HashMap<_, _>>();
+pub(crate) fn reference(vocabulary: &Vocabulary<'_>) -> Tokenizer {
+    let ids = vocabulary.tokens.iter().map(|&token| token.to_owned()).zip(0..).collect::<Vocab>();
     let split = |merge: &&str| merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned()));
     let merges = vocabulary.merges.iter().map(|merge| split(merge).unwrap()).collect();
     let pattern = SplitPattern::Regex(PATTERN.into());
@@ -75,6 +75,8 @@ pub fn reference(vocabulary: &Vocabulary<'_>) -> Tokenizer {
         ByteLevel::new(false, false, false).into(),
     ])));
     let added = vocabulary.tokens.iter().zip(&vocabulary.token_types).filter(|&(_, &kind)| kind == 3 || kind == 4);
+    // Only a conversion to GGUF makes these, to fill the vocabulary up.
+    let added = added.filter(|(token, _)| !token.starts_with("[PAD"));
     let added = added.map(|(&token, &kind)| AddedToken::from(token, kind == 3).normalized(false));
     tokenizer.add_tokens(added).unwrap();
     tokenizer

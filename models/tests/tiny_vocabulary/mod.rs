@@ -3,15 +3,14 @@
 use qembed_models::tokenizer::Vocabulary;
 
 /// Owner of the strings that a [`Vocabulary`] borrows.
-#[derive(Clone)]
-pub struct Tiny {
-    pub tokens: Vec<String>,
-    pub token_types: Vec<i32>,
-    pub merges: Vec<String>,
+pub(crate) struct Tiny {
+    pub(crate) tokens: Vec<String>,
+    pub(crate) token_types: Vec<i32>,
+    pub(crate) merges: Vec<String>,
 }
 
 /// Ids 0 to 255 are the bytes in order, 256 is `<|endoftext|>`, and the results of `merges` follow.
-pub fn byte_level(merges: &[&str]) -> Tiny {
+pub(crate) fn byte_level(merges: &[&str]) -> Tiny {
     let mut tiny = Tiny { tokens: Vec::new(), token_types: Vec::new(), merges: Vec::new() };
     let mut others = '\u{100}'..;
     for byte in 0..=u8::MAX {
@@ -27,12 +26,12 @@ pub fn byte_level(merges: &[&str]) -> Tiny {
 }
 
 impl Tiny {
-    pub fn push(&mut self, token: &str, token_type: i32) {
+    pub(crate) fn push(&mut self, token: &str, token_type: i32) {
         self.tokens.push(token.into());
         self.token_types.push(token_type);
     }
 
-    pub fn vocabulary(&self) -> Vocabulary<'_> {
+    pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
         Vocabulary {
             model: "gpt2",
             pre: "qwen2",
