@@ -9,6 +9,7 @@ pub mod gguf;
 mod qwen3;
 #[cfg(feature = "synth")]
 pub mod synth;
+pub mod tokenizer;
 
 pub use config::{ARCHITECTURE, Config};
 pub use error::ModelError;

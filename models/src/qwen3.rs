@@ -68,6 +68,11 @@ impl Batch {
         self.offsets.len() - 1
     }
 
+    /// Tokens of each text.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> {
+        self.offsets.windows(2).map(|text| text[1] - text[0])
+    }
+
     /// Number of tokens of all texts.
     pub fn tokens(&self) -> usize {
         self.tokens.len()
