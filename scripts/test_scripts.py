@@ -21,6 +21,7 @@ import reference
 
 F32, Q8_0, BF16 = (gguf.GGMLQuantizationType[name] for name in ("F32", "Q8_0", "BF16"))
 VOCAB, LAYERS, FFN, CONTEXT = 300, 3, 128, 512
+ROPE_BASE, EPSILON = 50_000.0, 1e-3  # far from any default
 
 
 def write_model(path, kind, hidden, heads, kv_heads, head_dim, *, skip=(), extra=(), seed=0):
@@ -45,8 +46,8 @@ def write_model(path, kind, hidden, heads, kv_heads, head_dim, *, skip=(), extra
     writer.add_head_count_kv(kv_heads)
     writer.add_key_length(head_dim)
     if "layer_norm_rms_epsilon" not in skip:
-        writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(1e6)
+        writer.add_layer_norm_rms_eps(EPSILON)
+    writer.add_rope_freq_base(ROPE_BASE)
     writer.add_context_length(CONTEXT)
     for name, shape in shapes.items():
         values = rng.standard_normal(shape, dtype=np.float32)
@@ -60,15 +61,29 @@ def write_model(path, kind, hidden, heads, kv_heads, head_dim, *, skip=(), extra
     writer.close()
 
 
-def whole_model_vectors(model, id_lists):
-    """The vectors of the ordinary model class, with explicit masks and explicit softmax."""
-    config = Qwen3Config(**model.config.to_dict(), attn_implementation="eager")
-    weights = {"embed_tokens.weight": model.tensor("token_embd.weight"), "norm.weight": model.tensor("output_norm.weight")}
-    for index in range(LAYERS):
-        for ours, theirs in reference.LAYER_TENSORS.items():
-            weights[f"layers.{index}.{theirs}"] = model.tensor(f"blk.{index}.{ours}")
+def whole_model_vectors(model, shape, id_lists):
+    """The vectors of the ordinary model class, with explicit masks and explicit softmax.
+
+    Its configuration comes from `shape` and its tensor names from the `gguf` package, so that neither is taken on
+    the oracle's word.
+    """
+    _, hidden, heads, kv_heads, head_dim = shape
+    config = Qwen3Config(
+        vocab_size=VOCAB,
+        num_hidden_layers=LAYERS,
+        hidden_size=hidden,
+        intermediate_size=FFN,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        rms_norm_eps=EPSILON,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
+        attn_implementation="eager",
+    )
     whole = Qwen3Model(config).eval()
-    whole.load_state_dict(weights, strict=True)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, LAYERS)
+    ours = {key: names.get_name(f"model.{key}", try_suffixes=(".weight",)) for key in whole.state_dict()}
+    whole.load_state_dict({key: model.tensor(name) for key, name in ours.items()}, strict=True)
     with torch.inference_mode():
         last = [whole(torch.tensor([ids])).last_hidden_state[0, -1].numpy() for ids in id_lists]
     return np.stack([state / np.linalg.norm(state) for state in last])
@@ -91,7 +106,8 @@ class Scripts(unittest.TestCase):
         for shape in ((F32, 96, 4, 2, 64), (Q8_0, 256, 8, 2, 16), (BF16, 64, 2, 2, 32)):
             with self.subTest(shape=shape):
                 model = self.model(*shape)
-                difference = np.abs(reference.embed(model, id_lists) - whole_model_vectors(model, id_lists)).max()
+                expected = whole_model_vectors(model, shape, id_lists)
+                difference = np.abs(reference.embed(model, id_lists) - expected).max()
                 # Two orders of summation in float32 (step 6e-8): far above their noise, far below any real fault.
                 self.assertLess(difference, 2e-6)
 
