@@ -50,8 +50,7 @@ impl Embedder {
         let backend = CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })?;
         let model = Qwen3::load(&gguf, backend)?;
         let beside = path.with_file_name("tokenizer.json");
-        let tokenizer =
-            if beside.is_file() { Tokenizer::from_file(&beside)? } else { Tokenizer::from_gguf(&gguf)? };
+        let tokenizer = if beside.is_file() { Tokenizer::from_file(&beside)? } else { Tokenizer::from_gguf(&gguf)? };
         Ok(Self { model, tokenizer, file_size: gguf.file_size() })
     }
 

@@ -12,6 +12,7 @@
 mod added;
 mod bpe;
 mod json;
+mod metadata;
 mod split;
 
 use std::borrow::Cow;
@@ -75,6 +76,9 @@ pub enum SpecialTokens {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
+    /// A key of the GGUF file is missing or of the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] crate::gguf::GgufError),
     /// `tokenizer.ggml.model` names another algorithm.
     #[error("tokenizer model {model:?} is not supported: only \"gpt2\" (byte-level BPE) is")]
     UnsupportedModel {
