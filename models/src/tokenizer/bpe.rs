@@ -16,6 +16,9 @@ const SCAN_LIMIT: usize = 64;
 /// No merge: larger than every [`Merges::get`].
 const NONE: u64 = u64::MAX;
 
+/// Token → id.
+pub(super) type Index<'a> = HashMap<&'a str, u32, SeededHash>;
+
 /// Byte-pair encoder over token ids.
 pub(super) struct Bpe {
     /// Id of every byte's token; unused for the bytes that UTF-8 never contains.
@@ -43,7 +46,7 @@ impl Bpe {
     /// Builds the merge table. `index` gives the id of a token, `tokens` the token of an id.
     pub(super) fn new(
         tokens: &[&str],
-        index: &HashMap<&str, u32>,
+        index: &Index<'_>,
         merges: &[&str],
         warnings: &mut Vec<String>,
     ) -> Result<Self, TokenizerError> {
@@ -179,11 +182,11 @@ pub(super) fn byte_char(byte: u8) -> char {
 }
 
 /// (left id, right id) → rank of the merge in the high half, merged id in the low half; so the smallest goes first.
-struct Merges(HashMap<u64, u64, PairHash>);
+struct Merges(HashMap<u64, u64, SeededHash>);
 
 impl Merges {
     fn with_capacity(pairs: usize) -> Self {
-        Self(HashMap::with_capacity_and_hasher(pairs, PairHash(RandomState::new().hash_one(0))))
+        Self(HashMap::with_capacity_and_hasher(pairs, SeededHash::new()))
     }
 
     /// False, and no change, if the pair is there already.
@@ -209,27 +212,41 @@ fn merged_id(pair: u64) -> u32 {
     pair as u32
 }
 
-/// Folded multiplication with a random seed: a few cycles a lookup, and a crafted file cannot aim at its collisions.
+/// Folded multiplication with a random seed, for ids and tokens: a few cycles a lookup, and a crafted file cannot aim
+/// at its collisions.
 #[derive(Clone, Copy)]
-struct PairHash(u64);
+pub(super) struct SeededHash(u64);
 
-impl BuildHasher for PairHash {
-    type Hasher = PairHash;
+impl SeededHash {
+    pub(super) fn new() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+}
 
-    fn build_hasher(&self) -> PairHash {
+impl BuildHasher for SeededHash {
+    type Hasher = SeededHash;
+
+    fn build_hasher(&self) -> SeededHash {
         *self
     }
 }
 
-impl Hasher for PairHash {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are u64");
+impl Hasher for SeededHash {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
     }
 
     fn write_u64(&mut self, key: u64) {
         let product = u128::from(key ^ self.0) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
         self.0 = (product >> 64) as u64 ^ product as u64;
     }
+
+    /// Only ends a string.
+    fn write_u8(&mut self, _: u8) {}
 
     fn finish(&self) -> u64 {
         self.0
