@@ -44,11 +44,17 @@ struct Forms<B: Backend> {
 }
 
 /// A ragged batch: the tokens of all texts laid end to end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     tokens: Vec<u32>,
     /// Text i is `offsets[i]..offsets[i + 1]`.
     offsets: Vec<usize>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Batch {
