@@ -140,7 +140,12 @@ impl Embedder {
             }
         }
         tokens.push(self.tokenizer.eos());
-        Ok(tokens)
+        // Checked here and not by the model, which knows texts by their place in a pass only.
+        let rows = self.model.vocabulary();
+        match tokens.iter().find(|token| **token as usize >= rows) {
+            Some(token) => Err(Error::Vocabulary { text: i, token: *token, rows }),
+            None => Ok(tokens),
+        }
     }
 
     /// Runs one batch and appends its vectors.
