@@ -126,17 +126,17 @@ impl Embedder {
         let limit = self.max_tokens();
         let room = limit - 1;
         if tokens.len() > room {
-            match truncate {
-                None => return Err(Error::TooLong { text: i, tokens: tokens.len() + 1, limit }),
-                Some(Truncate::Right) => tokens.truncate(room),
-                Some(Truncate::Left) => {
-                    // The instruction's tokens end at `Query:`, whatever follows: no token joins ':' and a letter.
-                    let kept = if prefix.is_empty() { 0 } else { encode(prefix)?.len() };
-                    if kept >= room {
-                        return Err(Error::InstructionTooLong { tokens: kept, limit });
-                    }
-                    tokens.drain(kept..tokens.len() - (room - kept));
-                }
+            let Some(end) = truncate else {
+                return Err(Error::TooLong { text: i, tokens: tokens.len() + 1, limit });
+            };
+            // Where no token spans the border between instruction and text, these are the instruction's own tokens.
+            let kept = if prefix.is_empty() { 0 } else { encode(prefix)?.len() };
+            if kept >= room {
+                return Err(Error::InstructionTooLong { tokens: kept, limit });
+            }
+            match end {
+                Truncate::Right => tokens.truncate(room),
+                Truncate::Left => drop(tokens.drain(kept..tokens.len() - (room - kept))),
             }
         }
         tokens.push(self.tokenizer.eos());
