@@ -63,9 +63,11 @@ impl Embedder {
         let dimensions = self.check_dimensions(options.dimensions)?;
         let prefix = options.prompt.prefix();
         let mut embeddings = Embeddings::new(dimensions);
+        // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
+        let tokens = |(i, text): (usize, &T)| self.tokens(i, text.as_ref(), &prefix, options.truncate);
+        let texts: Vec<Vec<u32>> = texts.iter().enumerate().map(tokens).collect::<Result<_, _>>()?;
         let mut batch = Batch::new();
-        for (i, text) in texts.iter().enumerate() {
-            let tokens = self.tokens(i, text.as_ref(), &prefix, options.truncate)?;
+        for tokens in texts {
             if batch.texts() > 0 && batch.tokens() + tokens.len() > TOKENS_PER_PASS {
                 self.run(&batch, &mut embeddings)?;
                 batch = Batch::new();
