@@ -1,0 +1,85 @@
+//! Small models for the tests, made anew by every test program and shared by its tests.
+#![allow(dead_code)] // each test program uses its own part
+
+use qembed_models::gguf::{Gguf, GgufBuilder};
+use qembed_models::synth::{Spec, write};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Small, with everything that tells heads, key heads and widths apart; every byte of a text is one token.
+pub(crate) const SHAPE: &str = "tiny,layers=2,hidden=64,ffn=96,heads=4,kv_heads=2,head_dim=32,vocab=300,context=400";
+/// Rows of 256, which the K formats need.
+pub(crate) const SHAPE_K: &str =
+    "tiny,layers=2,hidden=256,ffn=256,heads=4,kv_heads=2,head_dim=64,vocab=300,context=2500";
+
+/// A random model.
+pub(crate) fn model(shape: &str, level: &str) -> PathBuf {
+    static MADE: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let made = made.get_or_insert_with(HashMap::new);
+    let name = format!("{level}-{shape}.gguf");
+    made.entry(name)
+        .or_insert_with_key(|name| {
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join("models");
+            std::fs::create_dir_all(&folder).unwrap();
+            let path = folder.join(name);
+            let (dims, level) = (shape.parse().unwrap(), level.parse().unwrap());
+            write(&Spec { dims, level, seed: 1, vocabulary: None }, &path).unwrap();
+            path
+        })
+        .clone()
+}
+
+/// An empty-at-first folder of one test.
+pub(crate) fn scratch(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME")).join(test);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A model taken apart, to be put together otherwise.
+pub(crate) struct Parts {
+    pub(crate) metadata: GgufBuilder,
+    pub(crate) tensors: Vec<Part>,
+}
+
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) format: qembed_kernels::formats::Format,
+    pub(crate) data: Vec<u8>,
+}
+
+impl Parts {
+    pub(crate) fn of(path: &Path) -> Self {
+        let gguf = Gguf::open(path).unwrap();
+        let mut metadata = GgufBuilder::new();
+        metadata.copy_metadata(&gguf);
+        let part = |name: &str| {
+            let tensor = gguf.require_tensor(name).unwrap();
+            let (shape, format, data) = (tensor.shape.to_vec(), tensor.format, tensor.data.to_vec());
+            Part { name: name.to_owned(), shape, format, data }
+        };
+        Self { metadata, tensors: gguf.tensors().map(|tensor| part(&tensor.name)).collect() }
+    }
+
+    pub(crate) fn tensor(&mut self, name: &str) -> &mut Part {
+        self.tensors.iter_mut().find(|part| part.name == name).unwrap()
+    }
+
+    pub(crate) fn write(self, path: &Path) {
+        let mut builder = self.metadata;
+        for Part { name, shape, format, .. } in &self.tensors {
+            builder.add_tensor(name, shape, *format).unwrap();
+        }
+        let mut writer = builder.begin(Vec::new()).unwrap();
+        self.tensors.iter().for_each(|part| writer.write_tensor(&part.name, &part.data).unwrap());
+        std::fs::write(path, writer.finish().unwrap()).unwrap();
+    }
+}
+
+pub(crate) fn bits(vector: &[f32]) -> Vec<u32> {
+    vector.iter().map(|x| x.to_bits()).collect()
+}

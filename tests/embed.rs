@@ -1,0 +1,346 @@
+//! The promises of the library: exact, whole, safe.
+
+mod common;
+
+use common::{Parts, SHAPE, SHAPE_K, bits, model, scratch};
+use qembed_q::{DEFAULT_TASK, EmbedOptions, Embedder, Embeddings, Error, Isa, LoadOptions, Prompt, Truncate};
+use std::path::Path;
+
+fn open(path: &Path, isa: Option<&str>, threads: usize) -> Embedder {
+    Embedder::open_with(path, &LoadOptions { threads: Some(threads), isa: isa.map(Into::into) }).unwrap()
+}
+
+fn embed(embedder: &Embedder, texts: &[&str], options: &EmbedOptions) -> Embeddings {
+    embedder.embed(texts, options).unwrap()
+}
+
+/// A text of `len` bytes, so many tokens; `salt` tells texts of one length apart.
+fn text(len: usize, salt: usize) -> String {
+    (0..len).map(|i| char::from(b' ' + ((i * 7 + i * i * 3 + salt * 11) % 95) as u8)).collect()
+}
+
+/// 33 texts of mixed lengths: several of one length, twice the same, one byte, and the edges of every kernel's tiles.
+fn mixed_texts() -> Vec<String> {
+    let lengths = [
+        1, 7, 31, 32, 33, 15, 40, 40, 40, 40, 63, 64, 65, 2, 3, 16, 17, 90, 5, 5, 1, 8, 30, 30, 47, 48, 49, 129, 12,
+        24, 36,
+    ];
+    let mut texts: Vec<_> = lengths.iter().enumerate().map(|(i, len)| text(*len, i)).collect();
+    texts.push(texts[6].clone());
+    texts.push(texts[27].clone());
+    assert_eq!(texts.len(), 33);
+    texts
+}
+
+/// A permutation that moves nearly everything: i → 5i + 3 mod n, for n without the divisor 5.
+fn permuted(i: usize, n: usize) -> usize {
+    (5 * i + 3) % n
+}
+
+#[test]
+fn a_vector_has_the_same_bits_alone_and_in_any_batch_order_and_thread_count() {
+    let texts = mixed_texts();
+    let options = EmbedOptions::default();
+    for level in ["Q4_K_M", "Q8_0", "F16"] {
+        let path = model(SHAPE_K, level);
+        for isa in Isa::all() {
+            let one = open(&path, Some(isa.name), 1);
+            assert_eq!((one.isa(), one.threads()), (isa.name, 1));
+            let alone: Vec<_> = texts.iter().map(|text| bits(&one.embed(&[text], &options).unwrap()[0])).collect();
+            let permutation: Vec<usize> = (0..texts.len()).map(|i| permuted(i, texts.len())).collect();
+            let shuffled: Vec<&String> = permutation.iter().map(|i| &texts[*i]).collect();
+            for threads in 1..=3 {
+                let embedder = open(&path, Some(isa.name), threads);
+                let together = embedder.embed(&texts, &options).unwrap();
+                assert_eq!(together.len(), texts.len());
+                for (i, expected) in alone.iter().enumerate() {
+                    assert_eq!(&bits(&together[i]), expected, "{level} {} {threads} threads, text {i}", isa.name);
+                    assert_eq!(together.tokens()[i], texts[i].len() + 1);
+                }
+                if threads == 2 {
+                    let shuffled = embedder.embed(&shuffled, &options).unwrap();
+                    for (at, i) in permutation.iter().enumerate() {
+                        assert_eq!(bits(&shuffled[at]), alone[*i], "{level} {} shuffled, text {i}", isa.name);
+                    }
+                }
+            }
+            // Texts differ, and so do their vectors: else all of the above would say nothing.
+            let mut distinct = alone.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), texts.len() - 2, "{level} {}", isa.name);
+        }
+    }
+}
+
+/// A forward pass takes 2048 tokens, so these need several, one of them for a text that is longer by itself.
+#[test]
+fn texts_that_take_several_passes_keep_their_order_and_bits() {
+    let embedder = open(&model(SHAPE_K, "Q8_0"), None, 2);
+    let texts: Vec<_> =
+        [700, 700, 600, 46, 1, 2047, 2048, 300, 2400, 5, 5].iter().enumerate().map(|(i, len)| text(*len, i)).collect();
+    let together = embedder.embed(&texts, &EmbedOptions::default()).unwrap();
+    for (i, text) in texts.iter().enumerate() {
+        let alone = embedder.embed(&[text], &EmbedOptions::default()).unwrap();
+        assert_eq!(bits(&alone[0]), bits(&together[i]), "text {i}");
+        assert_eq!(together.tokens()[i], text.len() + 1);
+    }
+}
+
+#[test]
+fn callers_on_several_threads_get_the_same_bits() {
+    fn shareable<T: Send + Sync>() {}
+    shareable::<Embedder>();
+    shareable::<Embeddings>();
+    shareable::<Error>();
+
+    let embedder = open(&model(SHAPE_K, "Q4_K_M"), None, 2);
+    let texts = mixed_texts();
+    let expected = embedder.embed(&texts, &EmbedOptions::default()).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (embedder, texts, expected) = (&embedder, &texts, &expected);
+            scope.spawn(move || {
+                for i in (thread..texts.len()).step_by(4) {
+                    let vectors =
+                        embedder.embed(&texts[i..(i + 2).min(texts.len())], &EmbedOptions::default()).unwrap();
+                    assert_eq!(bits(&vectors[0]), bits(&expected[i]), "thread {thread}, text {i}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn vectors_have_length_one_and_are_cut_before_they_are_normalized() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    assert_eq!(embedder.dimensions(), 64);
+    let whole = embed(&embedder, &["abc", "重力"], &EmbedOptions::default());
+    for dimensions in [32, 33, 63, 64] {
+        let options = EmbedOptions { dimensions: Some(dimensions), ..EmbedOptions::default() };
+        let cut = embed(&embedder, &["abc", "重力"], &options);
+        assert_eq!((cut.dimensions(), cut.len(), cut.as_flat().len()), (dimensions, 2, 2 * dimensions));
+        for (cut, whole) in cut.iter().zip(whole.iter()) {
+            let length = |vector: &[f32]| vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            // Each value is rounded once, by at most 2^-24 of itself.
+            assert!((length(cut) - 1.0).abs() < 1e-7, "{dimensions}: {}", length(cut));
+            let expected = length(&whole[..dimensions]);
+            // Two such roundings on each side.
+            for (cut, whole) in cut.iter().zip(whole) {
+                let expected = f64::from(*whole) / expected;
+                assert!((f64::from(*cut) - expected).abs() <= 4.0 * 2f64.powi(-24) * expected.abs());
+            }
+        }
+        assert_eq!(dimensions == 64, bits(&cut[0]) == bits(&whole[0]));
+    }
+}
+
+#[test]
+fn dimensions_that_cannot_be_had_are_errors() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    for asked in [0, 1, 31, 65, usize::MAX] {
+        let options = EmbedOptions { dimensions: Some(asked), ..EmbedOptions::default() };
+        let error = embedder.embed(&["a"], &options).unwrap_err();
+        assert!(matches!(error, Error::Dimensions { asked: a, min: 32, max: 64 } if a == asked), "{error:?}");
+        assert!(error.to_string().contains("32 … 64"), "{error}");
+    }
+}
+
+#[test]
+fn a_query_is_its_instruction_and_text_without_a_space_between() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    let with = |prompt| EmbedOptions { prompt, ..EmbedOptions::default() };
+    let document = |text: &str| embed(&embedder, &[text], &EmbedOptions::default());
+    let query = embed(&embedder, &["what?"], &with(Prompt::Query));
+    let by_hand = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:what?";
+    assert_eq!(query, document(by_hand));
+    assert_eq!(query, embed(&embedder, &["what?"], &with(Prompt::Instruct(DEFAULT_TASK.into()))));
+    assert_eq!(
+        embed(&embedder, &[" x"], &with(Prompt::Instruct("Find\nit".into()))),
+        document("Instruct: Find\nit\nQuery: x")
+    );
+    assert_ne!(query, document("what?"));
+}
+
+#[test]
+fn a_text_over_the_context_is_an_error_or_is_cut_where_asked() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    let limit = embedder.max_tokens();
+    assert_eq!(limit, 400);
+    let (fits, long) = (text(limit - 1, 0), text(limit + 50, 1));
+    let default = EmbedOptions::default();
+    assert_eq!(embed(&embedder, &[&fits], &default).tokens(), [limit]);
+
+    let error = embedder.embed(&["a", &fits, &long], &default).unwrap_err();
+    assert!(matches!(error, Error::TooLong { text: 2, tokens: 451, limit: 400 }), "{error:?}");
+    for words in ["text 3 ", "451 tokens", "limit is 400"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let error = embedder.embed(&[&text(limit, 0)], &default).unwrap_err();
+    assert!(matches!(error, Error::TooLong { text: 0, tokens: 401, limit: 400 }), "{error:?}");
+
+    let cut = |end, prompt: Prompt| EmbedOptions { truncate: Some(end), prompt, ..EmbedOptions::default() };
+    for end in [Truncate::Left, Truncate::Right] {
+        let options = cut(end, Prompt::Document);
+        let kept = match end {
+            Truncate::Left => &long[long.len() - (limit - 1)..],
+            Truncate::Right => &long[..limit - 1],
+        };
+        assert_eq!(embed(&embedder, &[&long], &options), embed(&embedder, &[kept], &default), "{end:?}");
+        // What fits is not touched.
+        assert_eq!(embed(&embedder, &[&fits], &options), embed(&embedder, &[&fits], &default));
+
+        // An instruction stays, whichever end is cut.
+        let prefix = "Instruct: T\nQuery:";
+        let room = limit - 1 - prefix.len();
+        let kept = match end {
+            Truncate::Left => &long[long.len() - room..],
+            Truncate::Right => &long[..room],
+        };
+        let options = cut(end, Prompt::Instruct("T".into()));
+        let expected = embed(&embedder, &[&format!("{prefix}{kept}")], &default);
+        assert_eq!(embed(&embedder, &[&long], &options), expected, "{end:?}");
+
+        // And one that leaves no room for the text is an error, not a vector of the instruction.
+        for task in [text(limit, 2), text(limit - 1 - "Instruct: \nQuery:".len(), 3)] {
+            let error = embedder.embed(&["abc"], &cut(end, Prompt::Instruct(task))).unwrap_err();
+            assert!(matches!(error, Error::InstructionTooLong { limit: 400, .. }), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_text_is_an_error_that_names_it() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    for prompt in [Prompt::Document, Prompt::Query] {
+        let options = EmbedOptions { prompt, ..EmbedOptions::default() };
+        let error = embedder.embed(&["a", "", "b"], &options).unwrap_err();
+        assert!(matches!(error, Error::EmptyText { text: 1 }), "{error:?}");
+        assert!(error.to_string().contains("text 2 is empty"), "{error}");
+    }
+    assert!(embed(&embedder, &[], &EmbedOptions::default()).is_empty());
+    // Blanks and look-alikes of special tokens are text.
+    let texts = [" ", "\n", "\0", "<|endoftext|>", "<|im_start|>"];
+    let vectors = embed(&embedder, &texts, &EmbedOptions::default());
+    assert_eq!(vectors.tokens(), texts.map(|text| text.len() + 1));
+}
+
+#[test]
+fn a_vector_that_is_not_finite_is_an_error() {
+    let folder = scratch("not_finite");
+    for (tensor, value) in [
+        ("output_norm.weight", f32::NAN),
+        ("output_norm.weight", f32::INFINITY),
+        ("blk.0.attn_norm.weight", f32::NAN),
+        ("blk.1.ffn_norm.weight", f32::NEG_INFINITY),
+        ("blk.0.attn_q_norm.weight", f32::NAN),
+        ("blk.1.ffn_norm.weight", 1e38), // finite, but what follows overflows
+    ] {
+        for level in ["F16", "Q8_0"] {
+            let path = folder.join("model.gguf");
+            let mut parts = Parts::of(&model(SHAPE, level));
+            parts.tensor(tensor).data[8..12].copy_from_slice(&value.to_le_bytes());
+            parts.write(&path);
+            for isa in Isa::all() {
+                let embedder = open(&path, Some(isa.name), 1);
+                let result = embedder.embed(&["abcdef", "x"], &EmbedOptions::default());
+                let what = format!("{level}, {tensor} = {value}, {}", isa.name);
+                assert!(matches!(result, Err(Error::NonFinite { text: 0 })), "{what}: {result:?}");
+            }
+        }
+    }
+    // A vector without a direction has none to be normalized to.
+    let path = folder.join("zero.gguf");
+    let mut parts = Parts::of(&model(SHAPE, "F16"));
+    parts.tensor("output_norm.weight").data.fill(0);
+    parts.write(&path);
+    let error = open(&path, None, 1).embed(&["abc"], &EmbedOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { text: 0 }), "{error:?}");
+}
+
+/// `tokenizer.json` of a vocabulary of bytes in which `a` and `b` have changed places.
+fn swapped_tokenizer(model: &Path, more_tokens: usize) -> serde_json::Value {
+    let gguf = qembed_q::gguf::Gguf::open(model).unwrap();
+    let tokens = gguf.require_array("tokenizer.ggml.tokens").unwrap();
+    let tokens: Vec<_> = tokens.iter_str().unwrap().map(|token| token.unwrap().to_owned()).collect();
+    let mut vocab: serde_json::Map<_, _> =
+        tokens[..256].iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
+    vocab.insert("a".into(), usize::from(b'b').into());
+    vocab.insert("b".into(), usize::from(b'a').into());
+    let end = 256 + more_tokens;
+    vocab.extend((256..end).map(|id| (format!("<more{id}>"), id.into())));
+    let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    serde_json::json!({
+        "model": { "type": "BPE", "vocab": vocab, "merges": [] },
+        "normalizer": { "type": "NFC" },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false },
+            { "type": "ByteLevel", "add_prefix_space": false, "use_regex": false },
+        ] },
+        "added_tokens": [{ "id": end, "content": "<|endoftext|>", "special": true }],
+    })
+}
+
+#[test]
+fn a_tokenizer_json_beside_the_file_takes_the_place_of_its_own() {
+    let folder = scratch("tokenizer_json");
+    let path = folder.join("model.gguf");
+    std::fs::copy(model(SHAPE, "F16"), &path).unwrap();
+    let own = open(&path, None, 1);
+    let json = folder.join("tokenizer.json");
+    std::fs::write(&json, swapped_tokenizer(&path, 0).to_string()).unwrap();
+    let other = open(&path, None, 1);
+    let default = EmbedOptions::default();
+    assert_eq!(embed(&other, &["abc a", "xyz"], &default), embed(&own, &["bac b", "xyz"], &default));
+    assert_ne!(embed(&other, &["abc a"], &default), embed(&own, &["abc a"], &default));
+
+    // One that belongs to a larger model: its end of text has no embedding.
+    std::fs::write(&json, swapped_tokenizer(&path, 100).to_string()).unwrap();
+    let error = open(&path, None, 1).embed(&["abc"], &default).unwrap_err();
+    assert!(matches!(error, Error::Vocabulary { text: 0, token: 356, rows: 300 }), "{error:?}");
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+
+    // A broken one is an error, never passed over in silence.
+    std::fs::write(&json, "{").unwrap();
+    let error = Embedder::open(&path).err().unwrap();
+    assert!(matches!(error, Error::Tokenizer(_)) && error.to_string().contains("tokenizer.json"), "{error}");
+}
+
+/// 32,000 tokens: a matrix of all scores of one head would be 4 GB.
+#[test]
+fn a_long_text_needs_memory_in_its_length_only() {
+    let shape = "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=40000";
+    let embedder = open(&model(shape, "Q8_0"), None, 2);
+    let long = text(32_000, 1);
+    let before = peak_memory();
+    let vectors = embed(&embedder, &[&long], &EmbedOptions::default());
+    assert_eq!(vectors.tokens(), [32_001]);
+    // The last tokens are seen, and so is the first.
+    let other = format!("{}~~", &long[..31_998]);
+    assert_ne!(vectors[0], embed(&embedder, &[&other], &EmbedOptions::default())[0]);
+    match before.zip(peak_memory()) {
+        // Other tests of this program run meanwhile; all their models together are below 10 MB.
+        Some((before, after)) => assert!(after - before < 200 << 20, "{} MB more", (after - before) >> 20),
+        None => println!("peak memory is not checked: this system does not tell it"),
+    }
+}
+
+/// The most memory that this process had resident, in bytes.
+fn peak_memory() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
+}
+
+#[test]
+fn threads_and_instruction_sets_that_cannot_be_had_are_errors() {
+    let path = model(SHAPE, "F16");
+    let open = |threads, isa: Option<&str>| {
+        Embedder::open_with(&path, &LoadOptions { threads, isa: isa.map(Into::into) })
+            .map(|embedder| embedder.threads())
+    };
+    assert_eq!(open(Some(3), Some("SCALAR")).unwrap(), 3);
+    assert!(matches!(open(Some(1025), None), Err(Error::TooManyThreads { threads: 1025, limit: 1024 })));
+    let error = open(None, Some("mmx")).unwrap_err();
+    assert!(error.to_string().contains("\"mmx\"") && error.to_string().contains("scalar"), "{error}");
+}
