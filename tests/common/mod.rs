@@ -65,6 +65,14 @@ impl Parts {
         Self { metadata, tensors: gguf.tensors().map(|tensor| part(&tensor.name)).collect() }
     }
 
+    pub(crate) fn set<T: qembed_models::gguf::Element>(&mut self, key: &str, value: T) {
+        self.metadata.set(key, value);
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) {
+        self.metadata.remove(key);
+    }
+
     pub(crate) fn tensor(&mut self, name: &str) -> &mut Part {
         self.tensors.iter_mut().find(|part| part.name == name).unwrap()
     }
