@@ -95,6 +95,9 @@ impl CpuBackend {
             tiles.extend((0..weight.n.div_ceil(TILE)).map(|tile| (i, tile)));
             outputs.push((*weight, Parts::new(&mut output.data)));
         }
+        if input.rows == 0 {
+            return;
+        }
         self.pool.run(tiles.len(), |task, worker| {
             let (i, tile) = tiles[task];
             let (weight, output) = &outputs[i];
