@@ -42,10 +42,11 @@ pub struct Acts {
 
 impl Acts {
     pub(crate) fn new(isa: &Isa, rows: usize, cols: usize, form: Form) -> Self {
-        let floats = if form.floats { rows * cols } else { 0 };
-        let codes = if form.codes { rows * cols } else { 0 };
+        let len = rows.checked_mul(cols).expect("a matrix fits the address space");
+        let floats = if form.floats { len } else { 0 };
+        let codes = if form.codes { len } else { 0 };
         let biases = if isa.code_bytes == 1 { codes } else { 0 };
-        assert!(codes % GROUP == 0, "quantized weights have rows of whole groups");
+        assert!(!form.codes || cols % GROUP == 0, "quantized weights have rows of whole groups");
         Self {
             rows,
             cols,

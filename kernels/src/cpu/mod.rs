@@ -193,7 +193,8 @@ impl Backend for CpuBackend {
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
-        Tensor { rows, cols, data: Buffer::zeroed(rows * cols) }
+        let len = rows.checked_mul(cols).expect("a matrix fits the address space");
+        Tensor { rows, cols, data: Buffer::zeroed(len) }
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
