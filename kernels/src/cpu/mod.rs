@@ -262,6 +262,7 @@ impl Backend for CpuBackend {
 
     fn attention(&self, heads: Heads, offsets: &[usize], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
         let Heads { heads, kv_heads, head_dim } = heads;
+        assert!(heads % kv_heads == 0 && offsets.is_sorted(), "whole groups of heads, texts end to end");
         let shape = Shape { kv_heads, group: heads / kv_heads, head_dim };
         assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
         assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);
