@@ -16,7 +16,7 @@ fn sweep<S: Simd>(_: S, len: usize, mut full: impl FnMut(usize), tail: impl FnOn
     }
 }
 
-/// 1 / sqrt(mean(x²) + eps).
+/// 1 / sqrt(mean(x²) + eps); NaN when the squares overflow, as the zero that follows from it would hide that.
 #[inline(always)]
 fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let p = x.as_ptr();
@@ -36,7 +36,11 @@ fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
         },
     );
     acc = s.fma(rest, rest, acc);
-    1.0 / (s.sum(acc) / x.len() as f32 + eps).sqrt()
+    let sum = s.sum(acc);
+    if sum == f32::INFINITY {
+        return f32::NAN;
+    }
+    1.0 / (sum / x.len() as f32 + eps).sqrt()
 }
 
 /// `out = x / rms(x) * weight`, all of one length.
