@@ -46,7 +46,7 @@ impl Acts {
         let floats = if form.floats { len } else { 0 };
         let codes = if form.codes { len } else { 0 };
         let biases = if isa.code_bytes == 1 { codes } else { 0 };
-        assert!(!form.codes || cols % GROUP == 0, "quantized weights have rows of whole groups");
+        assert!(!form.codes || cols.is_multiple_of(GROUP), "quantized weights have rows of whole groups");
         Self {
             rows,
             cols,

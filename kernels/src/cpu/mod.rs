@@ -1,5 +1,8 @@
 //! The CPU backend: ragged batches over a thread pool, every kernel from one instruction-set tier.
 
+// Register tiles are arrays of arrays; one index walks several of them.
+#![allow(clippy::needless_range_loop)]
+
 mod acts;
 pub mod isa;
 mod ops;
@@ -248,7 +251,9 @@ impl Backend for CpuBackend {
 
     fn norm_rope(&self, x: &mut Tensor, weight: &Vec<f32>, eps: f32, rope: &Rope) {
         let cols = x.cols;
-        assert!(cols % weight.len() == 0 && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half);
+        assert!(
+            cols.is_multiple_of(weight.len()) && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half
+        );
         let parts = Parts::new(&mut x.data);
         self.for_rows(x.rows, |row, _| {
             // SAFETY: each row is changed by one task.
@@ -262,7 +267,7 @@ impl Backend for CpuBackend {
 
     fn attention(&self, heads: Heads, offsets: &[usize], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
         let Heads { heads, kv_heads, head_dim } = heads;
-        assert!(heads % kv_heads == 0 && offsets.is_sorted(), "whole groups of heads, texts end to end");
+        assert!(heads.is_multiple_of(kv_heads) && offsets.is_sorted(), "whole groups of heads, texts end to end");
         let shape = Shape { kv_heads, group: heads / kv_heads, head_dim };
         assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
         assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);

@@ -30,6 +30,7 @@ pub(crate) struct AttendTask<'a> {
 pub(crate) type WriteRow<'a> = &'a mut dyn FnMut(usize, usize, &[f32]);
 
 /// The functions of one instruction-set tier.
+#[allow(clippy::type_complexity)]
 pub struct Isa {
     /// The name by which a user selects it.
     pub name: &'static str,
