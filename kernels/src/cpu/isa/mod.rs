@@ -46,6 +46,8 @@ pub struct Isa {
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
     gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+    #[cfg(test)]
+    exp2: unsafe fn(&mut [f32]),
 }
 
 /// Why a tier cannot be used.
@@ -165,6 +167,13 @@ impl Isa {
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
     }
+
+    /// [`Simd::exp2`](super::simd::Simd::exp2) of whole vectors, in place.
+    #[cfg(test)]
+    pub(crate) fn exp2(&self, x: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.exp2)(x) }
+    }
 }
 
 impl std::fmt::Debug for Isa {
@@ -195,7 +204,25 @@ macro_rules! tier {
             unpack: unpack_tier,
             gemm: gemm_tier,
             gemm_floats: gemm_floats_tier,
+            #[cfg(test)]
+            exp2: exp2_tier,
         };
+
+        #[cfg(test)]
+        #[$attribute]
+        unsafe fn exp2_tier(x: &mut [f32]) {
+            use crate::cpu::simd::Simd;
+            for x in x.as_chunks_mut::<16>().0 {
+                for i in (0..16).step_by(lanes($simd)) {
+                    let p = x[i..].as_mut_ptr();
+                    // SAFETY: 16 floats are whole vectors.
+                    unsafe { $simd.store(p, $simd.exp2($simd.load(p))) }
+                }
+            }
+            fn lanes<S: Simd>(_: S) -> usize {
+                S::LANES
+            }
+        }
 
         #[$attribute]
         unsafe fn rms_norm_tier(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
