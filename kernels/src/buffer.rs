@@ -32,6 +32,9 @@ pub(crate) struct Buffer<T> {
 
 impl<T: Plain> Buffer<T> {
     /// `len` zeros.
+    ///
+    /// # Panics
+    /// As [`Self::resize`].
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut buffer = Self { lines: Vec::new(), len: 0, of: PhantomData };
         buffer.resize(len);
@@ -39,8 +42,11 @@ impl<T: Plain> Buffer<T> {
     }
 
     /// Changes the length; what was there stays, new elements are zero or left over from an earlier, longer use.
+    ///
+    /// # Panics
+    /// When that many elements have no size in bytes.
     pub(crate) fn resize(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(64);
+        let lines = len.checked_mul(size_of::<T>()).expect("a buffer fits the address space").div_ceil(64);
         if lines > self.lines.len() {
             if self.lines.is_empty() {
                 self.lines = vec![Line([0; 64]); lines];

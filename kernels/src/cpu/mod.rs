@@ -1,5 +1,8 @@
 //! The CPU backend: ragged batches over a thread pool, every kernel from one instruction-set tier.
 
+// Register tiles are arrays of arrays; one index walks several of them.
+#![allow(clippy::needless_range_loop)]
+
 mod acts;
 pub mod isa;
 mod ops;
@@ -100,6 +103,9 @@ impl CpuBackend {
             tiles.extend((0..weight.n.div_ceil(TILE)).map(|tile| (i, tile)));
             outputs.push((*weight, Parts::new(&mut output.data)));
         }
+        if input.rows == 0 {
+            return;
+        }
         self.pool.run(tiles.len(), |task, worker| {
             let (i, tile) = tiles[task];
             let (weight, output) = &outputs[i];
@@ -198,7 +204,8 @@ impl Backend for CpuBackend {
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
-        Tensor { rows, cols, data: Buffer::zeroed(rows * cols) }
+        let len = rows.checked_mul(cols).expect("a matrix fits the address space");
+        Tensor { rows, cols, data: Buffer::zeroed(len) }
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
@@ -252,7 +259,9 @@ impl Backend for CpuBackend {
 
     fn norm_rope(&self, x: &mut Tensor, weight: &Vec<f32>, eps: f32, rope: &Rope) {
         let cols = x.cols;
-        assert!(cols % weight.len() == 0 && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half);
+        assert!(
+            cols.is_multiple_of(weight.len()) && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half
+        );
         let parts = Parts::new(&mut x.data);
         self.for_rows(x.rows, |row, _| {
             // SAFETY: each row is changed by one task.
@@ -266,6 +275,7 @@ impl Backend for CpuBackend {
 
     fn attention(&self, heads: Heads, offsets: &[usize], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
         let Heads { heads, kv_heads, head_dim } = heads;
+        assert!(heads.is_multiple_of(kv_heads) && offsets.is_sorted(), "whole groups of heads, texts end to end");
         let shape = Shape { kv_heads, group: heads / kv_heads, head_dim };
         assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
         assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);

@@ -29,6 +29,7 @@ pub(crate) struct AttendTask<'a> {
 pub(crate) type WriteRow<'a> = &'a mut dyn FnMut(usize, usize, &[f32]);
 
 /// The functions of one instruction-set tier.
+#[allow(clippy::type_complexity)]
 pub struct Isa {
     /// The name by which a user selects it.
     pub name: &'static str,
@@ -41,6 +42,8 @@ pub struct Isa {
     gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
     /// How quantized weights are multiplied; without it, as floats.
     pub(crate) integer: Option<Integer>,
+    #[cfg(test)]
+    exp2: unsafe fn(&mut [f32]),
 }
 
 /// The integer product of a tier.
@@ -146,6 +149,18 @@ impl Isa {
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
     }
+
+    /// Bytes of an activation code; 0 for a tier that multiplies floats only.
+    pub(crate) fn code_bytes(&self) -> usize {
+        self.integer.as_ref().map_or(0, |integer| integer.code_bytes)
+    }
+
+    /// [`Simd::exp2`](super::simd::Simd::exp2) of whole vectors, in place.
+    #[cfg(test)]
+    pub(crate) fn exp2(&self, x: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.exp2)(x) }
+    }
 }
 
 impl Integer {
@@ -198,7 +213,25 @@ macro_rules! tier {
             attend: attend_tier,
             gemm_floats: gemm_floats_tier,
             integer: $integer,
+            #[cfg(test)]
+            exp2: exp2_tier,
         };
+
+        #[cfg(test)]
+        #[$attribute]
+        unsafe fn exp2_tier(x: &mut [f32]) {
+            use crate::cpu::simd::Simd;
+            for x in x.as_chunks_mut::<16>().0 {
+                for i in (0..16).step_by(lanes($simd)) {
+                    let p = x[i..].as_mut_ptr();
+                    // SAFETY: 16 floats are whole vectors.
+                    unsafe { $simd.store(p, $simd.exp2($simd.load(p))) }
+                }
+            }
+            fn lanes<S: Simd>(_: S) -> usize {
+                S::LANES
+            }
+        }
 
         #[$attribute]
         unsafe fn rms_norm_tier(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
