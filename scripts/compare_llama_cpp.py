@@ -4,6 +4,7 @@
 Neighbours on a machine move every figure, so a round times both engines, in turn first and second, and the ratio of
 the medians is the result. llama.cpp is timed twice: `embed` is what its users get (an embedding context also
 multiplies every token by the vocabulary matrix), `prefill` is its bare prompt pass, the hardest figure to beat.
+llama.cpp is warmed up before it is timed; our command is one pass of a fresh process, page faults included.
 
 `--llama-bin` is the `bin` folder of a llama.cpp build that has one CPU library per instruction set:
 
@@ -33,6 +34,7 @@ from pathlib import Path
 # Our name of an instruction-set tier -> llama.cpp's library of the same tier.
 TIERS = {"avx2": "haswell", "avx512vnni": "icelake"}
 OURS_COMMAND = "{ours} --gguf {gguf} --threads {threads} --isa {tier} --verbose {text}"
+OURS_TOKENS = re.compile(r"([0-9]+) tokens\b")
 OURS_SPEED = re.compile(r"([0-9]+(?:\.[0-9]+)?) *tokens/s")
 LOADED_LIBRARY = re.compile(r"libggml-cpu-\w+\.so")
 
@@ -86,14 +88,20 @@ class LlamaBench:
         return runs[True], runs[False]
 
 
-def our_speed(command):
-    """Tokens per second that our command reports: the last `N tokens/s` on its stderr."""
+def our_speed(command, tokens):
+    """Tokens per second that our command reports: the last `N tokens/s` on its stderr.
+
+    If it also says how many tokens it saw (`N tokens`), it must be as many as llama.cpp is given.
+    """
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Failed(f"{command[0]} exits with {done.returncode}: {done.stderr.strip()[-500:]}")
     speeds = OURS_SPEED.findall(done.stderr)
     if not speeds:
         raise Failed(f"{command[0]} printed no `tokens/s` on stderr: {done.stderr.strip()[-500:]}")
+    seen = set(OURS_TOKENS.findall(OURS_SPEED.sub("", done.stderr)))
+    if seen - {str(tokens)}:
+        raise Failed(f"{command[0]} saw {', '.join(seen)} tokens, not {tokens}: the file's tokenizer is not Qwen's?")
     return float(speeds[-1])
 
 
@@ -140,12 +148,12 @@ def main():
             llama = LlamaBench(args.llama_bin, args.tier, folder)
             for index in range(args.rounds):
                 if index % 2 == 0:
-                    samples["qembed-q"].append(our_speed(ours))
+                    samples["qembed-q"].append(our_speed(ours, args.tokens))
                 embed, prefill = llama.speeds(gguf, args.tokens, args.threads, args.repetitions)
                 samples["llama.cpp embed"].append(embed)
                 samples["llama.cpp prefill"].append(prefill)
                 if index % 2 == 1:
-                    samples["qembed-q"].append(our_speed(ours))
+                    samples["qembed-q"].append(our_speed(ours, args.tokens))
                 last = ", ".join(f"{name} {figures[-1]:.1f}" for name, figures in samples.items())
                 print(f"round {index + 1}/{args.rounds}: {last}", file=sys.stderr)
     except (Failed, OSError) as error:
