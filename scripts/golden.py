@@ -1,28 +1,39 @@
 #!/usr/bin/env python3
 """Writes the golden vectors that the Rust tests compare the engine with.
 
-The models are small random files from `cargo run --release --example synth`; their vectors come from the float32
-oracle in reference.py. Token ids are not stored: a case holds the seed, the length and the vocabulary size, and the
-test regenerates the ids (see `token_ids`). `weights_crc32` tells a test whose model file changed from a test whose
-engine is wrong.
+The models are small random files that `cargo build --release --example synth` makes from a shape, a quantization
+level and a seed; their vectors come from the float32 oracle in reference.py. Neither weights nor token ids are stored,
+only what they are made from: a test writes the model anew and regenerates the ids (see `token_ids`). `weights_crc32`
+tells a test whose weights changed from a test whose engine is wrong.
 
-    golden.py --model f32=f32.gguf --model q8_0=q8_0.gguf --out tests/data/golden.json
+    golden.py --synth target/release/examples/synth --out tests/data/golden.json
 
-Output: {"models": [{"name", "vocab", "hidden", "weights_crc32", "cases": [{"seed", "length", "vector"}]}]}
+Output: {"models": [{"shape", "type", "seed", "vocab", "hidden", "weights_crc32",
+                     "cases": [{"seed", "length", "vector"}]}]}
 """
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import zlib
+from pathlib import Path
 
 import torch
 
 import reference
 
+# (shape, quantization level, seed) of each model: head_dim above and below hidden / heads; 2 and 4 query heads to a key
+# head; row lengths that are no multiple of 256; and one deep enough for a level of mixed formats.
+MODELS = [
+    ("tiny,hidden=96,heads=4,kv_heads=2,head_dim=64,ffn=160,layers=3", "F32", 1),
+    ("tiny,hidden=128,heads=8,kv_heads=2,head_dim=32,ffn=352,layers=3", "Q8_0", 2),
+    ("tiny,heads=4,kv_heads=1,head_dim=64,layers=9", "Q4_K_M", 3),
+    ("tiny,heads=2,kv_heads=1,head_dim=128", "BF16", 4),
+]
 # One token, two, a few; both sides of the 64-token and 128-token edges where tiles end; many tiles.
 LENGTHS = [1, 2, 7, 33, 64, 65, 129, 700]
-FIRST_SEED = 1
 
 
 def token_ids(seed, length, vocab):
@@ -42,13 +53,16 @@ def weights_crc32(model):
     return crc
 
 
-def golden_model(name, path):
-    """The JSON text of one model's cases."""
+def golden_model(synth, folder, shape, level, seed):
+    """The JSON text of one model: what it is made from, and its cases."""
+    path = Path(folder) / "model.gguf"
+    subprocess.run([synth, "--shape", shape, "--type", level, "--seed", str(seed), "--out", path], check=True)
     model = reference.GgufModel(path)
     vocab = model.config.vocab_size
-    cases = list(enumerate(LENGTHS, start=FIRST_SEED))
+    cases = list(enumerate(LENGTHS, start=1))
     vectors = reference.embed(model, [token_ids(seed, length, vocab) for seed, length in cases])
-    head = {"name": name, "vocab": vocab, "hidden": model.config.hidden_size, "weights_crc32": weights_crc32(model)}
+    head = {"shape": shape, "type": level, "seed": seed, "vocab": vocab, "hidden": model.config.hidden_size}
+    head["weights_crc32"] = weights_crc32(model)
     rows = [
         f'{{"seed": {seed}, "length": {length}, "vector": {reference.json_floats(vector)}}}'
         for (seed, length), vector in zip(cases, vectors)
@@ -56,28 +70,18 @@ def golden_model(name, path):
     return json.dumps(head)[:-1] + ', "cases": [\n' + ",\n".join(rows) + "\n]}"
 
 
-def named_path(argument):
-    """Splits NAME=FILE."""
-    name, separator, path = argument.partition("=")
-    if not (name and separator and path):
-        raise argparse.ArgumentTypeError(f"expected NAME=FILE, got {argument!r}")
-    return name, path
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True, action="append", type=named_path, metavar="NAME=FILE")
+    parser.add_argument("--synth", required=True, type=Path, metavar="FILE", help="the built example `synth`")
     parser.add_argument("--out", required=True, metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)  # The order of the sums, and so the last bits, must not depend on the machine's cores.
 
-    models = []
-    for name, path in args.model:
-        try:
-            models.append(golden_model(name, path))
-        except (reference.OracleError, OSError, ValueError) as error:
-            sys.exit(f"golden.py: {name}: {error}")
-        print(f"{name}: {len(LENGTHS)} vectors", file=sys.stderr)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            models = [golden_model(args.synth.resolve(), folder, *model) for model in MODELS]
+    except (reference.OracleError, subprocess.CalledProcessError, OSError, ValueError) as error:
+        sys.exit(f"golden.py: {error}")
     with open(args.out, "w", encoding="utf-8") as out:
         out.write('{"models": [\n' + ",\n".join(models) + "\n]}\n")
 
