@@ -46,11 +46,14 @@ pub struct Isa {
     exp2: unsafe fn(&mut [f32]),
 }
 
+/// Quantizes a row: values in; codes, scales and sums of half groups out.
+type Quantize = unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]);
+
 /// The integer product of a tier.
 pub(crate) struct Integer {
     /// Bytes of an activation code: 1 (i8) or 2 (i16).
     pub(crate) code_bytes: usize,
-    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
+    quantize: Quantize,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
 }
