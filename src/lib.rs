@@ -1,2 +1,36 @@
-//! qembed-q.
+//! Text embeddings from Qwen3-Embedding GGUF files, on CPUs: exact, lean and fast.
+//!
+//! ```
+//! use qembed_q::{Embedder, EmbedOptions};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("model.gguf");
+//! # let spec = qembed_models::synth::Spec {
+//! #     dims: "tiny".parse()?, level: "Q8_0".parse()?, seed: 1, vocabulary: None };
+//! # qembed_models::synth::write(&spec, &path)?;
+//! let embedder = Embedder::open(&path)?;
+//! let vectors = embedder.embed(&["The capital of China is Beijing.", "重力"], &EmbedOptions::default())?;
+//! assert_eq!(vectors.len(), 2);
+//! let similarity: f32 = vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum();
+//! assert!((-1.0..=1.0).contains(&similarity));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! An [`Embedder`] is `Send + Sync`: share it by reference or in an `Arc`. A vector never depends on what else was in
+//! the call, on the order of texts or on the number of threads: the same bits, on one instruction set.
 #![forbid(unsafe_code)]
+
+mod embedder;
+mod embeddings;
+mod error;
+mod options;
+
+pub use embedder::Embedder;
+pub use embeddings::Embeddings;
+pub use error::Error;
+pub use options::{DEFAULT_TASK, EmbedOptions, LoadOptions, Prompt, Truncate};
+pub use qembed_kernels::cpu::isa::{Isa, IsaError};
+pub use qembed_models::ModelError;
+pub use qembed_models::gguf;
+pub use qembed_models::tokenizer::TokenizerError;

@@ -1,4 +1,16 @@
 //! Model layer of qembed-q: GGUF files, tokenizer, the Qwen3 forward pass.
+//!
+//! `unsafe` is denied, save the one audited call that maps a file (`gguf::map`).
 #![deny(unsafe_code)]
 
+mod config;
+mod error;
 pub mod gguf;
+mod qwen3;
+#[cfg(feature = "synth")]
+pub mod synth;
+pub mod tokenizer;
+
+pub use config::{ARCHITECTURE, Config};
+pub use error::ModelError;
+pub use qwen3::{Batch, Qwen3};

@@ -1,0 +1,30 @@
+//! What can go wrong between a GGUF file and a vector.
+
+use crate::gguf::GgufError;
+use qembed_kernels::WeightError;
+
+/// An error of the model layer. Messages name the item, what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the message of a variant is its documentation
+pub enum ModelError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error(
+        "general.architecture is {found:?}: only Qwen3 embedding models (architecture \"qwen3\") can be run; \
+         pick a Qwen3-Embedding GGUF file"
+    )]
+    Architecture { found: String },
+    #[error("metadata {key} is {found}: {problem}")]
+    Hyperparameter { key: String, found: String, problem: &'static str },
+    #[error("tensor {name} has shape {found}, expected {expected} (row length first)")]
+    Shape { name: String, expected: String, found: String },
+    #[error("tensor {name}: {source}")]
+    Weight { name: String, source: WeightError },
+    #[error("text {text} of the batch is empty: a text has at least its end-of-text token")]
+    NoTokens { text: usize },
+    #[error("text {text} of the batch has token {token}, the model's vocabulary ends at {limit}")]
+    Token { text: usize, token: u32, limit: usize },
+    #[error("text {text} of the batch has {tokens} tokens, the limit of the model's context is {limit}")]
+    TooLong { text: usize, tokens: usize, limit: usize },
+}

@@ -1,0 +1,28 @@
+//! The tokenizer that a GGUF file carries in its metadata.
+
+use super::{Tokenizer, TokenizerError, Vocabulary};
+use crate::gguf::{Gguf, GgufError};
+
+impl Tokenizer {
+    /// Builds the tokenizer of a GGUF file from its `tokenizer.ggml.*` keys.
+    ///
+    /// # Errors
+    /// A missing key, one of the wrong type, or all that [`Tokenizer::new`] finds.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
+        Self::new(&vocabulary(gguf)?)
+    }
+}
+
+fn vocabulary(gguf: &Gguf) -> Result<Vocabulary<'_>, GgufError> {
+    let strings = |key| gguf.require_array(key)?.iter_str()?.collect::<Result<Vec<_>, _>>();
+    Ok(Vocabulary {
+        model: gguf.require_str("tokenizer.ggml.model")?,
+        pre: gguf.require_str("tokenizer.ggml.pre")?,
+        tokens: strings("tokenizer.ggml.tokens")?,
+        token_types: gguf.require_array("tokenizer.ggml.token_type")?.iter_i32()?.collect(),
+        merges: strings("tokenizer.ggml.merges")?,
+        eos: gguf.u32("tokenizer.ggml.eos_token_id")?,
+        add_eos: gguf.bool("tokenizer.ggml.add_eos_token")?,
+        add_bos: gguf.bool("tokenizer.ggml.add_bos_token")?,
+    })
+}

@@ -1,0 +1,93 @@
+//! The errors of the library.
+
+use qembed_kernels::cpu::isa::IsaError;
+use qembed_models::ModelError;
+use qembed_models::gguf::GgufError;
+use qembed_models::tokenizer::TokenizerError;
+
+/// Why a model could not be opened or a text not be embedded. `text` is an index into the texts of the call, from 0;
+/// messages count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file could not be read as GGUF.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The file holds no model that can be run.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The file's tokenizer, or the `tokenizer.json` beside it, cannot be used.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[from] TokenizerError),
+    /// A text cannot be tokenized.
+    #[error("text {}: {source}", text + 1)]
+    Tokenize {
+        /// Index of the text.
+        text: usize,
+        /// What the tokenizer said.
+        source: TokenizerError,
+    },
+    /// The instruction set asked for cannot be used.
+    #[error(transparent)]
+    Isa(#[from] IsaError),
+    /// The operating system gave no threads.
+    #[error("cannot start {threads} threads: {source}; ask for fewer")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// More threads than a pool can hold.
+    #[error("{threads} threads asked for, the limit is {limit}")]
+    TooManyThreads {
+        /// Threads asked for.
+        threads: usize,
+        /// The most that are allowed.
+        limit: usize,
+    },
+    /// A dimension that vectors of this model cannot be cut to.
+    #[error("{asked} dimensions asked for: this model's vectors can be cut to {min} … {max}")]
+    Dimensions {
+        /// Dimensions asked for.
+        asked: usize,
+        /// The fewest.
+        min: usize,
+        /// The model's own.
+        max: usize,
+    },
+    /// A text without a character.
+    #[error("text {} is empty: there is nothing to embed", text + 1)]
+    EmptyText {
+        /// Index of the text.
+        text: usize,
+    },
+    /// A text that does not fit the model's context.
+    #[error(
+        "text {} has {tokens} tokens (instruction and end token included), the model's limit is {limit}: \
+         shorten it, or ask for truncation",
+        text + 1
+    )]
+    TooLong {
+        /// Index of the text.
+        text: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The most that the model takes.
+        limit: usize,
+    },
+    /// An instruction that leaves no room for any text.
+    #[error("the instruction has {tokens} tokens, which leaves no room for a text within the model's limit of {limit}")]
+    InstructionTooLong {
+        /// Tokens of the instruction.
+        tokens: usize,
+        /// The most that the model takes.
+        limit: usize,
+    },
+    /// A vector with a NaN or infinity in it, or of length zero.
+    #[error("the vector of text {} is not finite: the model file is damaged, or its weights overflow", text + 1)]
+    NonFinite {
+        /// Index of the text.
+        text: usize,
+    },
+}

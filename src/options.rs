@@ -1,0 +1,58 @@
+//! Choices of a caller.
+
+/// The task of a query when the caller names none (Qwen3-Embedding's own default).
+pub const DEFAULT_TASK: &str = "Given a web search query, retrieve relevant passages that answer the query";
+
+/// What stands before a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prompt {
+    /// Nothing: a passage to be found.
+    #[default]
+    Document,
+    /// The instruction for queries, with [`DEFAULT_TASK`].
+    Query,
+    /// The instruction for queries, with a task in your own words.
+    Instruct(String),
+}
+
+impl Prompt {
+    /// What stands before every text: `Instruct: {task}\nQuery:`, without a space after `Query:`, as the model was
+    /// trained; empty for documents.
+    pub fn prefix(&self) -> String {
+        let task = match self {
+            Prompt::Document => return String::new(),
+            Prompt::Query => DEFAULT_TASK,
+            Prompt::Instruct(task) => task,
+        };
+        format!("Instruct: {task}\nQuery:")
+    }
+}
+
+/// Which end of a text that is too long is cut away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncate {
+    /// The beginning is cut; an instruction stays.
+    Left,
+    /// The end is cut.
+    Right,
+}
+
+/// How to embed texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EmbedOptions {
+    /// What stands before each text.
+    pub prompt: Prompt,
+    /// Cut vectors to so many dimensions, before they are normalized; the model's own by default.
+    pub dimensions: Option<usize>,
+    /// Cut texts that exceed the model's context instead of refusing them.
+    pub truncate: Option<Truncate>,
+}
+
+/// How to open a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Threads to work with; the number of physical cores by default.
+    pub threads: Option<usize>,
+    /// Instruction-set tier, such as `avx2`; by default what the environment variable `QEMBED_ISA` names, else the best.
+    pub isa: Option<String>,
+}
