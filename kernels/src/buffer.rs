@@ -58,6 +58,20 @@ impl<T: Plain> Buffer<T> {
     }
 }
 
+impl Buffer<u8> {
+    /// The bytes as 16-bit integers, without an odd last one.
+    pub(crate) fn as_i16(&self) -> &[i16] {
+        // SAFETY: `lines` is aligned to 64 and holds at least `len` initialized bytes; any bits are an i16.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len / 2) }
+    }
+
+    /// As [`Buffer::as_i16`].
+    pub(crate) fn as_i16_mut(&mut self) -> &mut [i16] {
+        // SAFETY: as in `as_i16`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len / 2) }
+    }
+}
+
 impl<T: Plain> Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {

@@ -27,7 +27,7 @@ pub struct Acts {
     pub(crate) cols: usize,
     /// [rows × cols]
     pub(crate) floats: Buffer<f32>,
-    /// [rows × cols] codes of `Isa::code_bytes` bytes each.
+    /// [rows × cols] codes of `Integer::code_bytes` bytes each.
     pub(crate) codes: Buffer<u8>,
     /// [rows × cols / 32]
     pub(crate) scales: Buffer<f32>,
@@ -45,13 +45,14 @@ impl Acts {
         let len = rows.checked_mul(cols).expect("a matrix fits the address space");
         let floats = if form.floats { len } else { 0 };
         let codes = if form.codes { len } else { 0 };
-        let biases = if isa.code_bytes == 1 { codes } else { 0 };
+        let code_bytes = isa.integer.as_ref().map_or(0, |integer| integer.code_bytes);
+        let biases = if code_bytes == 1 { codes } else { 0 };
         assert!(!form.codes || cols.is_multiple_of(GROUP), "quantized weights have rows of whole groups");
         Self {
             rows,
             cols,
             floats: Buffer::zeroed(floats),
-            codes: Buffer::zeroed(codes * isa.code_bytes),
+            codes: Buffer::zeroed(codes * code_bytes),
             scales: Buffer::zeroed(codes / GROUP),
             half_sums: Buffer::zeroed(codes / 16),
             sums: Buffer::zeroed(codes / GROUP),
@@ -104,14 +105,14 @@ impl ActParts<'_> {
             if !self.floats.is_empty() {
                 self.floats.part(range(1)).copy_from_slice(x);
             }
-            if self.codes.is_empty() {
+            let Some(integer) = self.isa.integer.as_ref().filter(|_| !self.codes.is_empty()) else {
                 return;
-            }
-            let bytes = self.cols * self.isa.code_bytes;
+            };
+            let bytes = self.cols * integer.code_bytes;
             let codes = self.codes.part(row * bytes..(row + 1) * bytes);
             let half_sums = self.half_sums.part(range(16));
             let sums = self.sums.part(range(GROUP));
-            self.isa.quantize(x, codes, self.scales.part(range(GROUP)), half_sums);
+            integer.quantize(x, codes, self.scales.part(range(GROUP)), half_sums);
             for (sum, halves) in sums.iter_mut().zip(half_sums.chunks_exact(2)) {
                 *sum = halves[0] + halves[1];
             }

@@ -18,7 +18,7 @@ use crate::buffer::{Buffer, Parts};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Isa};
+use isa::{AttendTask, Integer, Isa};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
@@ -86,6 +86,11 @@ impl CpuBackend {
         });
     }
 
+    /// The integer product for `weight`, if it has integer codes and the tier multiplies such.
+    fn integer_for(&self, weight: &Weight) -> Option<&'static Integer> {
+        self.isa.integer.as_ref().filter(|_| !weight.format.is_float())
+    }
+
     /// One task per tile of every product; `add` to the outputs or set them.
     fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
         let mut tiles = Vec::new();
@@ -110,12 +115,15 @@ impl CpuBackend {
             let rows = weight.tile(tile);
             for first in (0..weight.k).step_by(CHUNK) {
                 let len = (weight.k - first).min(CHUNK);
-                if weight.format.is_float() {
-                    panel.unpack_floats(rows, first, len);
-                    self.isa.gemm_floats(panel, input, first, len, products);
-                } else {
-                    self.isa.unpack(panel, rows, first, len);
-                    self.isa.gemm(panel, input, first, len, products);
+                match self.integer_for(weight) {
+                    Some(integer) => {
+                        integer.unpack(panel, rows, first, len);
+                        integer.gemm(panel, input, first, len, products);
+                    }
+                    None => {
+                        panel.unpack_floats(rows, first, len);
+                        self.isa.gemm_floats(panel, input, first, len, products);
+                    }
                 }
             }
             for (row, products) in products.chunks_exact(TILE).enumerate() {
@@ -191,8 +199,8 @@ impl Backend for CpuBackend {
     }
 
     fn form(&self, weight: &Weight) -> Form {
-        let floats = weight.format.is_float();
-        Form { floats, codes: !floats }
+        let codes = self.integer_for(weight).is_some();
+        Form { floats: !codes, codes }
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {

@@ -1,10 +1,13 @@
 //! AVX2 and FMA: 256-bit vectors, Haswell (2013) and newer, Zen and newer.
 //!
-//! The integer product is `vpmaddwd` on 16-bit codes (see [`int16`]). `vpmaddubsw` does twice the work per instruction
-//! but saturates at 16 bits when both codes use 8 (255 · 127 · 2 > 32767), so it fits 4-bit weights only; 16-bit
-//! activations moreover cost no accuracy.
+//! The integer product is `vpmaddwd` on 16-bit codes. `vpmaddubsw` does twice the work per instruction but saturates at
+//! 16 bits when both codes use 8 (255 · 127 · 2 > 32767), so it fits 4-bit weights only; 16-bit activations moreover
+//! cost no accuracy.
+//!
+//! Panel layout: two halves of 16 weight rows; in each, for every pair of values, the pairs of the 16 rows side by side:
+//! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
+//! 32 · 128 · 32767 < 2^27.
 
-use super::int16;
 use crate::cpu::simd::Simd;
 use std::arch::x86_64::*;
 
@@ -111,14 +114,22 @@ impl Simd for Avx2 {
     }
 }
 
-/// As [`int16::interleave`]: transposes 8 rows × 8 pairs at a time.
+/// Weight rows per half of a panel.
+const HALF: usize = 16;
+
+/// Offset of a half in the codes of a panel, in i16.
+const fn half_offset(half: usize) -> usize {
+    half * HALF * CHUNK
+}
+
+/// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 pairs at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn interleave(panel: &mut Panel, len: usize) {
     let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
     assert!(len <= CHUNK && len.is_multiple_of(16) && panel.codes.len() == 2 * TILE * CHUNK);
-    let codes = panel.codes.as_mut_ptr().cast::<i16>();
+    let codes = panel.codes.as_i16_mut().as_mut_ptr();
     for row in (0..TILE).step_by(8) {
-        let base = int16::half_offset(row / int16::HALF) + row % int16::HALF * 2;
+        let base = half_offset(row / HALF) + row % HALF * 2;
         for k in (0..len).step_by(16) {
             // SAFETY: 16 codes from k < len <= CHUNK of rows row..row + 8; pairs k / 2.. of the half that holds them.
             unsafe {
@@ -126,7 +137,7 @@ fn interleave(panel: &mut Panel, len: usize) {
                     |i: usize| _mm256_cvtepi8_epi16(_mm_loadu_si128(rows.as_ptr().add((row + i) * CHUNK + k).cast()));
                 let pairs = transpose([load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)]);
                 for (i, pair) in pairs.into_iter().enumerate() {
-                    _mm256_storeu_si256(codes.add(base + (k / 2 + i) * int16::HALF * 2).cast(), pair);
+                    _mm256_storeu_si256(codes.add(base + (k / 2 + i) * HALF * 2).cast(), pair);
                 }
             }
         }
@@ -146,7 +157,7 @@ fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
     [low(x0, y0), low(x1, y1), low(x2, y2), low(x3, y3), high(x0, y0), high(x1, y1), high(x2, y2), high(x3, y3)]
 }
 
-/// As [`int16::gemm`].
+/// `c[row][n] += activations · panel`; see `Isa::gemm`.
 ///
 /// # Safety
 /// The shapes are those that `Isa::gemm` checks.
@@ -210,10 +221,10 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
 ) {
     // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
     unsafe {
-        let mut w = panel.codes.as_ptr().cast::<i16>().add(int16::half_offset(half));
-        let column = half * int16::HALF;
+        let mut w = panel.codes.as_i16().as_ptr().add(half_offset(half));
+        let column = half * HALF;
         let c = c.as_mut_ptr().add(row * TILE + column);
-        let a = acts.codes.as_ptr().cast::<i16>().add(row * acts.cols + first);
+        let a = acts.codes.as_i16().as_ptr().add(row * acts.cols + first);
         let at32 = |r: usize, g: usize| ((row + r) * acts.cols + first + g * G) / 32;
         let at16 = |r: usize, g: usize| ((row + r) * acts.cols + first + g * G) / 16;
         for g in 0..groups {
@@ -253,4 +264,10 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
 }
 
 use crate::cpu::panel::CHUNK;
-super::tier!("avx2", detect, Avx2, i16, #[target_feature(enable = "avx2,fma,f16c")], interleave, gemm);
+super::tier!(
+    "avx2",
+    detect,
+    Avx2,
+    #[target_feature(enable = "avx2,fma,f16c")],
+    Some(super::integer!(Avx2, i16, #[target_feature(enable = "avx2,fma,f16c")], interleave, gemm))
+);

@@ -284,8 +284,12 @@ super::tier!(
     "avx512vnni",
     detect,
     Avx512,
-    i8,
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")],
-    interleave,
-    gemm
+    Some(super::integer!(
+        Avx512,
+        i8,
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")],
+        interleave,
+        gemm
+    ))
 );

@@ -8,7 +8,6 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
-mod int16;
 mod scalar;
 
 use super::acts::Acts;
@@ -36,18 +35,25 @@ pub struct Isa {
     pub name: &'static str,
     /// Whether this machine can run it.
     detect: fn() -> bool,
-    /// Bytes of an activation code: 1 (i8) or 2 (i16).
-    pub(crate) code_bytes: usize,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     norm_rope: unsafe fn(&mut [f32], &[f32], f32, &[f32], &[f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
-    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
     attend: unsafe fn(AttendTask, &mut Scratch, WriteRow),
-    unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
-    gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
     gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+    /// How quantized weights are multiplied; without it, as floats.
+    pub(crate) integer: Option<Integer>,
     #[cfg(test)]
     exp2: unsafe fn(&mut [f32]),
+}
+
+/// The integer product of a tier.
+#[allow(clippy::type_complexity)]
+pub(crate) struct Integer {
+    /// Bytes of an activation code: 1 (i8) or 2 (i16).
+    pub(crate) code_bytes: usize,
+    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
+    unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
+    gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
 }
 
 /// Why a tier cannot be used.
@@ -130,37 +136,14 @@ impl Isa {
         unsafe { (self.silu_mul)(gate, up, out) }
     }
 
-    /// See [`quantize_row`](super::ops::quantize::quantize_row).
-    pub(crate) fn quantize(&self, x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
-        assert!(codes.len() == x.len() * self.code_bytes && (codes.as_ptr() as usize).is_multiple_of(self.code_bytes));
-        // SAFETY: a table is handed out only after detection of its instructions; codes is aligned and long enough.
-        unsafe { (self.quantize)(x, codes, scales, half_sums) }
-    }
-
     /// See [`attend`](super::ops::attention::attend).
     pub(crate) fn attend(&self, task: AttendTask, scratch: &mut Scratch, write: WriteRow) {
         // SAFETY: a table is handed out only after detection of its instructions.
         unsafe { (self.attend)(task, scratch, write) }
     }
 
-    /// Unpacks values `first..first + len` of a tile of quantized rows into the layout of this tier.
-    pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
-        // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.unpack)(panel, tile, first, len) }
-    }
-
     /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
-    /// [rows × TILE]. The panel is one that [`Isa::unpack`] made for the same values.
-    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-        assert!(acts.codes.len() == acts.rows * acts.cols * self.code_bytes && first + len <= acts.cols);
-        assert!(
-            c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
-        );
-        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
-        unsafe { (self.gemm)(panel, acts, first, len, c) }
-    }
-
-    /// As [`Isa::gemm`], for a panel of floats.
+    /// [rows × TILE]. The panel is one of floats, unpacked for the same values.
     pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
         assert!(acts.floats.len() == acts.rows * acts.cols && first + len <= acts.cols);
         assert!(c.len() == acts.rows * super::panel::TILE && len <= super::panel::CHUNK);
@@ -176,34 +159,56 @@ impl Isa {
     }
 }
 
+impl Integer {
+    /// See [`quantize_row`](super::ops::quantize::quantize_row).
+    pub(crate) fn quantize(&self, x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
+        assert!(codes.len() == x.len() * self.code_bytes && (codes.as_ptr() as usize).is_multiple_of(self.code_bytes));
+        // SAFETY: a table is handed out only after detection of its instructions; codes is aligned and long enough.
+        unsafe { (self.quantize)(x, codes, scales, half_sums) }
+    }
+
+    /// Unpacks values `first..first + len` of a tile of quantized rows into the layout of this tier.
+    pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.unpack)(panel, tile, first, len) }
+    }
+
+    /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
+    /// [rows × TILE]. The panel is one that [`Integer::unpack`] made for the same values.
+    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+        assert!(acts.codes.len() == acts.rows * acts.cols * self.code_bytes && first + len <= acts.cols);
+        assert!(
+            c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
+        );
+        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
+        unsafe { (self.gemm)(panel, acts, first, len, c) }
+    }
+}
+
 impl std::fmt::Debug for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Isa({})", self.name)
     }
 }
 
-/// Defines `TIER`: the generic operations compiled for one instruction set, beside its own panel functions
-/// `interleave(&mut Panel, len)` and `gemm(&Panel, &Acts, first, len, &mut [f32])`.
+/// Defines `TIER`: the generic operations compiled for one instruction set; `integer!` makes its last argument.
 macro_rules! tier {
-    ($name:literal, $detect:expr, $simd:expr, $code:ty, #[$attribute:meta], $interleave:path, $gemm:path) => {
+    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $integer:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::{AttendTask, Isa, WriteRow};
-        use crate::cpu::ops::{attention, elementwise, matmul, quantize};
-        use crate::cpu::panel::{Panel, TILE, TileRows};
+        use crate::cpu::ops::{attention, elementwise, matmul};
+        use crate::cpu::panel::{Panel, TILE};
 
         #[doc = concat!("The `", $name, "` tier.")]
         pub(super) static TIER: Isa = Isa {
             name: $name,
             detect: $detect,
-            code_bytes: size_of::<$code>(),
             rms_norm: rms_norm_tier,
             norm_rope: norm_rope_tier,
             silu_mul: silu_mul_tier,
-            quantize: quantize_tier,
             attend: attend_tier,
-            unpack: unpack_tier,
-            gemm: gemm_tier,
             gemm_floats: gemm_floats_tier,
+            integer: $integer,
             #[cfg(test)]
             exp2: exp2_tier,
         };
@@ -240,35 +245,9 @@ macro_rules! tier {
         }
 
         #[$attribute]
-        unsafe fn quantize_tier(x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
-            // SAFETY: `Isa::quantize` checked that codes holds one aligned code per value.
-            let codes = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<$code>(), x.len()) };
-            quantize::quantize_row($simd, x, codes, scales, half_sums)
-        }
-
-        #[$attribute]
         unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
             let AttendTask { shape, first, count, len, q, kt, vp } = task;
             attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
-        }
-
-        #[$attribute]
-        unsafe fn unpack_tier(panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
-            crate::formats::with_block!(
-                tile.format,
-                B => panel.unpack_rows::<B>(tile, first, len),
-                float => unreachable!("float weights have no codes"),
-            );
-            // SAFETY: this function's features are those of `interleave`.
-            #[allow(unused_unsafe)]
-            unsafe { $interleave(panel, len) }
-        }
-
-        #[$attribute]
-        unsafe fn gemm_tier(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-            // SAFETY: this function's features are those of `gemm`, and `Isa::gemm` checked the shapes.
-            #[allow(unused_unsafe)]
-            unsafe { $gemm(panel, acts, first, len, c) }
         }
 
         #[$attribute]
@@ -284,3 +263,34 @@ macro_rules! tier {
     };
 }
 use tier;
+
+/// The [`Integer`] of a tier with activation codes of type `$code`, from its own panel functions
+/// `interleave(&mut Panel, len)` and `gemm(&Panel, &Acts, first, len, &mut [f32])`.
+macro_rules! integer {
+    ($simd:expr, $code:ty, #[$attribute:meta], $interleave:path, $gemm:path) => {{
+        #[$attribute]
+        unsafe fn quantize_tier(x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
+            // SAFETY: `Integer::quantize` checked that codes holds one aligned code per value.
+            let codes = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<$code>(), x.len()) };
+            crate::cpu::ops::quantize::quantize_row($simd, x, codes, scales, half_sums)
+        }
+
+        #[$attribute]
+        unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
+            crate::formats::with_block!(
+                tile.format,
+                B => panel.unpack_rows::<B>(tile, first, len),
+                float => unreachable!("float weights have no codes"),
+            );
+            $interleave(panel, len)
+        }
+
+        crate::cpu::isa::Integer {
+            code_bytes: size_of::<$code>(),
+            quantize: quantize_tier,
+            unpack: unpack_tier,
+            gemm: $gemm,
+        }
+    }};
+}
+use integer;
