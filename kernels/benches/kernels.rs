@@ -95,7 +95,7 @@ fn attention(c: &mut Criterion) {
     let (q_cols, kv_cols) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
     for backend in backends() {
         let mut group = c.benchmark_group(format!("attention/{}", backend.isa().name));
-        for rows in [512] {
+        for rows in [64, 512] {
             let mut random = Random(2);
             let (q, k) = (random.tensor(&backend, rows, q_cols), random.tensor(&backend, rows, kv_cols));
             let v = random.tensor(&backend, rows, kv_cols);

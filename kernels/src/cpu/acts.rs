@@ -44,8 +44,8 @@ impl Acts {
     pub(crate) fn new(isa: &Isa, rows: usize, cols: usize, form: Form) -> Self {
         let len = rows.checked_mul(cols).expect("a matrix fits the address space");
         let floats = if form.floats { len } else { 0 };
-        let code_bytes = isa.code_bytes();
-        let codes = if form.codes && code_bytes > 0 { len } else { 0 };
+        let codes = if form.codes { len } else { 0 };
+        let code_bytes = isa.integer.as_ref().map_or(0, |integer| integer.code_bytes);
         let biases = if code_bytes == 1 { codes } else { 0 };
         assert!(!form.codes || cols.is_multiple_of(GROUP), "quantized weights have rows of whole groups");
         Self {

@@ -46,14 +46,12 @@ pub struct Isa {
     exp2: unsafe fn(&mut [f32]),
 }
 
-/// Quantizes a row: values in; codes, scales and sums of half groups out.
-type Quantize = unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]);
-
 /// The integer product of a tier.
+#[allow(clippy::type_complexity)]
 pub(crate) struct Integer {
     /// Bytes of an activation code: 1 (i8) or 2 (i16).
     pub(crate) code_bytes: usize,
-    quantize: Quantize,
+    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
 }
@@ -151,11 +149,6 @@ impl Isa {
         assert!(c.len() == acts.rows * super::panel::TILE && len <= super::panel::CHUNK);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
-    }
-
-    /// Bytes of an activation code; 0 for a tier that multiplies floats only.
-    pub(crate) fn code_bytes(&self) -> usize {
-        self.integer.as_ref().map_or(0, |integer| integer.code_bytes)
     }
 
     /// [`Simd::exp2`](super::simd::Simd::exp2) of whole vectors, in place.

@@ -1,6 +1,6 @@
 //! Products against the oracle: every tier × every format × ragged shapes.
 
-use super::oracle::{Dense, code, integer, rounding, seen};
+use super::oracle::{Dense, code, code_bytes, rounding, seen};
 use super::*;
 use crate::cpu::ops::quantize::GROUP;
 
@@ -32,17 +32,16 @@ impl Case {
         let x = random.normals(rows * k);
         let dense = Dense::new(format, &bytes, n, k);
         let backend = backend(isa);
-        let form = if format.is_float() { FLOATS } else { BOTH };
+        let form = backend.form(&weight(&backend, format, &bytes, n, k));
         let input = acts(&backend, rows, k, form, &x);
         let mut expected = Vec::with_capacity(rows * n);
         for row in 0..rows {
             let plain: Vec<f64> = x[row * k..(row + 1) * k].iter().map(|x| f64::from(*x)).collect();
-            let seen = if integer(isa, format) { seen(isa, &input, row) } else { plain.clone() };
-            let scales: &[f32] =
-                if integer(isa, format) { &input.scales[row * k / GROUP..(row + 1) * k / GROUP] } else { &[] };
+            let seen = if form.codes { seen(isa, &input, row) } else { plain.clone() };
+            let scales = if form.codes { &input.scales[row * k / GROUP..(row + 1) * k / GROUP] } else { &[] };
             for column in 0..n {
                 let (value, size) = dense.dot(&seen, column);
-                let tolerance = rounding(isa, format, k) * size;
+                let tolerance = rounding(format, k, form.codes) * size;
                 // The kernel is held to `value`. That `value` is near the product of the true activations is a matter
                 // of their quantization alone: half a step per value, and 4 U for the rounding of scale and inverse.
                 let (truth, true_size) = dense.dot(&plain, column);
@@ -118,7 +117,7 @@ fn products_of_one_input_keep_apart() {
         let weights: Vec<Weight> =
             shapes.iter().map(|(f, n)| weight(&backend, *f, &random.weights(*f, *n, k), *n, k)).collect();
         let form = weights.iter().fold(Form::default(), |form, w| form | backend.form(w));
-        assert_eq!(form, if isa.integer.is_some() { BOTH } else { FLOATS });
+        assert_eq!(form, Form { floats: true, codes: isa.integer.is_some() });
         let mut outs: Vec<Tensor> = weights.iter().map(|w| backend.tensor(rows, w.n)).collect();
         let mut products: Vec<_> = weights.iter().zip(&mut outs).collect();
         backend.matmul(&acts(&backend, rows, k, form, &x), &mut products);
@@ -134,7 +133,7 @@ fn codes_and_scales_describe_the_activations() {
         let (backend, rows, k) = (backend(isa), 3, 96);
         let x = Random(5).normals(rows * k);
         let acts = acts(&backend, rows, k, BOTH, &x);
-        let max = if isa.code_bytes() == 1 { 127 } else { 32767 };
+        let max = if code_bytes(isa) == 1 { 127 } else { 32767 };
         assert_bits("floats", &acts.floats, &x);
         for (g, x) in x.chunks(GROUP).enumerate() {
             let codes: Vec<i16> = (g * GROUP..(g + 1) * GROUP).map(|i| code(isa, &acts, i)).collect();
@@ -159,7 +158,7 @@ fn codes_and_scales_describe_the_activations() {
             let halves = [sum(&codes[..16]), sum(&codes[16..])];
             assert_eq!([acts.half_sums[2 * g] as i32, acts.half_sums[2 * g + 1] as i32], halves);
             assert_eq!(acts.sums[g] as i32, sum(&codes));
-            if isa.code_bytes() == 1 {
+            if code_bytes(isa) == 1 {
                 assert_eq!([acts.half_biases[2 * g], acts.half_biases[2 * g + 1]], halves.map(|s| -128 * s));
                 assert_eq!(acts.biases[g], -128 * sum(&codes));
             }

@@ -59,26 +59,26 @@ pub(super) fn seen(isa: &Isa, acts: &Acts, row: usize) -> Vec<f64> {
     (0..acts.cols).map(|i| scale(i) * f64::from(code(isa, acts, row * acts.cols + i))).collect()
 }
 
+/// Bytes of an activation code; 0 for a tier that multiplies floats only.
+pub(super) fn code_bytes(isa: &Isa) -> usize {
+    isa.integer.as_ref().map_or(0, |integer| integer.code_bytes)
+}
+
 /// Code `i` of all.
 pub(super) fn code(isa: &Isa, acts: &Acts, i: usize) -> i16 {
-    match isa.code_bytes() {
+    match code_bytes(isa) {
         1 => i16::from(acts.codes[i] as i8),
         2 => i16::from_ne_bytes([acts.codes[2 * i], acts.codes[2 * i + 1]]),
         bytes => unreachable!("codes of {bytes} bytes"),
     }
 }
 
-/// Whether a tier multiplies weights of this format by integer codes, rather than as floats.
-pub(super) fn integer(isa: &Isa, format: Format) -> bool {
-    isa.integer.is_some() && !format.is_float()
-}
-
-/// Bound on the rounding error of a product, relative to Σ |x| · size(w).
+/// Bound on the rounding error of a product, by integer codes or by floats, relative to Σ |x| · size(w).
 ///
-/// Quantized weights: the integer sums are exact. Per group: conversion to f32, times the weight scale, min · sum added
+/// Codes: the integer sums are exact. Per group: conversion to f32, times the weight scale, min · sum added
 /// (two roundings where that is not fused), times the activation scale: 5 roundings, then one addition per group. The
-/// oracle's weights carry two roundings more (see [`Block`]). Weights multiplied as floats: two roundings for each of the k values
+/// oracle's weights carry two roundings more (see [`Block`]). Floats, whose weights are the oracle's: two roundings for each of the k values
 /// where multiply-add is not fused. One more each for what compounds (k · U is far below 1).
-pub(super) fn rounding(isa: &Isa, format: Format, k: usize) -> f64 {
-    U * if integer(isa, format) { k / format.group_len() + 8 } else { 2 * k + 1 } as f64
+pub(super) fn rounding(format: Format, k: usize, codes: bool) -> f64 {
+    U * if codes { k / format.group_len() + 8 } else { 2 * k + 1 } as f64
 }
