@@ -100,13 +100,26 @@ unsafe impl<T: Send> Send for Parts<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-impl<'a, T> Parts<'a, T> {
+impl<'a, T: Copy> Parts<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), of: PhantomData }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Sets element `i`.
+    ///
+    /// # Safety
+    /// No other task reads or writes it at the same time.
+    ///
+    /// # Panics
+    /// When `i` is not inside the slice.
+    pub(crate) unsafe fn set(&self, i: usize, value: T) {
+        assert!(i < self.len, "element {i} of a slice of {}", self.len);
+        // SAFETY: in bounds by the assertion; exclusive by this function's contract.
+        unsafe { self.start.add(i).write(value) }
     }
 
     /// The elements of `range`.

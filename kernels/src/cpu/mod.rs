@@ -11,6 +11,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
+use acts::RowGroups;
 pub use acts::{Acts, Form};
 
 use crate::backend::{Backend, Heads, Product, WeightError};
@@ -18,13 +19,13 @@ use crate::buffer::{Buffer, Parts};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Integer, Isa};
+use isa::{AttendTask, Isa};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
 
-/// Rows that a task of a row-wise operation handles.
-const ROWS_PER_TASK: usize = 8;
+/// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
+const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
 
 /// The CPU as a [`Backend`].
 pub struct CpuBackend {
@@ -40,6 +41,7 @@ struct Scratch {
     /// Products of a tile [rows × TILE].
     products: Buffer<f32>,
     row: Vec<f32>,
+    groups: RowGroups,
     attention: attention::Scratch,
 }
 
@@ -55,6 +57,7 @@ impl CpuBackend {
                 panel: Panel::new(),
                 products: Buffer::zeroed(0),
                 row: Vec::new(),
+                groups: RowGroups::default(),
                 attention: attention::Scratch::new(),
             })
         };
@@ -86,11 +89,6 @@ impl CpuBackend {
         });
     }
 
-    /// The integer product for `weight`, if it has integer codes and the tier multiplies such.
-    fn integer_for(&self, weight: &Weight) -> Option<&'static Integer> {
-        self.isa.integer.as_ref().filter(|_| !weight.format.is_float())
-    }
-
     /// One task per tile of every product; `add` to the outputs or set them.
     fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
         let mut tiles = Vec::new();
@@ -115,7 +113,7 @@ impl CpuBackend {
             let rows = weight.tile(tile);
             for first in (0..weight.k).step_by(CHUNK) {
                 let len = (weight.k - first).min(CHUNK);
-                match self.integer_for(weight) {
+                match self.isa.integer(weight.format) {
                     Some(integer) => {
                         integer.unpack(panel, rows, first, len);
                         integer.gemm(panel, input, first, len, products);
@@ -199,8 +197,8 @@ impl Backend for CpuBackend {
     }
 
     fn form(&self, weight: &Weight) -> Form {
-        let codes = self.integer_for(weight).is_some();
-        Form { floats: !codes, codes }
+        let floats = Form { floats: true, ..Form::default() };
+        self.isa.integer(weight.format).map_or(floats, |integer| integer.form)
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
@@ -209,7 +207,7 @@ impl Backend for CpuBackend {
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
-        Acts::new(self.isa, rows, cols, form)
+        Acts::new(rows, cols, form)
     }
 
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
@@ -245,7 +243,7 @@ impl Backend for CpuBackend {
             scratch.row.resize(x.cols, 0.0);
             self.isa.rms_norm(x.row(row), weight, eps, &mut scratch.row);
             // SAFETY: each row is set by one task.
-            unsafe { parts.set_row(row, &scratch.row) };
+            unsafe { parts.set_row(row, &scratch.row, &mut scratch.groups) };
         });
     }
 
@@ -343,7 +341,7 @@ impl Backend for CpuBackend {
         });
         let parts = out.parts(self.isa);
         // SAFETY: each row is set by one task.
-        self.for_rows(q.rows, |row, _| unsafe { parts.set_row(row, context.row(row)) });
+        self.for_rows(q.rows, |row, scratch| unsafe { parts.set_row(row, context.row(row), &mut scratch.groups) });
     }
 
     fn silu_mul(&self, gate: &Tensor, up: &Tensor, out: &mut Acts) {
@@ -353,7 +351,7 @@ impl Backend for CpuBackend {
             scratch.row.resize(gate.cols, 0.0);
             self.isa.silu_mul(gate.row(row), up.row(row), &mut scratch.row);
             // SAFETY: each row is set by one task.
-            unsafe { parts.set_row(row, &scratch.row) };
+            unsafe { parts.set_row(row, &scratch.row, &mut scratch.groups) };
         });
     }
 

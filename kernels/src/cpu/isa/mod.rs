@@ -10,9 +10,10 @@ mod avx2;
 mod avx512vnni;
 mod scalar;
 
-use super::acts::Acts;
+use super::acts::{Acts, Form};
 use super::ops::attention::{Scratch, Shape};
 use super::panel::{Panel, TileRows};
+use crate::formats::Format;
 
 /// One attention task; see [`attend`](super::ops::attention::attend).
 pub(crate) struct AttendTask<'a> {
@@ -40,18 +41,21 @@ pub struct Isa {
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     attend: unsafe fn(AttendTask, &mut Scratch, WriteRow),
     gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
-    /// How quantized weights are multiplied; without it, as floats.
-    pub(crate) integer: Option<Integer>,
+    quantize_bytes: Quantize<i8>,
+    quantize_words: Quantize<i16>,
+    /// How weights of a quantized format are multiplied; `None`: as floats.
+    integer: fn(Format) -> Option<&'static Integer>,
     #[cfg(test)]
     exp2: unsafe fn(&mut [f32]),
 }
 
-/// The integer product of a tier.
-#[allow(clippy::type_complexity)]
+/// Quantizes a row: values in; codes, scales and sums of half groups out.
+type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
+
+/// An integer product of a tier.
 pub(crate) struct Integer {
-    /// Bytes of an activation code: 1 (i8) or 2 (i16).
-    pub(crate) code_bytes: usize,
-    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
+    /// The form of its activations.
+    pub(crate) form: Form,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
 }
@@ -136,6 +140,23 @@ impl Isa {
         unsafe { (self.silu_mul)(gate, up, out) }
     }
 
+    /// See [`quantize_row`](super::ops::quantize::quantize_row).
+    pub(crate) fn quantize_bytes(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], half_sums: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.quantize_bytes)(x, codes, scales, half_sums) }
+    }
+
+    /// See [`quantize_row`](super::ops::quantize::quantize_row).
+    pub(crate) fn quantize_words(&self, x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.quantize_words)(x, codes, scales, half_sums) }
+    }
+
+    /// How weights of `format` are multiplied by integer codes; `None`: they are multiplied as floats.
+    pub(crate) fn integer(&self, format: Format) -> Option<&'static Integer> {
+        if format.is_float() { None } else { (self.integer)(format) }
+    }
+
     /// See [`attend`](super::ops::attention::attend).
     pub(crate) fn attend(&self, task: AttendTask, scratch: &mut Scratch, write: WriteRow) {
         // SAFETY: a table is handed out only after detection of its instructions.
@@ -160,13 +181,6 @@ impl Isa {
 }
 
 impl Integer {
-    /// See [`quantize_row`](super::ops::quantize::quantize_row).
-    pub(crate) fn quantize(&self, x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
-        assert!(codes.len() == x.len() * self.code_bytes && (codes.as_ptr() as usize).is_multiple_of(self.code_bytes));
-        // SAFETY: a table is handed out only after detection of its instructions; codes is aligned and long enough.
-        unsafe { (self.quantize)(x, codes, scales, half_sums) }
-    }
-
     /// Unpacks values `first..first + len` of a tile of quantized rows into the layout of this tier.
     pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
         // SAFETY: a table is handed out only after detection of its instructions.
@@ -176,7 +190,9 @@ impl Integer {
     /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
     /// [rows × TILE]. The panel is one that [`Integer::unpack`] made for the same values.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-        assert!(acts.codes.len() == acts.rows * acts.cols * self.code_bytes && first + len <= acts.cols);
+        let values = acts.rows * acts.cols;
+        assert!(!self.form.bytes || acts.bytes.codes.len() == values);
+        assert!((!self.form.words || acts.words.codes.len() == values) && first + len <= acts.cols);
         assert!(
             c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
         );
@@ -196,7 +212,7 @@ macro_rules! tier {
     ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $integer:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::{AttendTask, Isa, WriteRow};
-        use crate::cpu::ops::{attention, elementwise, matmul};
+        use crate::cpu::ops::{attention, elementwise, matmul, quantize};
         use crate::cpu::panel::{Panel, TILE};
 
         #[doc = concat!("The `", $name, "` tier.")]
@@ -208,6 +224,8 @@ macro_rules! tier {
             silu_mul: silu_mul_tier,
             attend: attend_tier,
             gemm_floats: gemm_floats_tier,
+            quantize_bytes: quantize_bytes_tier,
+            quantize_words: quantize_words_tier,
             integer: $integer,
             #[cfg(test)]
             exp2: exp2_tier,
@@ -245,6 +263,16 @@ macro_rules! tier {
         }
 
         #[$attribute]
+        unsafe fn quantize_bytes_tier(x: &[f32], codes: &mut [i8], scales: &mut [f32], half_sums: &mut [f32]) {
+            quantize::quantize_row($simd, x, codes, scales, half_sums)
+        }
+
+        #[$attribute]
+        unsafe fn quantize_words_tier(x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]) {
+            quantize::quantize_row($simd, x, codes, scales, half_sums)
+        }
+
+        #[$attribute]
         unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
             let AttendTask { shape, first, count, len, q, kt, vp } = task;
             attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
@@ -264,17 +292,10 @@ macro_rules! tier {
 }
 use tier;
 
-/// The [`Integer`] of a tier with activation codes of type `$code`, from its own panel functions
-/// `interleave(&mut Panel, len)` and `gemm(&Panel, &Acts, first, len, &mut [f32])`.
+/// An [`Integer`] from a tier's own panel functions `interleave(&mut Panel, len)` and
+/// `gemm(&Panel, &Acts, first, len, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
 macro_rules! integer {
-    ($simd:expr, $code:ty, #[$attribute:meta], $interleave:path, $gemm:path) => {{
-        #[$attribute]
-        unsafe fn quantize_tier(x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
-            // SAFETY: `Integer::quantize` checked that codes holds one aligned code per value.
-            let codes = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<$code>(), x.len()) };
-            crate::cpu::ops::quantize::quantize_row($simd, x, codes, scales, half_sums)
-        }
-
+    ($form:ident, #[$attribute:meta], $interleave:path, $gemm:path) => {{
         #[$attribute]
         unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
             crate::formats::with_block!(
@@ -285,12 +306,12 @@ macro_rules! integer {
             $interleave(panel, len)
         }
 
-        crate::cpu::isa::Integer {
-            code_bytes: size_of::<$code>(),
-            quantize: quantize_tier,
-            unpack: unpack_tier,
-            gemm: $gemm,
-        }
+        const FORM: crate::cpu::acts::Form = {
+            let mut form = crate::cpu::acts::Form { floats: false, bytes: false, words: false };
+            form.$form = true;
+            form
+        };
+        crate::cpu::isa::Integer { form: FORM, unpack: unpack_tier, gemm: $gemm }
     }};
 }
 use integer;

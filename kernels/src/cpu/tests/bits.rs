@@ -71,7 +71,7 @@ fn row_wise_operations_depend_on_their_row_alone() {
         // Norm, rotary embedding and SwiGLU of rows `first..first + count`, with their codes and scales.
         let run = |backend: &CpuBackend, first: usize, count: usize| {
             let part = |x: &[f32]| tensor(backend, count, cols, &x[first * cols..(first + count) * cols]);
-            let (mut normed, mut gated) = (backend.acts(count, cols, BOTH), backend.acts(count, cols, BOTH));
+            let (mut normed, mut gated) = (backend.acts(count, cols, ALL), backend.acts(count, cols, ALL));
             backend.rms_norm(&part(&x), &backend.vector(&w), 1e-6, &mut normed);
             backend.silu_mul(&part(&x), &part(&y), &mut gated);
             let (mut rotated, weight) = (part(&x), backend.vector(&w[..24]));
@@ -86,9 +86,14 @@ fn row_wise_operations_depend_on_their_row_alone() {
                 for (what, part, all) in [("rms_norm", n, &normed), ("silu_mul", g, &gated)] {
                     let range = |len: usize| first * len..(first + count) * len;
                     assert_bits(what, &part.floats, &all.floats[range(cols)]);
-                    assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
-                    assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
-                    assert_eq!(part.codes[..], all.codes[range(cols * oracle::code_bytes(isa))], "{what}");
+                    for form in [BYTES, WORDS] {
+                        let of = |acts: &Acts| oracle::Quantized::of(form, acts).expect("a form of codes");
+                        let (part, all) = (of(&part), of(all));
+                        assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
+                        assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
+                        assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
+                        assert_eq!(part.codes[..], all.codes[range(cols)], "{what}");
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Products against the oracle: every tier × every format × ragged shapes.
 
-use super::oracle::{Dense, code, code_bytes, rounding, seen};
+use super::oracle::{Dense, Quantized, rounding};
 use super::*;
 use crate::cpu::ops::quantize::GROUP;
 
@@ -34,14 +34,15 @@ impl Case {
         let backend = backend(isa);
         let form = backend.form(&weight(&backend, format, &bytes, n, k));
         let input = acts(&backend, rows, k, form, &x);
+        let quantized = Quantized::of(form, &input);
         let mut expected = Vec::with_capacity(rows * n);
         for row in 0..rows {
             let plain: Vec<f64> = x[row * k..(row + 1) * k].iter().map(|x| f64::from(*x)).collect();
-            let seen = if form.codes { seen(isa, &input, row) } else { plain.clone() };
-            let scales = if form.codes { &input.scales[row * k / GROUP..(row + 1) * k / GROUP] } else { &[] };
+            let seen = quantized.as_ref().map_or_else(|| plain.clone(), |q| q.seen(row, k));
+            let scales = quantized.as_ref().map_or(&[][..], |q| &q.scales[row * k / GROUP..(row + 1) * k / GROUP]);
             for column in 0..n {
                 let (value, size) = dense.dot(&seen, column);
-                let tolerance = rounding(format, k, form.codes) * size;
+                let tolerance = rounding(format, k, quantized.is_some()) * size;
                 // The kernel is held to `value`. That `value` is near the product of the true activations is a matter
                 // of their quantization alone: half a step per value, and 4 U for the rounding of scale and inverse.
                 let (truth, true_size) = dense.dot(&plain, column);
@@ -117,7 +118,7 @@ fn products_of_one_input_keep_apart() {
         let weights: Vec<Weight> =
             shapes.iter().map(|(f, n)| weight(&backend, *f, &random.weights(*f, *n, k), *n, k)).collect();
         let form = weights.iter().fold(Form::default(), |form, w| form | backend.form(w));
-        assert_eq!(form, Form { floats: true, codes: isa.integer.is_some() });
+        assert!(form.floats && form.words == (isa.name == "avx2"));
         let mut outs: Vec<Tensor> = weights.iter().map(|w| backend.tensor(rows, w.n)).collect();
         let mut products: Vec<_> = weights.iter().zip(&mut outs).collect();
         backend.matmul(&acts(&backend, rows, k, form, &x), &mut products);
@@ -129,38 +130,33 @@ fn products_of_one_input_keep_apart() {
 
 #[test]
 fn codes_and_scales_describe_the_activations() {
-    for isa in Isa::all().filter(|isa| isa.integer.is_some()) {
+    for isa in Isa::all() {
         let (backend, rows, k) = (backend(isa), 3, 96);
         let x = Random(5).normals(rows * k);
-        let acts = acts(&backend, rows, k, BOTH, &x);
-        let max = if code_bytes(isa) == 1 { 127 } else { 32767 };
+        let acts = acts(&backend, rows, k, ALL, &x);
         assert_bits("floats", &acts.floats, &x);
-        for (g, x) in x.chunks(GROUP).enumerate() {
-            let codes: Vec<i16> = (g * GROUP..(g + 1) * GROUP).map(|i| code(isa, &acts, i)).collect();
-            let (scale, amax) = (acts.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
-            assert_close(
-                || format!("{isa:?} scale"),
-                scale,
-                f64::from(amax) / f64::from(max),
-                2.0 * U * f64::from(scale),
-            );
-            assert_eq!(
-                codes.iter().map(|c| c.abs()).max(),
-                Some(max),
-                "{isa:?}: the largest value has the largest code"
-            );
-            for (x, code) in x.iter().zip(&codes) {
-                // Half a step, and the roundings of scale (2), inverse and quotient.
-                let tolerance = f64::from(scale) / 2.0 + 4.0 * U * f64::from(x.abs());
-                assert_close(|| format!("{isa:?} code"), *x, f64::from(scale) * f64::from(*code), tolerance);
-            }
-            let sum = |codes: &[i16]| codes.iter().map(|c| i32::from(*c)).sum::<i32>();
-            let halves = [sum(&codes[..16]), sum(&codes[16..])];
-            assert_eq!([acts.half_sums[2 * g] as i32, acts.half_sums[2 * g + 1] as i32], halves);
-            assert_eq!(acts.sums[g] as i32, sum(&codes));
-            if code_bytes(isa) == 1 {
-                assert_eq!([acts.half_biases[2 * g], acts.half_biases[2 * g + 1]], halves.map(|s| -128 * s));
-                assert_eq!(acts.biases[g], -128 * sum(&codes));
+        for form in [BYTES, WORDS] {
+            let q = Quantized::of(form, &acts).expect("a form of codes");
+            for (g, x) in x.chunks(GROUP).enumerate() {
+                let codes = &q.codes[g * GROUP..(g + 1) * GROUP];
+                let (scale, amax) = (q.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
+                let expected = f64::from(amax) / f64::from(q.max);
+                assert_close(|| format!("{isa:?} scale"), scale, expected, 2.0 * U * f64::from(scale));
+                let largest = codes.iter().map(|c| c.abs()).max();
+                assert_eq!(largest, Some(q.max), "{isa:?}: the largest value has the largest code");
+                for (x, code) in x.iter().zip(codes) {
+                    // Half a step, and the roundings of scale (2), inverse and quotient.
+                    let tolerance = f64::from(scale) / 2.0 + 4.0 * U * f64::from(x.abs());
+                    assert_close(|| format!("{isa:?} code"), *x, f64::from(scale) * f64::from(*code), tolerance);
+                }
+                let sum = |codes: &[i16]| codes.iter().map(|c| i32::from(*c)).sum::<i32>();
+                let halves = [sum(&codes[..16]), sum(&codes[16..])];
+                assert_eq!([q.half_sums[2 * g] as i32, q.half_sums[2 * g + 1] as i32], halves);
+                assert_eq!(q.sums[g] as i32, sum(codes));
+                if form == BYTES {
+                    assert_eq!([q.half_biases[2 * g], q.half_biases[2 * g + 1]], halves.map(|s| -128 * s));
+                    assert_eq!(q.biases[g], -128 * sum(codes));
+                }
             }
         }
     }

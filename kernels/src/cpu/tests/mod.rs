@@ -11,6 +11,7 @@ mod floats;
 mod matmul;
 mod oracle;
 
+use super::acts::{Codes, RowGroups};
 use super::isa::Isa;
 use super::{Acts, CpuBackend, Form, Tensor, Weight};
 use crate::backend::Backend;
@@ -100,16 +101,19 @@ fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Ten
     tensor
 }
 
-const BOTH: Form = Form { floats: true, codes: true };
-const FLOATS: Form = Form { floats: true, codes: false };
+const FLOATS: Form = Form { floats: true, bytes: false, words: false };
+const BYTES: Form = Form { floats: false, bytes: true, words: false };
+const WORDS: Form = Form { floats: false, bytes: false, words: true };
+const ALL: Form = Form { floats: true, bytes: true, words: true };
 
 /// The input of a product, from given rows.
 fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Acts {
     let mut acts = backend.acts(rows, cols, form);
     let parts = acts.parts(backend.isa);
+    let mut groups = RowGroups::default();
     for (row, values) in values.chunks_exact(cols).enumerate() {
         // SAFETY: one row at a time.
-        unsafe { parts.set_row(row, values) };
+        unsafe { parts.set_row(row, values, &mut groups) };
     }
     acts
 }

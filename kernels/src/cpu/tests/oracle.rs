@@ -1,14 +1,15 @@
 //! The naive product: dequantized weights, a dot product in f64, and the magnitudes that bound a rounding error.
 
-use super::{Acts, Format, Isa, U};
+use super::{Acts, Codes, Form, Format, U};
 use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
 
 /// A dequantized weight matrix [n × k].
 pub(super) struct Dense {
     pub(super) k: usize,
     pub(super) values: Vec<f32>,
-    /// |scale · code| + |min| of each value: what the roundings inside of a value are relative to.
+    /// |scale · code| + |min| of each value, as far apart as kernels take them: what roundings are relative to.
     pub(super) sizes: Vec<f64>,
 }
 
@@ -48,37 +49,67 @@ fn sizes<B: Block>(block: &[u8]) -> Vec<f64> {
     B::unpack(block, &mut codes, &mut scales, &mut mins);
     let size = |i: usize| {
         let (scale, min) = (f64::from(scales[i / B::GROUP]), f64::from(mins[i / B::GROUP]));
-        (scale * f64::from(codes[i])).abs() + if B::HAS_MIN { min.abs() } else { 0.0 }
+        // What a kernel may take apart: signed codes of up to six bits into an unsigned one and a min.
+        let (lowest, highest) = (f64::from(B::CODES.0), f64::from(B::CODES.1));
+        let apart = if highest - lowest < 64.0 { lowest } else { 0.0 };
+        let code = (f64::from(codes[i]) - apart).abs() + apart.abs();
+        (scale * code).abs() + if B::HAS_MIN { min.abs() } else { 0.0 }
     };
     (0..B::LEN).map(size).collect()
 }
 
-/// The activations that a product sees: scale · code, exact in f64.
-pub(super) fn seen(isa: &Isa, acts: &Acts, row: usize) -> Vec<f64> {
-    let scale = |i: usize| f64::from(acts.scales[(row * acts.cols + i) / GROUP]);
-    (0..acts.cols).map(|i| scale(i) * f64::from(code(isa, acts, row * acts.cols + i))).collect()
+/// Quantized activations, all of it row by row.
+pub(super) struct Quantized {
+    pub(super) max: i16,
+    pub(super) codes: Vec<i16>,
+    pub(super) scales: Vec<f32>,
+    pub(super) half_sums: Vec<f32>,
+    pub(super) sums: Vec<f32>,
+    /// Empty for 16-bit codes.
+    pub(super) half_biases: Vec<i32>,
+    pub(super) biases: Vec<i32>,
 }
 
-/// Bytes of an activation code; 0 for a tier that multiplies floats only.
-pub(super) fn code_bytes(isa: &Isa) -> usize {
-    isa.integer.as_ref().map_or(0, |integer| integer.code_bytes)
-}
+impl Quantized {
+    fn new<C: Code + Into<i16>>(acts: &Acts, codes: &Codes<C>) -> Self {
+        fn rows<T: Copy>(acts: &Acts, grouped: &[T]) -> Vec<T> {
+            let row = |row: usize| grouped.chunks_exact(acts.stride).map(move |group| group[row]);
+            (0..acts.rows).flat_map(row).collect()
+        }
+        Self {
+            max: C::MAX as i16,
+            codes: codes.codes.iter().map(|code| (*code).into()).collect(),
+            scales: rows(acts, &codes.scales),
+            half_sums: rows(acts, &codes.half_sums),
+            sums: rows(acts, &codes.sums),
+            half_biases: rows(acts, &codes.half_biases),
+            biases: rows(acts, &codes.biases),
+        }
+    }
 
-/// Code `i` of all.
-pub(super) fn code(isa: &Isa, acts: &Acts, i: usize) -> i16 {
-    match code_bytes(isa) {
-        1 => i16::from(acts.codes[i] as i8),
-        2 => i16::from_ne_bytes([acts.codes[2 * i], acts.codes[2 * i + 1]]),
-        bytes => unreachable!("codes of {bytes} bytes"),
+    /// The codes that weights of a form multiply; `None`: they multiply floats.
+    pub(super) fn of(form: Form, acts: &Acts) -> Option<Self> {
+        match form {
+            Form { bytes: true, .. } => Some(Self::new(acts, &acts.bytes)),
+            Form { words: true, .. } => Some(Self::new(acts, &acts.words)),
+            Form { .. } => None,
+        }
+    }
+
+    /// A row as a product sees it: scale · code, exact in f64.
+    pub(super) fn seen(&self, row: usize, cols: usize) -> Vec<f64> {
+        let value = |i: usize| f64::from(self.scales[i / GROUP]) * f64::from(self.codes[i]);
+        (row * cols..(row + 1) * cols).map(value).collect()
     }
 }
 
 /// Bound on the rounding error of a product, by integer codes or by floats, relative to Σ |x| · size(w).
 ///
 /// Codes: the integer sums are exact. Per group: conversion to f32, times the weight scale, min · sum added
-/// (two roundings where that is not fused), times the activation scale: 5 roundings, then one addition per group. The
-/// oracle's weights carry two roundings more (see [`Block`]). Floats, whose weights are the oracle's: two roundings for each of the k values
-/// where multiply-add is not fused. One more each for what compounds (k · U is far below 1).
+/// (two roundings where that is not fused), times the activation scale: 5 roundings, then one addition per group; one
+/// more for a min that is made of a scale. The oracle's weights carry two roundings more (see [`Block`]). Floats, whose
+/// weights are the oracle's: two roundings for each of the k values where multiply-add is not fused. One more each for
+/// what compounds (k · U is far below 1).
 pub(super) fn rounding(format: Format, k: usize, codes: bool) -> f64 {
-    U * if codes { k / format.group_len() + 8 } else { 2 * k + 1 } as f64
+    U * if codes { k / format.group_len() + 9 } else { 2 * k + 1 } as f64
 }
