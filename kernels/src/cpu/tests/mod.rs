@@ -97,7 +97,10 @@ fn weight(backend: &CpuBackend, format: Format, bytes: &[u8], n: usize, k: usize
 
 fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Tensor {
     let mut tensor = backend.tensor(rows, cols);
-    tensor.data.copy_from_slice(values);
+    for (row, values) in values.chunks_exact(cols).enumerate() {
+        // SAFETY: one row at a time.
+        unsafe { tensor.parts().part(row, 0..cols) }.copy_from_slice(values);
+    }
     tensor
 }
 
