@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes the golden vectors that the Rust tests compare the engine with.
 
-The models are small random files that `cargo build --release --example synth` makes from a shape, a quantization
-level and a seed; their vectors come from the float32 oracle in reference.py. Neither weights nor token ids are stored,
-only what they are made from: a test writes the model anew and regenerates the ids (see `token_ids`). `weights_crc32`
-tells a test whose weights changed from a test whose engine is wrong.
+The models are small random files that the example `synth` makes from a shape, a quantization level and a seed; their
+vectors come from the float32 oracle in reference.py. Neither weights nor token ids are stored, only what they are made
+from: a test writes the model anew and regenerates the ids (see `token_ids`). `weights_crc32` tells a test whose weights
+changed from a test whose engine is wrong. The file is made anew, where `synth` or MODELS changed, by
 
-    golden.py --synth target/release/examples/synth --out tests/data/golden.json
+    cargo build --release --example synth
+    python scripts/golden.py --synth target/release/examples/synth --out models/tests/data/golden.json
 
 Output: {"models": [{"shape", "type", "seed", "vocab", "hidden", "weights_crc32",
                      "cases": [{"seed", "length", "vector"}]}]}
@@ -24,13 +25,18 @@ import torch
 
 import reference
 
-# (shape, quantization level, seed) of each model: head_dim above and below hidden / heads; 2 and 4 query heads to a key
-# head; row lengths that are no multiple of 256; and one deep enough for a level of mixed formats.
+# (shape, quantization level, seed) of each model. Together: head_dim below, at and above hidden / heads, and no multiple
+# of 16; 1, 2, 4 and 8 query heads to a key head; sizes that no tile or chunk of a kernel divides; rows of more than 512
+# values, which kernels take in chunks; every storage format that the levels mix.
 MODELS = [
-    ("tiny,hidden=96,heads=4,kv_heads=2,head_dim=64,ffn=160,layers=3", "F32", 1),
-    ("tiny,hidden=128,heads=8,kv_heads=2,head_dim=32,ffn=352,layers=3", "Q8_0", 2),
-    ("tiny,heads=4,kv_heads=1,head_dim=64,layers=9", "Q4_K_M", 3),
-    ("tiny,heads=2,kv_heads=1,head_dim=128", "BF16", 4),
+    ("tiny,vocab=320,layers=3,hidden=96,ffn=208,heads=4,kv_heads=2,head_dim=64", "F32", 1),
+    ("tiny,vocab=320,layers=2,hidden=80,ffn=528,heads=8,kv_heads=2,head_dim=24", "F32", 2),
+    ("tiny,vocab=320,layers=2,hidden=112,ffn=200,heads=2,kv_heads=2,head_dim=40", "F16", 3),
+    ("tiny,vocab=320,layers=2,hidden=128,ffn=192,heads=8,kv_heads=1,head_dim=16", "BF16", 4),
+    ("tiny,vocab=320,layers=3,hidden=128,ffn=352,heads=8,kv_heads=2,head_dim=32", "Q8_0", 5),
+    ("tiny,vocab=320,layers=4,hidden=256,ffn=256,heads=4,kv_heads=1,head_dim=64", "Q4_K_M", 6),
+    ("tiny,vocab=320,layers=3,hidden=256,ffn=768,heads=4,kv_heads=2,head_dim=64", "Q3_K_M", 7),
+    ("tiny,vocab=320,layers=2,hidden=160,ffn=288,heads=4,kv_heads=2,head_dim=40", "Q5_K_M", 8),
 ]
 # One token, two, a few; both sides of the 64-token and 128-token edges where tiles end; many tiles.
 LENGTHS = [1, 2, 7, 33, 64, 65, 129, 700]

@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let embedder = Embedder::open_with(gguf, &load)?;
     let loaded = started.elapsed();
     for warning in embedder.warnings() {
-        eprintln!("qembed-q: warning: {warning}");
+        crate::say!("qembed-q: warning: {warning}");
     }
 
     let texts = texts(&arguments.texts)?;
@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let tokens: usize = embeddings.tokens().iter().sum();
         let per_second = tokens as f64 / embedded.as_secs_f64();
         let resident = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
-        eprintln!(
+        crate::say!(
             "model {} ({} MB), {} on {} threads, opened in {:.3} s",
             gguf.display(),
             embedder.file_size() / 1_000_000,
@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             embedder.threads(),
             loaded.as_secs_f64(),
         );
-        eprintln!(
+        crate::say!(
             "{} texts, {tokens} tokens, {:.3} s, {per_second:.1} tokens/s, {} MB resident (model file included)",
             embeddings.len(),
             embedded.as_secs_f64(),
@@ -164,7 +164,7 @@ fn texts(arguments: &[String]) -> Result<Vec<String>, Failure> {
 fn lines() -> Result<Vec<String>, Failure> {
     let mut stdin = io::stdin().lock();
     if stdin.is_terminal() {
-        eprintln!("qembed-q: reading texts from the terminal, one a line; end with Ctrl-D (Windows: Ctrl-Z, Enter)");
+        crate::say!("qembed-q: reading texts from the terminal, one a line; end with Ctrl-D (Windows: Ctrl-Z, Enter)");
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| Failure::Input(format!("cannot read standard input: {error}")))?;

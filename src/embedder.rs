@@ -63,9 +63,11 @@ impl Embedder {
         let dimensions = self.check_dimensions(options.dimensions)?;
         let prefix = options.prompt.prefix();
         let mut embeddings = Embeddings::new(dimensions);
+        // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
+        let tokens = |(i, text): (usize, &T)| self.tokens(i, text.as_ref(), &prefix, options.truncate);
+        let texts: Vec<Vec<u32>> = texts.iter().enumerate().map(tokens).collect::<Result<_, _>>()?;
         let mut batch = Batch::new();
-        for (i, text) in texts.iter().enumerate() {
-            let tokens = self.tokens(i, text.as_ref(), &prefix, options.truncate)?;
+        for tokens in texts {
             if batch.texts() > 0 && batch.tokens() + tokens.len() > TOKENS_PER_PASS {
                 self.run(&batch, &mut embeddings)?;
                 batch = Batch::new();
@@ -126,21 +128,26 @@ impl Embedder {
         let limit = self.max_tokens();
         let room = limit - 1;
         if tokens.len() > room {
-            match truncate {
-                None => return Err(Error::TooLong { text: i, tokens: tokens.len() + 1, limit }),
-                Some(Truncate::Right) => tokens.truncate(room),
-                Some(Truncate::Left) => {
-                    // The instruction's tokens end at `Query:`, whatever follows: no token joins ':' and a letter.
-                    let kept = if prefix.is_empty() { 0 } else { encode(prefix)?.len() };
-                    if kept >= room {
-                        return Err(Error::InstructionTooLong { tokens: kept, limit });
-                    }
-                    tokens.drain(kept..tokens.len() - (room - kept));
-                }
+            let Some(end) = truncate else {
+                return Err(Error::TooLong { text: i, tokens: tokens.len() + 1, limit });
+            };
+            // Where no token spans the border between instruction and text, these are the instruction's own tokens.
+            let kept = if prefix.is_empty() { 0 } else { encode(prefix)?.len() };
+            if kept >= room {
+                return Err(Error::InstructionTooLong { tokens: kept, limit });
+            }
+            match end {
+                Truncate::Right => tokens.truncate(room),
+                Truncate::Left => drop(tokens.drain(kept..tokens.len() - (room - kept))),
             }
         }
         tokens.push(self.tokenizer.eos());
-        Ok(tokens)
+        // Checked here and not by the model, which knows texts by their place in a pass only.
+        let rows = self.model.vocabulary();
+        match tokens.iter().find(|token| **token as usize >= rows) {
+            Some(token) => Err(Error::Vocabulary { text: i, token: *token, rows }),
+            None => Ok(tokens),
+        }
     }
 
     /// Runs one batch and appends its vectors.

@@ -76,6 +76,20 @@ pub enum Error {
         /// The most that the model takes.
         limit: usize,
     },
+    /// A token that the model has no embedding for: model and tokenizer do not belong together.
+    #[error(
+        "text {} has token {token}, the model's embeddings end at {rows}: the tokenizer (a tokenizer.json beside the \
+         file?) is that of another model",
+        text + 1
+    )]
+    Vocabulary {
+        /// Index of the text.
+        text: usize,
+        /// The token.
+        token: u32,
+        /// Rows of the model's token embedding.
+        rows: usize,
+    },
     /// An instruction that leaves no room for any text.
     #[error("the instruction has {tokens} tokens, which leaves no room for a text within the model's limit of {limit}")]
     InstructionTooLong {

@@ -3,6 +3,15 @@
 //! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong.
 #![forbid(unsafe_code)]
 
+/// A line for people, on standard error. Unlike `eprintln!` it does not panic where that is closed or full.
+macro_rules! say {
+    ($($arguments:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($arguments)*);
+    }};
+}
+pub(crate) use say;
+
 mod cli;
 mod output;
 
@@ -15,7 +24,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough.
         Err(cli::Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("qembed-q: {failure}");
+            say!("qembed-q: {failure}");
             ExitCode::from(match failure {
                 cli::Failure::Usage(_) => 2,
                 _ => 1,

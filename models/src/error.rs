@@ -19,6 +19,8 @@ pub enum ModelError {
     Hyperparameter { key: String, found: String, problem: &'static str },
     #[error("tensor {name} has shape {found}, expected {expected} (row length first)")]
     Shape { name: String, expected: String, found: String },
+    #[error("tensor {name} is a bias, which Qwen3 models do not have: without it every vector would be wrong")]
+    Bias { name: String },
     #[error("tensor {name}: {source}")]
     Weight { name: String, source: WeightError },
     #[error("text {text} of the batch is empty: a text has at least its end-of-text token")]

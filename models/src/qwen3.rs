@@ -44,11 +44,17 @@ struct Forms<B: Backend> {
 }
 
 /// A ragged batch: the tokens of all texts laid end to end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     tokens: Vec<u32>,
     /// Text i is `offsets[i]..offsets[i + 1]`.
     offsets: Vec<usize>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Batch {
@@ -84,7 +90,7 @@ impl<B: Backend> Qwen3<B> {
     /// the norm vectors. Tensors that an embedding does not need, such as `output.weight`, are ignored.
     ///
     /// # Errors
-    /// Wrong architecture or hyperparameters, a missing tensor, or one of the wrong shape or an unknown type.
+    /// Wrong architecture or hyperparameters, a missing tensor, one of the wrong shape or an unknown type, or a bias.
     pub fn load(gguf: &Gguf, backend: B) -> Result<Self, ModelError> {
         let config = Config::read(gguf)?;
         let (hidden, ffn, head_dim) = (config.hidden, config.ffn, config.heads.head_dim);
@@ -114,6 +120,9 @@ impl<B: Backend> Qwen3<B> {
             });
         }
         let output_norm = vector("output_norm.weight", hidden)?;
+        if let Some(bias) = gguf.tensors().find(|tensor| tensor.name.ends_with(".bias")) {
+            return Err(ModelError::Bias { name: bias.name.clone() });
+        }
 
         let mut forms = Forms { hidden: B::Form::default(), context: B::Form::default(), ffn: B::Form::default() };
         for layer in &layers {
