@@ -32,6 +32,9 @@ pub(crate) struct Buffer<T> {
 
 impl<T: Plain> Buffer<T> {
     /// `len` zeros.
+    ///
+    /// # Panics
+    /// As [`Self::resize`].
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut buffer = Self { lines: Vec::new(), len: 0, of: PhantomData };
         buffer.resize(len);
@@ -39,8 +42,11 @@ impl<T: Plain> Buffer<T> {
     }
 
     /// Changes the length; what was there stays, new elements are zero or left over from an earlier, longer use.
+    ///
+    /// # Panics
+    /// When that many elements have no size in bytes.
     pub(crate) fn resize(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(64);
+        let lines = len.checked_mul(size_of::<T>()).expect("a buffer fits the address space").div_ceil(64);
         if lines > self.lines.len() {
             if self.lines.is_empty() {
                 self.lines = vec![Line([0; 64]); lines];
@@ -49,6 +55,20 @@ impl<T: Plain> Buffer<T> {
             }
         }
         self.len = len;
+    }
+}
+
+impl Buffer<u8> {
+    /// The bytes as 16-bit integers, without an odd last one.
+    pub(crate) fn as_i16(&self) -> &[i16] {
+        // SAFETY: `lines` is aligned to 64 and holds at least `len` initialized bytes; any bits are an i16.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len / 2) }
+    }
+
+    /// As [`Buffer::as_i16`].
+    pub(crate) fn as_i16_mut(&mut self) -> &mut [i16] {
+        // SAFETY: as in `as_i16`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len / 2) }
     }
 }
 
@@ -80,13 +100,26 @@ unsafe impl<T: Send> Send for Parts<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
-impl<'a, T> Parts<'a, T> {
+impl<'a, T: Copy> Parts<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), of: PhantomData }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Sets element `i`.
+    ///
+    /// # Safety
+    /// No other task reads or writes it at the same time.
+    ///
+    /// # Panics
+    /// When `i` is not inside the slice.
+    pub(crate) unsafe fn set(&self, i: usize, value: T) {
+        assert!(i < self.len, "element {i} of a slice of {}", self.len);
+        // SAFETY: in bounds by the assertion; exclusive by this function's contract.
+        unsafe { self.start.add(i).write(value) }
     }
 
     /// The elements of `range`.

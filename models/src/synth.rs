@@ -161,7 +161,7 @@ impl Level {
             Format::Q2_K | Format::Q3_K => Format::Q4_0,
             Format::Q4_K => Format::Q5_0,
             Format::Q5_K => Format::Q5_1,
-            _ if k % 32 == 0 => Format::Q8_0,
+            _ if k.is_multiple_of(32) => Format::Q8_0,
             _ => Format::F16,
         }
     }

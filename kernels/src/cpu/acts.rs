@@ -2,68 +2,74 @@
 
 use super::isa::Isa;
 use super::ops::quantize::GROUP;
+use super::simd::Code;
 use crate::buffer::{Buffer, Parts};
-use std::ops::Range;
 
 /// Which forms of its input a set of weights consumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
-    /// Plain f32, for float weights.
+    /// Plain f32.
     pub floats: bool,
-    /// Integer codes with a scale per group, for quantized weights.
-    pub codes: bool,
+    /// 8-bit codes with a scale per group.
+    pub bytes: bool,
+    /// 16-bit codes with a scale per group.
+    pub words: bool,
 }
 
 impl std::ops::BitOr for Form {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
-        Self { floats: self.floats || other.floats, codes: self.codes || other.codes }
+        Self { floats: self.floats || other.floats, bytes: self.bytes || other.bytes, words: self.words || other.words }
     }
 }
 
-/// Activations [rows × cols]; each buffer is empty when its form is not wanted.
+/// Activations [rows × cols] in up to three forms; the buffers of a form that is not wanted are empty.
 pub struct Acts {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
+    /// `rows` rounded up to [`ROWS_PER_LINE`]: from one group to the next in [`Codes`].
+    pub(crate) stride: usize,
     /// [rows × cols]
     pub(crate) floats: Buffer<f32>,
-    /// [rows × cols] codes of `Isa::code_bytes` bytes each.
-    pub(crate) codes: Buffer<u8>,
-    /// [rows × cols / 32]
+    pub(crate) bytes: Codes<i8>,
+    pub(crate) words: Codes<i16>,
+}
+
+/// Rows whose values of a group share a cache line. A task that sets whole lines of rows keeps other threads off them.
+pub(crate) const ROWS_PER_LINE: usize = 16;
+
+/// Quantized activations. What belongs to groups is stored group by group, so that a kernel finds the values of
+/// neighbouring rows side by side.
+pub(crate) struct Codes<C> {
+    /// [rows × cols]
+    pub(crate) codes: Buffer<C>,
+    /// [cols / 32 × stride]
     pub(crate) scales: Buffer<f32>,
-    /// [rows × cols / 16]: sum of the codes of each half group.
+    /// [cols / 16 × stride]: sum of the codes of each half group.
     pub(crate) half_sums: Buffer<f32>,
-    /// [rows × cols / 32]: sum of the codes of each group.
+    /// [cols / 32 × stride]: sum of the codes of each group.
     pub(crate) sums: Buffer<f32>,
-    /// −128 times `half_sums` and `sums`, as integers; only for one-byte codes (see `isa::avx512vnni`).
+    /// −128 times `half_sums` and `sums`, as integers (see `isa::avx512vnni`); empty for 16-bit codes.
     pub(crate) half_biases: Buffer<i32>,
     pub(crate) biases: Buffer<i32>,
 }
 
-impl Acts {
-    pub(crate) fn new(isa: &Isa, rows: usize, cols: usize, form: Form) -> Self {
-        let floats = if form.floats { rows * cols } else { 0 };
-        let codes = if form.codes { rows * cols } else { 0 };
-        let biases = if isa.code_bytes == 1 { codes } else { 0 };
-        assert!(codes % GROUP == 0, "quantized weights have rows of whole groups");
+impl<C: Code> Codes<C> {
+    fn new(rows: usize, cols: usize, stride: usize) -> Self {
+        let groups = cols / GROUP * stride;
+        let biases = if size_of::<C>() == 1 { groups } else { 0 };
         Self {
-            rows,
-            cols,
-            floats: Buffer::zeroed(floats),
-            codes: Buffer::zeroed(codes * isa.code_bytes),
-            scales: Buffer::zeroed(codes / GROUP),
-            half_sums: Buffer::zeroed(codes / 16),
-            sums: Buffer::zeroed(codes / GROUP),
-            half_biases: Buffer::zeroed(biases / 16),
-            biases: Buffer::zeroed(biases / GROUP),
+            codes: Buffer::zeroed(rows * cols),
+            scales: Buffer::zeroed(groups),
+            half_sums: Buffer::zeroed(2 * groups),
+            sums: Buffer::zeroed(groups),
+            half_biases: Buffer::zeroed(2 * biases),
+            biases: Buffer::zeroed(biases),
         }
     }
 
-    pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {
-        ActParts {
-            isa,
-            cols: self.cols,
-            floats: Parts::new(&mut self.floats),
+    fn parts(&mut self) -> CodeParts<'_, C> {
+        CodeParts {
             codes: Parts::new(&mut self.codes),
             scales: Parts::new(&mut self.scales),
             half_sums: Parts::new(&mut self.half_sums),
@@ -74,12 +80,50 @@ impl Acts {
     }
 }
 
+impl Acts {
+    pub(crate) fn new(rows: usize, cols: usize, form: Form) -> Self {
+        let stride = rows.next_multiple_of(ROWS_PER_LINE);
+        let fits = stride.checked_mul(cols).is_some();
+        assert!(fits, "a matrix fits the address space");
+        assert!(
+            !(form.bytes || form.words) || cols.is_multiple_of(GROUP),
+            "quantized weights have rows of whole groups"
+        );
+        let cols_of = |wanted: bool| if wanted { cols } else { 0 };
+        Self {
+            rows,
+            cols,
+            stride,
+            floats: Buffer::zeroed(rows * cols_of(form.floats)),
+            bytes: Codes::new(rows, cols_of(form.bytes), stride),
+            words: Codes::new(rows, cols_of(form.words), stride),
+        }
+    }
+
+    pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {
+        ActParts {
+            isa,
+            stride: self.stride,
+            cols: self.cols,
+            floats: Parts::new(&mut self.floats),
+            bytes: self.bytes.parts(),
+            words: self.words.parts(),
+        }
+    }
+}
+
 /// [`Acts`] that the tasks of one loop fill row by row.
 pub(crate) struct ActParts<'a> {
     isa: &'a Isa,
+    stride: usize,
     cols: usize,
     floats: Parts<'a, f32>,
-    codes: Parts<'a, u8>,
+    bytes: CodeParts<'a, i8>,
+    words: CodeParts<'a, i16>,
+}
+
+struct CodeParts<'a, C> {
+    codes: Parts<'a, C>,
     scales: Parts<'a, f32>,
     half_sums: Parts<'a, f32>,
     sums: Parts<'a, f32>,
@@ -87,40 +131,73 @@ pub(crate) struct ActParts<'a> {
     biases: Parts<'a, i32>,
 }
 
+/// Room for what a row's groups have in common, before it is spread over the groups.
+#[derive(Default)]
+pub(crate) struct RowGroups {
+    scales: Vec<f32>,
+    half_sums: Vec<f32>,
+}
+
 impl ActParts<'_> {
     /// Sets row `row` to `x` in every wanted form.
     ///
     /// # Safety
     /// No other task sets the same row.
-    pub(crate) unsafe fn set_row(&self, row: usize, x: &[f32]) {
+    pub(crate) unsafe fn set_row(&self, row: usize, x: &[f32], groups: &mut RowGroups) {
         assert_eq!(x.len(), self.cols);
-        let range = |per_value: usize| -> Range<usize> {
-            let len = self.cols / per_value;
-            row * len..(row + 1) * len
-        };
-        // SAFETY: these ranges belong to `row`, which is this task's own.
+        let range = row * self.cols..(row + 1) * self.cols;
+        // SAFETY: this range belongs to `row`, which is this task's own.
         unsafe {
             if !self.floats.is_empty() {
-                self.floats.part(range(1)).copy_from_slice(x);
+                self.floats.part(range.clone()).copy_from_slice(x);
             }
-            if self.codes.is_empty() {
-                return;
+            if !self.bytes.codes.is_empty() {
+                groups.resize(self.cols);
+                self.isa.quantize_bytes(
+                    x,
+                    self.bytes.codes.part(range.clone()),
+                    &mut groups.scales,
+                    &mut groups.half_sums,
+                );
+                self.bytes.spread(row, self.stride, groups);
             }
-            let bytes = self.cols * self.isa.code_bytes;
-            let codes = self.codes.part(row * bytes..(row + 1) * bytes);
-            let half_sums = self.half_sums.part(range(16));
-            let sums = self.sums.part(range(GROUP));
-            self.isa.quantize(x, codes, self.scales.part(range(GROUP)), half_sums);
-            for (sum, halves) in sums.iter_mut().zip(half_sums.chunks_exact(2)) {
-                *sum = halves[0] + halves[1];
+            if !self.words.codes.is_empty() {
+                groups.resize(self.cols);
+                self.isa.quantize_words(x, self.words.codes.part(range), &mut groups.scales, &mut groups.half_sums);
+                self.words.spread(row, self.stride, groups);
             }
-            if !self.biases.is_empty() {
-                // Exact: at most 128 · 32 · 127 < 2^24.
-                let negate = |to: &mut [i32], from: &[f32]| {
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = -128 * *from as i32);
-                };
-                negate(self.half_biases.part(range(16)), half_sums);
-                negate(self.biases.part(range(GROUP)), sums);
+        }
+    }
+}
+
+impl RowGroups {
+    fn resize(&mut self, cols: usize) {
+        self.scales.resize(cols / GROUP, 0.0);
+        self.half_sums.resize(cols / 16, 0.0);
+    }
+}
+
+impl<C> CodeParts<'_, C> {
+    /// Stores what the groups of a row have in common.
+    ///
+    /// # Safety
+    /// No other task sets the same row.
+    unsafe fn spread(&self, row: usize, stride: usize, groups: &RowGroups) {
+        for (g, (scale, halves)) in groups.scales.iter().zip(groups.half_sums.chunks_exact(2)).enumerate() {
+            let sum = halves[0] + halves[1];
+            // SAFETY: places of `row` in each group, which are this task's own.
+            unsafe {
+                self.scales.set(g * stride + row, *scale);
+                self.sums.set(g * stride + row, sum);
+                self.half_sums.set(2 * g * stride + row, halves[0]);
+                self.half_sums.set((2 * g + 1) * stride + row, halves[1]);
+                if !self.biases.is_empty() {
+                    // Exact: at most 128 · 32 · 127 < 2^24.
+                    let bias = |sum: f32| -128 * sum as i32;
+                    self.biases.set(g * stride + row, bias(sum));
+                    self.half_biases.set(2 * g * stride + row, bias(halves[0]));
+                    self.half_biases.set((2 * g + 1) * stride + row, bias(halves[1]));
+                }
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The CPU backend: ragged batches over a thread pool, every kernel from one instruction-set tier.
 
+// Register tiles are arrays of arrays; one index walks several of them.
+#![allow(clippy::needless_range_loop)]
+
 mod acts;
 pub mod isa;
 mod ops;
@@ -8,6 +11,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 
+use acts::RowGroups;
 pub use acts::{Acts, Form};
 
 use crate::backend::{Backend, Heads, Product, WeightError};
@@ -20,8 +24,8 @@ use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
 
-/// Rows that a task of a row-wise operation handles.
-const ROWS_PER_TASK: usize = 8;
+/// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
+const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
 
 /// The CPU as a [`Backend`].
 pub struct CpuBackend {
@@ -37,6 +41,7 @@ struct Scratch {
     /// Products of a tile [rows × TILE].
     products: Buffer<f32>,
     row: Vec<f32>,
+    groups: RowGroups,
     attention: attention::Scratch,
 }
 
@@ -52,6 +57,7 @@ impl CpuBackend {
                 panel: Panel::new(),
                 products: Buffer::zeroed(0),
                 row: Vec::new(),
+                groups: RowGroups::default(),
                 attention: attention::Scratch::new(),
             })
         };
@@ -93,7 +99,10 @@ impl CpuBackend {
                 "shapes of a product"
             );
             tiles.extend((0..weight.n.div_ceil(TILE)).map(|tile| (i, tile)));
-            outputs.push((*weight, Parts::new(&mut output.data)));
+            outputs.push((*weight, output.parts()));
+        }
+        if input.rows == 0 {
+            return;
         }
         self.pool.run(tiles.len(), |task, worker| {
             let (i, tile) = tiles[task];
@@ -104,18 +113,21 @@ impl CpuBackend {
             let rows = weight.tile(tile);
             for first in (0..weight.k).step_by(CHUNK) {
                 let len = (weight.k - first).min(CHUNK);
-                if weight.format.is_float() {
-                    panel.unpack_floats(rows, first, len);
-                    self.isa.gemm_floats(panel, input, first, len, products);
-                } else {
-                    self.isa.unpack(panel, rows, first, len);
-                    self.isa.gemm(panel, input, first, len, products);
+                match self.isa.integer(weight.format) {
+                    Some(integer) => {
+                        integer.unpack(panel, rows, first, len);
+                        integer.gemm(panel, input, first, len, products);
+                    }
+                    None => {
+                        panel.unpack_floats(rows, first, len);
+                        self.isa.gemm_floats(panel, input, first, len, products);
+                    }
                 }
             }
             for (row, products) in products.chunks_exact(TILE).enumerate() {
-                let start = row * weight.n + tile * TILE;
+                let first = tile * TILE;
                 // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                let output = unsafe { output.part(start..start + rows.rows()) };
+                let output = unsafe { output.part(row, first..first + rows.rows()) };
                 if add {
                     output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
                 } else {
@@ -126,16 +138,51 @@ impl CpuBackend {
     }
 }
 
-/// A matrix of f32 [rows × cols].
+/// A matrix of f32 [rows × cols], each row `stride` floats after the one before.
 pub struct Tensor {
     rows: usize,
     cols: usize,
+    stride: usize,
     data: Buffer<f32>,
 }
 
 impl Tensor {
+    /// Zeros. Rows are kept off a distance of whole pages: a tile of a product writes a few columns of every row, and
+    /// rows a page apart would all fall into the same few sets of the cache.
+    fn new(rows: usize, cols: usize) -> Self {
+        const LINE: usize = 16;
+        let lines = cols.div_ceil(LINE);
+        let stride = if lines.is_multiple_of(LINE) { (lines + 1) * LINE } else { cols };
+        let len = rows.checked_mul(stride).expect("a matrix fits the address space");
+        Self { rows, cols, stride, data: Buffer::zeroed(len) }
+    }
+
     fn row(&self, row: usize) -> &[f32] {
-        &self.data[row * self.cols..(row + 1) * self.cols]
+        &self.data[row * self.stride..][..self.cols]
+    }
+
+    fn parts(&mut self) -> TensorParts<'_> {
+        TensorParts { cols: self.cols, stride: self.stride, data: Parts::new(&mut self.data) }
+    }
+}
+
+/// A [`Tensor`] that the tasks of one loop write, each a part of its own.
+struct TensorParts<'a> {
+    cols: usize,
+    stride: usize,
+    data: Parts<'a, f32>,
+}
+
+impl<'a> TensorParts<'a> {
+    /// Columns `columns` of row `row`.
+    ///
+    /// # Safety
+    /// No other task uses any of them at the same time.
+    unsafe fn part(&self, row: usize, columns: std::ops::Range<usize>) -> &'a mut [f32] {
+        assert!(columns.end <= self.cols);
+        let start = row * self.stride;
+        // SAFETY: the caller's promise.
+        unsafe { self.data.part(start + columns.start..start + columns.end) }
     }
 }
 
@@ -185,16 +232,16 @@ impl Backend for CpuBackend {
     }
 
     fn form(&self, weight: &Weight) -> Form {
-        let floats = weight.format.is_float();
-        Form { floats, codes: !floats }
+        let floats = Form { floats: true, ..Form::default() };
+        self.isa.integer(weight.format).map_or(floats, |integer| integer.form)
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
-        Tensor { rows, cols, data: Buffer::zeroed(rows * cols) }
+        Tensor::new(rows, cols)
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
-        Acts::new(self.isa, rows, cols, form)
+        Acts::new(rows, cols, form)
     }
 
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
@@ -214,11 +261,11 @@ impl Backend for CpuBackend {
 
     fn embed(&self, table: &Weight, tokens: &[u32], out: &mut Tensor) {
         assert!(out.rows == tokens.len() && out.cols == table.k);
-        let parts = Parts::new(&mut out.data);
+        let parts = out.parts();
         self.for_rows(tokens.len(), |row, _| {
             let start = tokens[row] as usize * table.row_bytes;
             // SAFETY: each row is set by one task.
-            let to = unsafe { parts.part(row * table.k..(row + 1) * table.k) };
+            let to = unsafe { parts.part(row, 0..table.k) };
             table.format.dequantize(&table.bytes[start..start + table.row_bytes], to);
         });
     }
@@ -230,7 +277,7 @@ impl Backend for CpuBackend {
             scratch.row.resize(x.cols, 0.0);
             self.isa.rms_norm(x.row(row), weight, eps, &mut scratch.row);
             // SAFETY: each row is set by one task.
-            unsafe { parts.set_row(row, &scratch.row) };
+            unsafe { parts.set_row(row, &scratch.row, &mut scratch.groups) };
         });
     }
 
@@ -244,11 +291,14 @@ impl Backend for CpuBackend {
 
     fn norm_rope(&self, x: &mut Tensor, weight: &Vec<f32>, eps: f32, rope: &Rope) {
         let cols = x.cols;
-        assert!(cols % weight.len() == 0 && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half);
-        let parts = Parts::new(&mut x.data);
-        self.for_rows(x.rows, |row, _| {
+        assert!(
+            cols.is_multiple_of(weight.len()) && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half
+        );
+        let rows = x.rows;
+        let parts = x.parts();
+        self.for_rows(rows, |row, _| {
             // SAFETY: each row is changed by one task.
-            let values = unsafe { parts.part(row * cols..(row + 1) * cols) };
+            let values = unsafe { parts.part(row, 0..cols) };
             let angles = row * rope.half..(row + 1) * rope.half;
             for head in values.chunks_exact_mut(weight.len()) {
                 self.isa.norm_rope(head, weight, eps, &rope.cos[angles.clone()], &rope.sin[angles.clone()]);
@@ -258,7 +308,8 @@ impl Backend for CpuBackend {
 
     fn attention(&self, heads: Heads, offsets: &[usize], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
         let Heads { heads, kv_heads, head_dim } = heads;
-        let shape = Shape { kv_heads, group: heads / kv_heads, head_dim };
+        assert!(heads.is_multiple_of(kv_heads) && offsets.is_sorted(), "whole groups of heads, texts end to end");
+        let shape = Shape { group: heads / kv_heads, head_dim, q_stride: q.stride, kv_stride: k.stride };
         assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
         assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);
 
@@ -280,7 +331,7 @@ impl Backend for CpuBackend {
         self.pool.run(blocks.len() * kv_heads, |task, _| {
             let ((text, block), head) = (blocks[task / kv_heads], task % kv_heads);
             let len = offsets[text + 1] - offsets[text];
-            let from = offsets[text] * k.cols + head * dim;
+            let from = offsets[text] * k.stride + head * dim;
             let first = head * packed + packed_starts[text] + block * KEYS;
             let width = (len - block * KEYS).min(KEYS).next_multiple_of(PAD);
             // SAFETY: this block of this head of this text, packed by this task alone.
@@ -294,7 +345,7 @@ impl Backend for CpuBackend {
         });
 
         let mut context = self.tensor(q.rows, q.cols);
-        let parts = Parts::new(&mut context.data);
+        let parts = context.parts();
         let step = shape.query_block();
         let mut tasks: Vec<(usize, usize)> = offsets
             .windows(2)
@@ -313,19 +364,19 @@ impl Backend for CpuBackend {
                 first,
                 count: step.min(len - first),
                 len,
-                q: &q.data[offsets[text] * q.cols + column..],
+                q: &q.data[offsets[text] * q.stride + column..],
                 kt: &kt[packed_start * dim..],
                 vp: &vp[packed_start * dim_pad..],
             };
             self.isa.attend(task, &mut self.scratch(worker).attention, &mut |token, in_group, values| {
-                let start = (offsets[text] + token) * q.cols + column + in_group * dim;
+                let start = column + in_group * dim;
                 // SAFETY: each head of each token is computed by one task.
-                unsafe { parts.part(start..start + dim) }.copy_from_slice(values);
+                unsafe { parts.part(offsets[text] + token, start..start + dim) }.copy_from_slice(values);
             });
         });
         let parts = out.parts(self.isa);
         // SAFETY: each row is set by one task.
-        self.for_rows(q.rows, |row, _| unsafe { parts.set_row(row, context.row(row)) });
+        self.for_rows(q.rows, |row, scratch| unsafe { parts.set_row(row, context.row(row), &mut scratch.groups) });
     }
 
     fn silu_mul(&self, gate: &Tensor, up: &Tensor, out: &mut Acts) {
@@ -335,21 +386,21 @@ impl Backend for CpuBackend {
             scratch.row.resize(gate.cols, 0.0);
             self.isa.silu_mul(gate.row(row), up.row(row), &mut scratch.row);
             // SAFETY: each row is set by one task.
-            unsafe { parts.set_row(row, &scratch.row) };
+            unsafe { parts.set_row(row, &scratch.row, &mut scratch.groups) };
         });
     }
 
     fn rms_norm_rows(&self, x: &Tensor, rows: &[usize], weight: &Vec<f32>, eps: f32, out: &mut Tensor) {
         assert!(out.rows == rows.len() && out.cols == x.cols);
-        let parts = Parts::new(&mut out.data);
+        let parts = out.parts();
         self.for_rows(rows.len(), |row, _| {
             // SAFETY: each row is set by one task.
-            let to = unsafe { parts.part(row * x.cols..(row + 1) * x.cols) };
+            let to = unsafe { parts.part(row, 0..x.cols) };
             self.isa.rms_norm(x.row(rows[row]), weight, eps, to);
         });
     }
 
     fn read(&self, x: &Tensor) -> Vec<f32> {
-        x.data.to_vec()
+        (0..x.rows).flat_map(|row| x.row(row)).copied().collect()
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Panel {
     pub(crate) mins: Buffer<f32>,
     pub(crate) group: usize,
     pub(crate) has_min: bool,
+    /// The smallest and the largest code that the format has.
+    pub(crate) range: (i8, i8),
     /// Float weights: [CHUNK × TILE].
     pub(crate) floats: Buffer<f32>,
     /// Codes by row [TILE × CHUNK], on their way to `codes`.
@@ -60,6 +62,7 @@ impl Panel {
             mins: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
             group: 0,
             has_min: false,
+            range: (0, 0),
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
         }
@@ -72,6 +75,7 @@ impl Panel {
         assert!(tile.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN) && tile.rows() <= TILE);
         self.group = B::GROUP;
         self.has_min = B::HAS_MIN;
+        self.range = B::CODES;
         let present = tile.rows();
         let per_block = B::LEN / B::GROUP;
         for row in 0..present {

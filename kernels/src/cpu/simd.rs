@@ -83,6 +83,7 @@ pub(crate) trait Simd: Copy {
 
 /// Coefficients of [`Simd::exp2`], constant term first: `numpy.polynomial.chebyshev.Chebyshev.interpolate(numpy.exp2, 6,
 /// [-0.5, 0.5]).convert(kind=numpy.polynomial.Polynomial).coef`, with the constant term set to 1 so that 2^n is exact.
+#[allow(clippy::excessive_precision)]
 const EXP2: [f32; 7] = [
     1.0,
     0.6931471824645996,

@@ -22,6 +22,7 @@ impl Block for IQ4_XS {
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = false;
+    const CODES: (i8, i8) = (-127, 113);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);

@@ -40,8 +40,10 @@ pub(crate) trait Block {
     const BYTES: usize;
     /// Values that share a scale: 16 or 32.
     const GROUP: usize;
-    /// Whether a min is added to `scale * code`. Codes are then unsigned (0 ..= 31), signed otherwise.
+    /// Whether a min is added to `scale * code`.
     const HAS_MIN: bool;
+    /// The smallest code, 0 with [`HAS_MIN`](Block::HAS_MIN), and the largest.
+    const CODES: (i8, i8);
 
     /// The values of a block: what the format means, with the operations in the order of ggml's reference
     /// (`dequantize_row_*` of `ggml-quants.c`). `block` holds `BYTES`, `out` holds `LEN`; panics when they hold less.

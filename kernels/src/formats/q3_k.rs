@@ -19,6 +19,7 @@ impl Block for Q3_K {
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = false;
+    const CODES: (i8, i8) = (-4, 3);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 108);

@@ -17,6 +17,7 @@ impl Block for Q4_0 {
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = false;
+    const CODES: (i8, i8) = (-8, 7);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);

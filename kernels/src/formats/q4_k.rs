@@ -18,6 +18,7 @@ impl Block for Q4_K {
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = true;
+    const CODES: (i8, i8) = (0, 15);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));

@@ -19,6 +19,7 @@ impl Block for Q6_K {
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = false;
+    const CODES: (i8, i8) = (-32, 31);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 208);

@@ -18,6 +18,7 @@ impl Block for Q8_0 {
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = false;
+    const CODES: (i8, i8) = (-128, 127);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);

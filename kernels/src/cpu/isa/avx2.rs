@@ -1,11 +1,14 @@
 //! AVX2 and FMA: 256-bit vectors, Haswell (2013) and newer, Zen and newer.
 //!
-//! The integer product is `vpmaddwd` on 16-bit codes (see [`int16`]). `vpmaddubsw` does twice the work per instruction
-//! but saturates at 16 bits when both codes use 8 (255 · 127 · 2 > 32767), so it fits 4-bit weights only; 16-bit
-//! activations moreover cost no accuracy.
+//! Two integer products. Weights of at most six bits meet 8-bit activations in `vpmaddubsw` ([`bytes`]), which does the
+//! most work per instruction but saturates with larger ones. Weights of up to eight bits meet 16-bit activations in
+//! `vpmaddwd` ([`words`]).
 
-use super::int16;
+mod bytes;
+mod words;
+
 use crate::cpu::simd::Simd;
+use crate::formats::{Block, with_block};
 use std::arch::x86_64::*;
 
 /// Proof of AVX2, FMA and F16C: made only inside the functions of `TIER`.
@@ -111,28 +114,6 @@ impl Simd for Avx2 {
     }
 }
 
-/// As [`int16::interleave`]: transposes 8 rows × 8 pairs at a time.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn interleave(panel: &mut Panel, len: usize) {
-    let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
-    assert!(len <= CHUNK && len.is_multiple_of(16) && panel.codes.len() == 2 * TILE * CHUNK);
-    let codes = panel.codes.as_mut_ptr().cast::<i16>();
-    for row in (0..TILE).step_by(8) {
-        let base = int16::half_offset(row / int16::HALF) + row % int16::HALF * 2;
-        for k in (0..len).step_by(16) {
-            // SAFETY: 16 codes from k < len <= CHUNK of rows row..row + 8; pairs k / 2.. of the half that holds them.
-            unsafe {
-                let load =
-                    |i: usize| _mm256_cvtepi8_epi16(_mm_loadu_si128(rows.as_ptr().add((row + i) * CHUNK + k).cast()));
-                let pairs = transpose([load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)]);
-                for (i, pair) in pairs.into_iter().enumerate() {
-                    _mm256_storeu_si256(codes.add(base + (k / 2 + i) * int16::HALF * 2).cast(), pair);
-                }
-            }
-        }
-    }
-}
-
 /// Transposes 8 × 8 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -146,111 +127,14 @@ fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
     [low(x0, y0), low(x1, y1), low(x2, y2), low(x3, y3), high(x0, y0), high(x1, y1), high(x2, y2), high(x3, y3)]
 }
 
-/// As [`int16::gemm`].
-///
-/// # Safety
-/// The shapes are those that `Isa::gemm` checks.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-    let groups = len / panel.group;
-    // SAFETY: the caller's shapes.
-    unsafe {
-        match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<32, false>(panel, acts, first, groups, c),
-            (32, true) => gemm_of::<32, true>(panel, acts, first, groups, c),
-            (16, false) => gemm_of::<16, false>(panel, acts, first, groups, c),
-            (16, true) => gemm_of::<16, true>(panel, acts, first, groups, c),
-            (group, _) => unreachable!("groups of {group}"),
-        }
-    }
-}
+/// Weights of at most six bits.
+static BYTES: super::Integer =
+    super::integer!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
+/// Weights of up to eight bits.
+static WORDS: super::Integer =
+    super::integer!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
 
-/// # Safety
-/// As [`gemm`].
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm_of<const G: usize, const MIN: bool>(
-    panel: &Panel,
-    acts: &Acts,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
-) {
-    let mut row = 0;
-    while row < acts.rows {
-        let left = (acts.rows - row).min(4);
-        for half in 0..2 {
-            // SAFETY: rows row..row + left of acts and c, one half of the panel.
-            unsafe {
-                match left {
-                    4 => block::<4, G, MIN>(panel, half, acts, row, first, groups, c),
-                    3 => block::<3, G, MIN>(panel, half, acts, row, first, groups, c),
-                    2 => block::<2, G, MIN>(panel, half, acts, row, first, groups, c),
-                    _ => block::<1, G, MIN>(panel, half, acts, row, first, groups, c),
-                }
-            }
-        }
-        row += left;
-    }
-}
-
-/// R rows × 16 columns. Sums of a group live in 2R registers; the floats they end in stay in `c`, in the L1 cache.
-///
-/// # Safety
-/// Rows `row..row + R` exist; the shapes are those that `Isa::gemm` checks.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
-    panel: &Panel,
-    half: usize,
-    acts: &Acts,
-    row: usize,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
-) {
-    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
-    unsafe {
-        let mut w = panel.codes.as_ptr().cast::<i16>().add(int16::half_offset(half));
-        let column = half * int16::HALF;
-        let c = c.as_mut_ptr().add(row * TILE + column);
-        let a = acts.codes.as_ptr().cast::<i16>().add(row * acts.cols + first);
-        let at32 = |r: usize, g: usize| ((row + r) * acts.cols + first + g * G) / 32;
-        let at16 = |r: usize, g: usize| ((row + r) * acts.cols + first + g * G) / 16;
-        for g in 0..groups {
-            let mut acc = [[_mm256_setzero_si256(); 2]; R];
-            for pair in 0..G / 2 {
-                let w0 = _mm256_load_si256(w.cast());
-                let w1 = _mm256_load_si256(w.add(16).cast());
-                w = w.add(32);
-                for r in 0..R {
-                    let x = a.add(r * acts.cols + g * G + 2 * pair).cast::<i32>().read_unaligned();
-                    let x = _mm256_set1_epi32(x);
-                    acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0));
-                    acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1));
-                }
-            }
-            for v in 0..2 {
-                let n = g * TILE + column + 8 * v;
-                let scale = _mm256_loadu_ps(panel.scales.as_ptr().add(n));
-                let min = if MIN { _mm256_loadu_ps(panel.mins.as_ptr().add(n)) } else { _mm256_setzero_ps() };
-                for r in 0..R {
-                    let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale);
-                    if MIN {
-                        let sums = if G == 32 {
-                            acts.sums.as_ptr().add(at32(r, g))
-                        } else {
-                            acts.half_sums.as_ptr().add(at16(r, g))
-                        };
-                        value = _mm256_fmadd_ps(min, _mm256_set1_ps(*sums), value);
-                    }
-                    let act_scale = _mm256_set1_ps(*acts.scales.as_ptr().add(at32(r, g)));
-                    let c = c.add(r * TILE + 8 * v);
-                    _mm256_storeu_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_loadu_ps(c)));
-                }
-            }
-        }
-    }
-}
-
-use crate::cpu::panel::CHUNK;
-super::tier!("avx2", detect, Avx2, i16, #[target_feature(enable = "avx2,fma,f16c")], interleave, gemm);
+super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format| {
+    let (lowest, highest) = with_block!(format, B => B::CODES, float => unreachable!("float weights have no codes"));
+    Some(if highest as i32 - lowest as i32 <= bytes::MAX_CODE { &BYTES } else { &WORDS })
+});

@@ -2,7 +2,7 @@
 //!
 //! `vpdpbusd` adds four products of an unsigned and a signed byte to each 32-bit lane, without saturation. Weights are
 //! its unsigned operand, activations the signed one. Weights with a min have unsigned codes (0 ..= 31) already. Signed
-//! codes get 128 added; the surplus, 128 · Σ activation codes, is what [`Acts::biases`] holds with its sign turned: an
+//! codes get 128 added; the surplus, 128 · Σ activation codes, is what `Codes::biases` holds with its sign turned: an
 //! accumulator starts from there instead of from zero, at no cost.
 //!
 //! Panel layout: for every four values, the fours of the 32 rows side by side: `[len / 4][32][4]` bytes.
@@ -158,10 +158,10 @@ fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-/// `c[row][n] += activations · panel`; see `Isa::gemm`.
+/// `c[row][n] += activations · panel`; see `Integer::gemm`.
 ///
 /// # Safety
-/// The shapes are those that `Isa::gemm` checks.
+/// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
     let groups = len / panel.group;
@@ -208,7 +208,7 @@ unsafe fn gemm_of<const G: usize, const MIN: bool>(
 /// R rows × 32 columns: 2R integer and 2R float accumulators in registers.
 ///
 /// # Safety
-/// Rows `row..row + R` exist; the shapes are those that `Isa::gemm` checks.
+/// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
@@ -223,15 +223,14 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     unsafe {
         let mut w = panel.codes.as_ptr();
         let c = c.as_mut_ptr().add(row * TILE);
-        let a = acts.codes.as_ptr().add(row * acts.cols + first);
+        let a = acts.bytes.codes.as_ptr().add(row * acts.cols + first);
         let (sums, biases) = if G == 32 {
-            (acts.sums.as_ptr(), acts.biases.as_ptr())
+            (acts.bytes.sums.as_ptr(), acts.bytes.biases.as_ptr())
         } else {
-            (acts.half_sums.as_ptr(), acts.half_biases.as_ptr())
+            (acts.bytes.half_sums.as_ptr(), acts.bytes.half_biases.as_ptr())
         };
-        let (sums, biases) = (sums.add((row * acts.cols + first) / G), biases.add((row * acts.cols + first) / G));
-        let scales = acts.scales.as_ptr().add((row * acts.cols + first) / 32);
-        let (per_row, scales_per_row) = (acts.cols / G, acts.cols / 32);
+        let (sums, biases) = (sums.add(first / G * acts.stride + row), biases.add(first / G * acts.stride + row));
+        let scales = acts.bytes.scales.as_ptr().add(first / 32 * acts.stride + row);
 
         let mut out = [[_mm512_setzero_ps(); 2]; R];
         for r in 0..R {
@@ -243,7 +242,7 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
             let mut acc = [[_mm512_setzero_si512(); 2]; R];
             if !MIN {
                 for r in 0..R {
-                    acc[r] = [_mm512_set1_epi32(*biases.add(r * per_row + g)); 2];
+                    acc[r] = [_mm512_set1_epi32(*biases.add(g * acts.stride + r)); 2];
                 }
             }
             for four in 0..G / 4 {
@@ -264,9 +263,9 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
                 for r in 0..R {
                     let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][v]), scale);
                     if MIN {
-                        value = _mm512_fmadd_ps(min, _mm512_set1_ps(*sums.add(r * per_row + g)), value);
+                        value = _mm512_fmadd_ps(min, _mm512_set1_ps(*sums.add(g * acts.stride + r)), value);
                     }
-                    let act_scale = _mm512_set1_ps(*scales.add(r * scales_per_row + g * G / 32));
+                    let act_scale = _mm512_set1_ps(*scales.add(g * G / 32 * acts.stride + r));
                     out[r][v] = _mm512_fmadd_ps(value, act_scale, out[r][v]);
                 }
             }
@@ -280,12 +279,17 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
 }
 
 use crate::cpu::panel::CHUNK;
+static INTEGER: super::Integer = super::integer!(
+    bytes,
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")],
+    interleave,
+    gemm
+);
+
 super::tier!(
     "avx512vnni",
     detect,
     Avx512,
-    i8,
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")],
-    interleave,
-    gemm
+    |_| Some(&INTEGER)
 );

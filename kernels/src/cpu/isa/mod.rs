@@ -8,12 +8,12 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
-mod int16;
 mod scalar;
 
-use super::acts::Acts;
+use super::acts::{Acts, Form};
 use super::ops::attention::{Scratch, Shape};
 use super::panel::{Panel, TileRows};
+use crate::formats::Format;
 
 /// One attention task; see [`attend`](super::ops::attention::attend).
 pub(crate) struct AttendTask<'a> {
@@ -30,21 +30,34 @@ pub(crate) struct AttendTask<'a> {
 pub(crate) type WriteRow<'a> = &'a mut dyn FnMut(usize, usize, &[f32]);
 
 /// The functions of one instruction-set tier.
+#[allow(clippy::type_complexity)]
 pub struct Isa {
     /// The name by which a user selects it.
     pub name: &'static str,
     /// Whether this machine can run it.
     detect: fn() -> bool,
-    /// Bytes of an activation code: 1 (i8) or 2 (i16).
-    pub(crate) code_bytes: usize,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     norm_rope: unsafe fn(&mut [f32], &[f32], f32, &[f32], &[f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
-    quantize: unsafe fn(&[f32], &mut [u8], &mut [f32], &mut [f32]),
     attend: unsafe fn(AttendTask, &mut Scratch, WriteRow),
+    gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+    quantize_bytes: Quantize<i8>,
+    quantize_words: Quantize<i16>,
+    /// How weights of a quantized format are multiplied; `None`: as floats.
+    integer: fn(Format) -> Option<&'static Integer>,
+    #[cfg(test)]
+    exp2: unsafe fn(&mut [f32]),
+}
+
+/// Quantizes a row: values in; codes, scales and sums of half groups out.
+type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
+
+/// An integer product of a tier.
+pub(crate) struct Integer {
+    /// The form of its activations.
+    pub(crate) form: Form,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
-    gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
 }
 
 /// Why a tier cannot be used.
@@ -128,10 +141,20 @@ impl Isa {
     }
 
     /// See [`quantize_row`](super::ops::quantize::quantize_row).
-    pub(crate) fn quantize(&self, x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
-        assert!(codes.len() == x.len() * self.code_bytes && (codes.as_ptr() as usize).is_multiple_of(self.code_bytes));
-        // SAFETY: a table is handed out only after detection of its instructions; codes is aligned and long enough.
-        unsafe { (self.quantize)(x, codes, scales, half_sums) }
+    pub(crate) fn quantize_bytes(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], half_sums: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.quantize_bytes)(x, codes, scales, half_sums) }
+    }
+
+    /// See [`quantize_row`](super::ops::quantize::quantize_row).
+    pub(crate) fn quantize_words(&self, x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.quantize_words)(x, codes, scales, half_sums) }
+    }
+
+    /// How weights of `format` are multiplied by integer codes; `None`: they are multiplied as floats.
+    pub(crate) fn integer(&self, format: Format) -> Option<&'static Integer> {
+        if format.is_float() { None } else { (self.integer)(format) }
     }
 
     /// See [`attend`](super::ops::attention::attend).
@@ -140,6 +163,24 @@ impl Isa {
         unsafe { (self.attend)(task, scratch, write) }
     }
 
+    /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
+    /// [rows × TILE]. The panel is one of floats, unpacked for the same values.
+    pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+        assert!(acts.floats.len() == acts.rows * acts.cols && first + len <= acts.cols);
+        assert!(c.len() == acts.rows * super::panel::TILE && len <= super::panel::CHUNK);
+        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
+        unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
+    }
+
+    /// [`Simd::exp2`](super::simd::Simd::exp2) of whole vectors, in place.
+    #[cfg(test)]
+    pub(crate) fn exp2(&self, x: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.exp2)(x) }
+    }
+}
+
+impl Integer {
     /// Unpacks values `first..first + len` of a tile of quantized rows into the layout of this tier.
     pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
         // SAFETY: a table is handed out only after detection of its instructions.
@@ -147,22 +188,16 @@ impl Isa {
     }
 
     /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
-    /// [rows × TILE]. The panel is one that [`Isa::unpack`] made for the same values.
+    /// [rows × TILE]. The panel is one that [`Integer::unpack`] made for the same values.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-        assert!(acts.codes.len() == acts.rows * acts.cols * self.code_bytes && first + len <= acts.cols);
+        let values = acts.rows * acts.cols;
+        assert!(!self.form.bytes || acts.bytes.codes.len() == values);
+        assert!((!self.form.words || acts.words.codes.len() == values) && first + len <= acts.cols);
         assert!(
             c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
         );
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm)(panel, acts, first, len, c) }
-    }
-
-    /// As [`Isa::gemm`], for a panel of floats.
-    pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-        assert!(acts.floats.len() == acts.rows * acts.cols && first + len <= acts.cols);
-        assert!(c.len() == acts.rows * super::panel::TILE && len <= super::panel::CHUNK);
-        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
-        unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
     }
 }
 
@@ -172,29 +207,45 @@ impl std::fmt::Debug for Isa {
     }
 }
 
-/// Defines `TIER`: the generic operations compiled for one instruction set, beside its own panel functions
-/// `interleave(&mut Panel, len)` and `gemm(&Panel, &Acts, first, len, &mut [f32])`.
+/// Defines `TIER`: the generic operations compiled for one instruction set; `integer!` makes its last argument.
 macro_rules! tier {
-    ($name:literal, $detect:expr, $simd:expr, $code:ty, #[$attribute:meta], $interleave:path, $gemm:path) => {
+    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $integer:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::{AttendTask, Isa, WriteRow};
         use crate::cpu::ops::{attention, elementwise, matmul, quantize};
-        use crate::cpu::panel::{Panel, TILE, TileRows};
+        use crate::cpu::panel::{Panel, TILE};
 
         #[doc = concat!("The `", $name, "` tier.")]
         pub(super) static TIER: Isa = Isa {
             name: $name,
             detect: $detect,
-            code_bytes: size_of::<$code>(),
             rms_norm: rms_norm_tier,
             norm_rope: norm_rope_tier,
             silu_mul: silu_mul_tier,
-            quantize: quantize_tier,
             attend: attend_tier,
-            unpack: unpack_tier,
-            gemm: gemm_tier,
             gemm_floats: gemm_floats_tier,
+            quantize_bytes: quantize_bytes_tier,
+            quantize_words: quantize_words_tier,
+            integer: $integer,
+            #[cfg(test)]
+            exp2: exp2_tier,
         };
+
+        #[cfg(test)]
+        #[$attribute]
+        unsafe fn exp2_tier(x: &mut [f32]) {
+            use crate::cpu::simd::Simd;
+            for x in x.as_chunks_mut::<16>().0 {
+                for i in (0..16).step_by(lanes($simd)) {
+                    let p = x[i..].as_mut_ptr();
+                    // SAFETY: 16 floats are whole vectors.
+                    unsafe { $simd.store(p, $simd.exp2($simd.load(p))) }
+                }
+            }
+            fn lanes<S: Simd>(_: S) -> usize {
+                S::LANES
+            }
+        }
 
         #[$attribute]
         unsafe fn rms_norm_tier(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
@@ -212,9 +263,12 @@ macro_rules! tier {
         }
 
         #[$attribute]
-        unsafe fn quantize_tier(x: &[f32], codes: &mut [u8], scales: &mut [f32], half_sums: &mut [f32]) {
-            // SAFETY: `Isa::quantize` checked that codes holds one aligned code per value.
-            let codes = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<$code>(), x.len()) };
+        unsafe fn quantize_bytes_tier(x: &[f32], codes: &mut [i8], scales: &mut [f32], half_sums: &mut [f32]) {
+            quantize::quantize_row($simd, x, codes, scales, half_sums)
+        }
+
+        #[$attribute]
+        unsafe fn quantize_words_tier(x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]) {
             quantize::quantize_row($simd, x, codes, scales, half_sums)
         }
 
@@ -222,25 +276,6 @@ macro_rules! tier {
         unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
             let AttendTask { shape, first, count, len, q, kt, vp } = task;
             attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
-        }
-
-        #[$attribute]
-        unsafe fn unpack_tier(panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
-            crate::formats::with_block!(
-                tile.format,
-                B => panel.unpack_rows::<B>(tile, first, len),
-                float => unreachable!("float weights have no codes"),
-            );
-            // SAFETY: this function's features are those of `interleave`.
-            #[allow(unused_unsafe)]
-            unsafe { $interleave(panel, len) }
-        }
-
-        #[$attribute]
-        unsafe fn gemm_tier(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-            // SAFETY: this function's features are those of `gemm`, and `Isa::gemm` checked the shapes.
-            #[allow(unused_unsafe)]
-            unsafe { $gemm(panel, acts, first, len, c) }
         }
 
         #[$attribute]
@@ -256,3 +291,27 @@ macro_rules! tier {
     };
 }
 use tier;
+
+/// An [`Integer`] from a tier's own panel functions `interleave(&mut Panel, len)` and
+/// `gemm(&Panel, &Acts, first, len, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
+macro_rules! integer {
+    ($form:ident, #[$attribute:meta], $interleave:path, $gemm:path) => {{
+        #[$attribute]
+        unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
+            crate::formats::with_block!(
+                tile.format,
+                B => panel.unpack_rows::<B>(tile, first, len),
+                float => unreachable!("float weights have no codes"),
+            );
+            $interleave(panel, len)
+        }
+
+        const FORM: crate::cpu::acts::Form = {
+            let mut form = crate::cpu::acts::Form { floats: false, bytes: false, words: false };
+            form.$form = true;
+            form
+        };
+        crate::cpu::isa::Integer { form: FORM, unpack: unpack_tier, gemm: $gemm }
+    }};
+}
+use integer;

@@ -19,10 +19,13 @@ pub(crate) const ROWS: usize = 64;
 /// The shape of an attention layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    pub(crate) kv_heads: usize,
     /// Query heads per key/value head.
     pub(crate) group: usize,
     pub(crate) head_dim: usize,
+    /// From one token's queries to the next's, in floats.
+    pub(crate) q_stride: usize,
+    /// The same for keys and values.
+    pub(crate) kv_stride: usize,
 }
 
 impl Shape {
@@ -34,12 +37,6 @@ impl Shape {
     pub(crate) fn query_block(&self) -> usize {
         (ROWS / self.group).max(1)
     }
-    fn q_stride(&self) -> usize {
-        self.kv_heads * self.group * self.head_dim
-    }
-    fn kv_stride(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
 }
 
 /// Packs block `block` of one head of a text: `k`, `v` start at the text's first token and this head's columns.
@@ -47,7 +44,7 @@ impl Shape {
 /// rounded up to [`PAD`]; padding is zero. Both outputs hold the whole text of this head, block after block.
 #[inline(always)]
 pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &[f32], kt: &mut [f32], vp: &mut [f32]) {
-    let (dim, dim_pad, stride) = (shape.head_dim, shape.padded_dim(), shape.kv_stride());
+    let (dim, dim_pad, stride) = (shape.head_dim, shape.padded_dim(), shape.kv_stride);
     let first = block * KEYS;
     let keys = (len - first).min(KEYS);
     let width = keys.next_multiple_of(PAD);
@@ -113,7 +110,7 @@ pub(crate) fn attend<S: Simd>(
     // Scores in units of log2, so that the softmax needs exp2 only.
     let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
     for r in 0..rows {
-        let from = (first + r / group) * shape.q_stride() + r % group * dim;
+        let from = (first + r / group) * shape.q_stride + r % group * dim;
         for (to, x) in scratch.q[r * dim..(r + 1) * dim].iter_mut().zip(&q[from..from + dim]) {
             *to = x * scale;
         }

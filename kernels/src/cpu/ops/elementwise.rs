@@ -51,7 +51,7 @@ macro_rules! sweep {
     }};
 }
 
-/// 1 / sqrt(mean(x²) + eps).
+/// 1 / sqrt(mean(x²) + eps); NaN when the squares overflow, as the zero that follows from it would hide that.
 #[inline(always)]
 fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
     let mut acc = s.splat(0.0);
@@ -62,7 +62,11 @@ fn inverse_rms<S: Simd>(s: S, x: &[f32], eps: f32) -> f32 {
             acc = s.fma(v, v, acc);
         });
     }
-    1.0 / (s.sum(acc) / x.len() as f32 + eps).sqrt()
+    let sum = s.sum(acc);
+    if sum == f32::INFINITY {
+        return f32::NAN;
+    }
+    1.0 / (sum / x.len() as f32 + eps).sqrt()
 }
 
 /// `out = x / rms(x) * weight`, all of one length.

@@ -1,0 +1,176 @@
+//! 8-bit codes and `vpmaddubsw`: for weights of at most six bits.
+//!
+//! `vpmaddubsw` adds two products of an unsigned and a signed byte into 16 bits, with saturation. Weights, made unsigned
+//! by subtracting the format's lowest code, are at most 15, 31 or 63; activations at most 127. So 8, 4 or 2 results can
+//! be summed in 16 bits before they must be widened: 8 · 2 · 15 · 127, 4 · 2 · 31 · 127 and 2 · 2 · 63 · 127 are all
+//! below 32768. What was subtracted comes back as a min, lowest · scale, times the sum of the activation codes.
+//!
+//! Panel layout: two halves of 16 weight rows; in each, for every four values, the fours of the 16 rows side by side:
+//! `[half][len / 4][16][4]` bytes.
+
+use super::transpose;
+use crate::cpu::acts::Acts;
+use crate::cpu::panel::{CHUNK, Panel, TILE};
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+/// Largest unsigned code.
+pub(super) const MAX_CODE: i32 = 63;
+/// Weight rows per half of a panel.
+const HALF: usize = 16;
+
+/// Offset of a half in the codes of a panel.
+const fn half_offset(half: usize) -> usize {
+    half * HALF * CHUNK
+}
+
+/// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 fours at a time; gives every group a min.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn interleave(panel: &mut Panel, len: usize) {
+    let lowest = panel.range.0;
+    if !panel.has_min {
+        let used = len / panel.group * TILE;
+        let pairs = panel.mins[..used].iter_mut().zip(&panel.scales[..used]);
+        pairs.for_each(|(min, scale)| *min = scale * f32::from(lowest));
+    }
+    let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
+    assert!(len <= CHUNK && len.is_multiple_of(32) && panel.codes.len() >= TILE * CHUNK);
+    let codes = panel.codes.as_mut_ptr();
+    let lowest = _mm256_set1_epi8(lowest);
+    for row in (0..TILE).step_by(8) {
+        let base = half_offset(row / HALF) + row % HALF * 4;
+        for k in (0..len).step_by(32) {
+            // SAFETY: 32 codes from k < len <= CHUNK of rows row..row + 8; fours k / 4.. of the half that holds them.
+            unsafe {
+                let load = |i: usize| {
+                    let codes = _mm256_loadu_si256(rows.as_ptr().add((row + i) * CHUNK + k).cast());
+                    _mm256_sub_epi8(codes, lowest)
+                };
+                let fours = transpose([load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)]);
+                for (i, four) in fours.into_iter().enumerate() {
+                    _mm256_storeu_si256(codes.add(base + (k / 4 + i) * HALF * 4).cast(), four);
+                }
+            }
+        }
+    }
+}
+
+/// `c[row][n] += activations · panel`; see `Integer::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Integer::gemm` checks.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+    let groups = len / panel.group;
+    // SAFETY: the caller's shapes.
+    unsafe {
+        match (panel.group, i32::from(panel.range.1) - i32::from(panel.range.0)) {
+            (32, ..=15) => gemm_of::<32, 8>(panel, acts, first, groups, c),
+            (32, ..=31) => gemm_of::<32, 4>(panel, acts, first, groups, c),
+            (16, ..=31) => gemm_of::<16, 4>(panel, acts, first, groups, c),
+            (16, ..=MAX_CODE) => gemm_of::<16, 2>(panel, acts, first, groups, c),
+            (group, code) => unreachable!("codes up to {code} in groups of {group}"),
+        }
+    }
+}
+
+/// # Safety
+/// As [`gemm`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn gemm_of<const G: usize, const D: usize>(
+    panel: &Panel,
+    acts: &Acts,
+    first: usize,
+    groups: usize,
+    c: &mut [f32],
+) {
+    let mut row = 0;
+    while row < acts.rows {
+        let left = (acts.rows - row).min(4);
+        for half in 0..2 {
+            // SAFETY: rows row..row + left of acts and c, one half of the panel.
+            unsafe {
+                match left {
+                    4 => block::<4, G, D>(panel, half, acts, row, first, groups, c),
+                    3 => block::<3, G, D>(panel, half, acts, row, first, groups, c),
+                    2 => block::<2, G, D>(panel, half, acts, row, first, groups, c),
+                    _ => block::<1, G, D>(panel, half, acts, row, first, groups, c),
+                }
+            }
+        }
+        row += left;
+    }
+}
+
+/// R rows × 16 columns, D products to a 16-bit sum. The floats in which they end stay in `c`, in the L1 cache.
+///
+/// # Safety
+/// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn block<const R: usize, const G: usize, const D: usize>(
+    panel: &Panel,
+    half: usize,
+    acts: &Acts,
+    row: usize,
+    first: usize,
+    groups: usize,
+    c: &mut [f32],
+) {
+    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
+    unsafe {
+        let mut w = panel.codes.as_ptr().add(half_offset(half));
+        let column = half * HALF;
+        let c = c.as_mut_ptr().add(row * TILE + column);
+        let a = acts.bytes.codes.as_ptr().add(row * acts.cols + first);
+        let sums = if G == 32 { acts.bytes.sums.as_ptr() } else { acts.bytes.half_sums.as_ptr() };
+        let sums = sums.add(first / G * acts.stride + row);
+        let scales = acts.bytes.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let ones = _mm256_set1_epi16(1);
+        for g in 0..groups {
+            let mut acc = [[_mm256_setzero_si256(); 2]; R];
+            for part in 0..G / 4 / D {
+                let mut narrow = [[_mm256_setzero_si256(); 2]; R];
+                for i in 0..D {
+                    let w0 = _mm256_load_si256(w.cast());
+                    let w1 = _mm256_load_si256(w.add(32).cast());
+                    w = w.add(64);
+                    for r in 0..R {
+                        let x = a.add(r * acts.cols + g * G + 4 * (part * D + i)).cast::<i32>().read_unaligned();
+                        let x = _mm256_set1_epi32(x);
+                        narrow[r][0] = pin(_mm256_add_epi16(narrow[r][0], _mm256_maddubs_epi16(w0, x)));
+                        narrow[r][1] = pin(_mm256_add_epi16(narrow[r][1], _mm256_maddubs_epi16(w1, x)));
+                    }
+                }
+                for r in 0..R {
+                    for v in 0..2 {
+                        acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(narrow[r][v], ones));
+                    }
+                }
+            }
+            let load = |values: &[f32], v: usize| _mm256_loadu_ps(values.as_ptr().add(g * TILE + column + 8 * v));
+            let scale = [load(&panel.scales, 0), load(&panel.scales, 1)];
+            let min = [load(&panel.mins, 0), load(&panel.mins, 1)];
+            for r in 0..R {
+                let act_scale = _mm256_set1_ps(*scales.add(g * G / 32 * acts.stride + r));
+                let sum = _mm256_set1_ps(*sums.add(g * acts.stride + r));
+                for v in 0..2 {
+                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale[v]);
+                    let value = _mm256_fmadd_ps(min[v], sum, value);
+                    let c = c.add(r * TILE + 8 * v);
+                    _mm256_storeu_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_loadu_ps(c)));
+                }
+            }
+        }
+    }
+}
+
+/// Keeps a running sum in its register. Without it the compiler unrolls the loop, adds products to each other before it
+/// adds them to the sums, and spills most of both: a fifth slower.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn pin(mut x: __m256i) -> __m256i {
+    // SAFETY: an empty instruction sequence.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
+    x
+}

@@ -1,0 +1,116 @@
+//! 16-bit codes and `vpmaddwd`: for weights of up to eight bits, with activations so fine that their error vanishes.
+//!
+//! Panel layout: two halves of 16 weight rows; in each, for every pair of values, the pairs of the 16 rows side by side:
+//! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
+//! 32 · 128 · 32767 < 2^27.
+
+use super::transpose;
+use crate::cpu::acts::Acts;
+use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::panel::{CHUNK, Panel, TILE};
+use std::arch::x86_64::*;
+
+/// Weight rows per half of a panel.
+const HALF: usize = 16;
+
+/// Offset of a half in the codes of a panel, in i16.
+const fn half_offset(half: usize) -> usize {
+    half * HALF * CHUNK
+}
+
+/// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 pairs at a time.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn interleave(panel: &mut Panel, len: usize) {
+    let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
+    assert!(len <= CHUNK && len.is_multiple_of(16) && panel.codes.len() == 2 * TILE * CHUNK);
+    let codes = panel.codes.as_i16_mut().as_mut_ptr();
+    for row in (0..TILE).step_by(8) {
+        let base = half_offset(row / HALF) + row % HALF * 2;
+        for k in (0..len).step_by(16) {
+            // SAFETY: 16 codes from k < len <= CHUNK of rows row..row + 8; pairs k / 2.. of the half that holds them.
+            unsafe {
+                let load =
+                    |i: usize| _mm256_cvtepi8_epi16(_mm_loadu_si128(rows.as_ptr().add((row + i) * CHUNK + k).cast()));
+                let pairs = transpose([load(0), load(1), load(2), load(3), load(4), load(5), load(6), load(7)]);
+                for (i, pair) in pairs.into_iter().enumerate() {
+                    _mm256_storeu_si256(codes.add(base + (k / 2 + i) * HALF * 2).cast(), pair);
+                }
+            }
+        }
+    }
+}
+
+/// `c[row][n] += activations · panel`; see `Integer::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Integer::gemm` checks.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+    assert!(panel.group == GROUP && !panel.has_min, "the formats of eight bits have groups of 32 and no min");
+    let groups = len / GROUP;
+    let mut row = 0;
+    while row < acts.rows {
+        let left = (acts.rows - row).min(4);
+        for half in 0..2 {
+            // SAFETY: rows row..row + left of acts and c, one half of the panel.
+            unsafe {
+                match left {
+                    4 => block::<4>(panel, half, acts, row, first, groups, c),
+                    3 => block::<3>(panel, half, acts, row, first, groups, c),
+                    2 => block::<2>(panel, half, acts, row, first, groups, c),
+                    _ => block::<1>(panel, half, acts, row, first, groups, c),
+                }
+            }
+        }
+        row += left;
+    }
+}
+
+/// R rows × 16 columns. Sums of a group live in 2R registers; the floats they end in stay in `c`, in the L1 cache.
+///
+/// # Safety
+/// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn block<const R: usize>(
+    panel: &Panel,
+    half: usize,
+    acts: &Acts,
+    row: usize,
+    first: usize,
+    groups: usize,
+    c: &mut [f32],
+) {
+    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
+    unsafe {
+        let mut w = panel.codes.as_i16().as_ptr().add(half_offset(half));
+        let column = half * HALF;
+        let c = c.as_mut_ptr().add(row * TILE + column);
+        let a = acts.words.codes.as_ptr().add(row * acts.cols + first);
+        let scales = acts.words.scales.as_ptr().add(first / GROUP * acts.stride + row);
+        for g in 0..groups {
+            let mut acc = [[_mm256_setzero_si256(); 2]; R];
+            for pair in 0..GROUP / 2 {
+                let w0 = _mm256_load_si256(w.cast());
+                let w1 = _mm256_load_si256(w.add(16).cast());
+                w = w.add(32);
+                for r in 0..R {
+                    let x = a.add(r * acts.cols + g * GROUP + 2 * pair).cast::<i32>().read_unaligned();
+                    let x = _mm256_set1_epi32(x);
+                    acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0));
+                    acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1));
+                }
+            }
+            let load = |values: &[f32], v: usize| _mm256_loadu_ps(values.as_ptr().add(g * TILE + column + 8 * v));
+            let scale = [load(&panel.scales, 0), load(&panel.scales, 1)];
+            for r in 0..R {
+                let act_scale = _mm256_set1_ps(*scales.add(g * acts.stride + r));
+                for v in 0..2 {
+                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale[v]);
+                    let c = c.add(r * TILE + 8 * v);
+                    _mm256_storeu_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_loadu_ps(c)));
+                }
+            }
+        }
+    }
+}

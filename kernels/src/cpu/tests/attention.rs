@@ -1,0 +1,199 @@
+//! Attention against a naive softmax in f64, on every tier.
+
+use super::*;
+use crate::backend::Heads;
+use crate::cpu::ops::attention::KEYS;
+
+/// The q, k and v of a batch; text i is the rows `offsets[i]..offsets[i + 1]`.
+pub(super) struct Batch {
+    pub(super) heads: Heads,
+    pub(super) offsets: Vec<usize>,
+    pub(super) q: Vec<f32>,
+    pub(super) k: Vec<f32>,
+    pub(super) v: Vec<f32>,
+}
+
+impl Batch {
+    pub(super) fn new(heads: Heads, lengths: &[usize], magnitude: f32, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let mut offsets = vec![0];
+        lengths.iter().for_each(|len| offsets.push(offsets.last().unwrap() + len));
+        let rows = *offsets.last().unwrap();
+        let mut values = |cols, magnitude: f32| random.normals(rows * cols).iter().map(|x| x * magnitude).collect();
+        let kv = heads.kv_heads * heads.head_dim;
+        let (q, k, v) = (values(heads.heads * heads.head_dim, magnitude), values(kv, magnitude), values(kv, 1.0));
+        Self { heads, offsets, q, k, v }
+    }
+
+    pub(super) fn q_cols(&self) -> usize {
+        self.heads.heads * self.heads.head_dim
+    }
+
+    pub(super) fn kv_cols(&self) -> usize {
+        self.heads.kv_heads * self.heads.head_dim
+    }
+
+    /// The first `len` tokens of text `text`, by themselves.
+    pub(super) fn alone(&self, text: usize, len: usize) -> Self {
+        let start = self.offsets[text];
+        let rows = |x: &[f32], cols: usize| x[start * cols..(start + len) * cols].to_vec();
+        let (q, k) = (rows(&self.q, self.q_cols()), rows(&self.k, self.kv_cols()));
+        Self { heads: self.heads, offsets: vec![0, len], q, k, v: rows(&self.v, self.kv_cols()) }
+    }
+
+    pub(super) fn run(&self, backend: &CpuBackend) -> Vec<f32> {
+        let rows = *self.offsets.last().unwrap();
+        let (q, k) = (tensor(backend, rows, self.q_cols(), &self.q), tensor(backend, rows, self.kv_cols(), &self.k));
+        let v = tensor(backend, rows, self.kv_cols(), &self.v);
+        let mut out = backend.acts(rows, self.q_cols(), FLOATS);
+        backend.attention(self.heads, &self.offsets, &q, &k, &v, &mut out);
+        out.floats.to_vec()
+    }
+
+    /// Calls `f(index, value, tolerance)` for each value of the output.
+    fn expect(&self, mut f: impl FnMut(usize, f64, f64)) {
+        let Heads { heads, kv_heads, head_dim: dim } = self.heads;
+        let root = (dim as f64).sqrt();
+        for text in self.offsets.windows(2) {
+            for token in text[0]..text[1] {
+                for head in 0..heads {
+                    let kv = head / (heads / kv_heads) * dim;
+                    let at = token * self.q_cols() + head * dim;
+                    let q = &self.q[at..at + dim];
+                    let seen: Vec<usize> = (text[0]..=token).map(|key| key * self.kv_cols() + kv).collect();
+                    let scores: Vec<(f64, f64)> = seen.iter().map(|k| dot(q, &self.k[*k..k + dim])).collect();
+                    let max = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(s.0 / root));
+                    let weights: Vec<f64> = scores.iter().map(|s| (s.0 / root - max).exp()).collect();
+                    let sum: f64 = weights.iter().sum();
+                    // A score is off by two roundings for each of dim products (where they are not fused), two of the
+                    // scaled query and two of its scale; its distance to the maximum by one more. That is by how much,
+                    // relatively, its weight is off, besides 2e-7 of exp2; and the maximum's own error cancels.
+                    let errors: Vec<f64> = scores
+                        .iter()
+                        .map(|s| U * ((2 * dim + 4) as f64 * s.1 / root + (s.0 / root - max).abs()) + 2e-7)
+                        .collect();
+                    let mean = weights.iter().zip(&errors).map(|(w, e)| w * e).sum::<f64>() / sum;
+                    // Sums of weights and of weighted values round twice a key; each block of keys may rescale what was
+                    // there, by a factor that is off by 2e-7 and rounds twice.
+                    let blocks = (token - text[0]) / KEYS;
+                    let sums = U * (4 * seen.len() + 2 * blocks + 2) as f64 + 2e-7 * blocks as f64;
+                    for d in 0..dim {
+                        let (mut value, mut tolerance) = (0.0, 0.0);
+                        for ((k, w), e) in seen.iter().zip(&weights).zip(&errors) {
+                            let v = f64::from(self.v[k + d]);
+                            value += w / sum * v;
+                            // First order in the errors; their squares are within a tenth of it while e < 0.1.
+                            tolerance += w / sum * v.abs() * (e + mean + sums) * 1.1;
+                        }
+                        f(at + d, value, tolerance);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(&self, backend: &CpuBackend, what: &str) {
+        let ours = self.run(backend);
+        self.expect(|i, expected, tolerance| {
+            let what = || {
+                let (token, column) = (i / self.q_cols(), i % self.q_cols());
+                format!("{} {what} {:?}: token {token} column {column}", backend.isa.name, self.heads)
+            };
+            assert_close(what, ours[i], expected, tolerance);
+        });
+    }
+}
+
+/// Σ a · b and Σ |a · b|.
+fn dot(a: &[f32], b: &[f32]) -> (f64, f64) {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).fold((0.0, 0.0), |(s, t), x| (s + x, t + x.abs()))
+}
+
+#[test]
+fn every_length_around_a_border() {
+    for isa in Isa::all() {
+        let backend = backend(isa);
+        for len in [1, 2, 15, 16, 17, 63, 64, 65, 129, 300] {
+            let heads = Heads { heads: 2, kv_heads: 1, head_dim: 24 };
+            Batch::new(heads, &[len], 1.0, len as u64).check(&backend, &format!("{len} tokens"));
+        }
+    }
+}
+
+#[test]
+fn every_shape_of_heads() {
+    for isa in Isa::all() {
+        let backend = CpuBackend::new(isa, 2).unwrap();
+        for head_dim in [2, 24, 64, 80, 128] {
+            for (heads, kv_heads) in [(1, 1), (2, 2), (4, 2), (4, 1), (6, 2), (3, 1)] {
+                let heads = Heads { heads, kv_heads, head_dim };
+                // The first text of all and the last; texts shorter and longer than a block; one without tokens.
+                Batch::new(heads, &[3, 70, 0, 1, 40], 1.0, 21).check(&backend, "texts of 3, 70, 0, 1, 40");
+            }
+        }
+    }
+}
+
+/// Scores in the thousands: a softmax that is all but a choice, where the running maximum has to be subtracted.
+#[test]
+fn large_scores_do_not_overflow() {
+    for isa in Isa::all() {
+        let backend = backend(isa);
+        for (head_dim, seed) in [(24, 1), (128, 2)] {
+            let heads = Heads { heads: 4, kv_heads: 2, head_dim };
+            Batch::new(heads, &[1, 150], 30.0, seed).check(&backend, "q and k times 30");
+        }
+    }
+}
+
+/// The maximum grows from block to block, so that everything is rescaled each time; then it stays.
+#[test]
+fn a_growing_maximum_rescales() {
+    for isa in Isa::all() {
+        let backend = backend(isa);
+        for falling in [false, true] {
+            let heads = Heads { heads: 1, kv_heads: 1, head_dim: 16 };
+            let len = 260;
+            let mut batch = Batch::new(heads, &[len], 1.0, 3);
+            batch.q.fill(0.5);
+            for (i, k) in batch.k.chunks_mut(16).enumerate() {
+                let step = if falling { len - i } else { i };
+                k.fill(0.02 * step as f32);
+            }
+            batch.check(&backend, "sorted scores");
+        }
+    }
+}
+
+/// A text that holds NaN is broken; its neighbours are not, and in it no token before the block of the broken one.
+#[test]
+fn a_broken_text_harms_no_other() {
+    for isa in Isa::all() {
+        let backend = backend(isa);
+        let heads = Heads { heads: 2, kv_heads: 1, head_dim: 24 };
+        let good = Batch::new(heads, &[20, 130, 33], 1.0, 4);
+        let expected = good.run(&backend);
+        // Not infinity in k: its score may be minus infinity, whose weight is zero, and that is right.
+        for (poison, what) in
+            [(f32::NAN, "q"), (f32::NAN, "k"), (f32::NAN, "v"), (f32::INFINITY, "q"), (f32::INFINITY, "v")]
+        {
+            let mut bad = Batch::new(heads, &[20, 130, 33], 1.0, 4);
+            let token = 20 + 70;
+            match what {
+                "q" => bad.q[token * 48 + 5] = poison,
+                "k" => bad.k[token * 24 + 5] = poison,
+                _ => bad.v[token * 24 + 5] = poison,
+            }
+            let ours = bad.run(&backend);
+            let block = (20 + KEYS) * 48;
+            assert_bits("before", &ours[..block], &expected[..block]);
+            assert_bits("after", &ours[150 * 48..], &expected[150 * 48..]);
+            let of_token = &ours[token * 48..token * 48 + 24];
+            assert!(of_token.iter().any(|x| !x.is_finite()), "{} {poison} in {what}", isa.name);
+            if what != "q" {
+                let last = &ours[149 * 48..149 * 48 + 24];
+                assert!(last.iter().any(|x| !x.is_finite()), "{} {poison} before the last token", isa.name);
+            }
+        }
+    }
+}

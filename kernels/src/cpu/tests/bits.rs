@@ -1,0 +1,136 @@
+//! The first promise, where it is made: the bits of a result depend on nothing but its own row (or text), whatever stands
+//! beside it, in whichever order, on however many threads.
+
+use super::attention::Batch;
+use super::*;
+use crate::backend::Heads;
+
+const FORMATS: [Format; 7] =
+    [Format::Q4_K, Format::Q8_0, Format::Q6_K, Format::Q2_K, Format::Q4_1, Format::F16, Format::F32];
+
+fn backends(isa: &'static Isa) -> Vec<CpuBackend> {
+    [1, 2, 3].map(|threads| CpuBackend::new(isa, threads).unwrap()).into()
+}
+
+#[test]
+fn a_row_of_a_product_depends_on_itself_alone() {
+    for isa in Isa::all() {
+        for format in FORMATS {
+            let (rows, n, k) = (29, 80, 768);
+            let mut random = Random(31);
+            let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));
+            for backend in backends(isa) {
+                let weight = weight(&backend, format, &bytes, n, k);
+                let all = product(&backend, &weight, rows, &x);
+                let what = |what| format!("{} {format} {} threads: {what}", isa.name, backend.threads());
+                for row in 0..rows {
+                    let alone = product(&self::backend(isa), &weight, 1, &x[row * k..(row + 1) * k]);
+                    assert_bits(&what(format!("row {row} alone")), &all[row * n..(row + 1) * n], &alone);
+                }
+                for first in [1, 2, 3, 5, 7, 11, 23, 27] {
+                    let rest = product(&backend, &weight, rows - first, &x[first * k..]);
+                    assert_bits(&what(format!("from row {first}")), &rest, &all[first * n..]);
+                }
+                let order: Vec<usize> = (0..rows).map(|i| i * 12 % rows).collect();
+                let shuffled: Vec<f32> = order.iter().flat_map(|r| &x[r * k..(r + 1) * k]).copied().collect();
+                let expected: Vec<f32> = order.iter().flat_map(|r| &all[r * n..(r + 1) * n]).copied().collect();
+                assert_bits(&what("shuffled".into()), &product(&backend, &weight, rows, &shuffled), &expected);
+            }
+        }
+    }
+}
+
+/// A column must not depend on which others the matrix has, nor on where in a tile it stands.
+#[test]
+fn a_column_of_a_product_depends_on_itself_alone() {
+    for isa in Isa::all() {
+        let backend = backend(isa);
+        for format in FORMATS {
+            let (rows, n, k) = (5, 70, 512);
+            let mut random = Random(32);
+            let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));
+            let all = product(&backend, &weight(&backend, format, &bytes, n, k), rows, &x);
+            let row_bytes = bytes.len() / n;
+            for (first, count) in [(0, 1), (1, 33), (31, 2), (32, 32), (69, 1)] {
+                let part = &bytes[first * row_bytes..(first + count) * row_bytes];
+                let ours = product(&backend, &weight(&backend, format, part, count, k), rows, &x);
+                let expected: Vec<f32> = all.chunks(n).flat_map(|row| &row[first..first + count]).copied().collect();
+                assert_bits(&format!("{} {format} {count} columns from {first}", isa.name), &ours, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn row_wise_operations_depend_on_their_row_alone() {
+    for isa in Isa::all() {
+        let (rows, cols) = (21, 96);
+        let mut random = Random(33);
+        let (x, y, w) = (random.normals(rows * cols), random.normals(rows * cols), random.normals(cols));
+        let positions: Vec<u32> = (0..rows as u32).map(|i| i * 7).collect();
+        // Norm, rotary embedding and SwiGLU of rows `first..first + count`, with their codes and scales.
+        let run = |backend: &CpuBackend, first: usize, count: usize| {
+            let part = |x: &[f32]| tensor(backend, count, cols, &x[first * cols..(first + count) * cols]);
+            let (mut normed, mut gated) = (backend.acts(count, cols, ALL), backend.acts(count, cols, ALL));
+            backend.rms_norm(&part(&x), &backend.vector(&w), 1e-6, &mut normed);
+            backend.silu_mul(&part(&x), &part(&y), &mut gated);
+            let (mut rotated, weight) = (part(&x), backend.vector(&w[..24]));
+            backend.norm_rope(&mut rotated, &weight, 1e-6, &backend.rope(&positions[first..first + count], 24, 1e6));
+            (normed, gated, backend.read(&rotated))
+        };
+        for backend in backends(isa) {
+            let (normed, gated, rotated) = run(&backend, 0, rows);
+            for (first, count) in [(0, 1), (3, 1), (8, 13), (20, 1)] {
+                let (n, g, r) = run(&self::backend(isa), first, count);
+                assert_bits("norm_rope", &r, &rotated[first * cols..(first + count) * cols]);
+                for (what, part, all) in [("rms_norm", n, &normed), ("silu_mul", g, &gated)] {
+                    let range = |len: usize| first * len..(first + count) * len;
+                    assert_bits(what, &part.floats, &all.floats[range(cols)]);
+                    for form in [BYTES, WORDS] {
+                        let of = |acts: &Acts| oracle::Quantized::of(form, acts).expect("a form of codes");
+                        let (part, all) = (of(&part), of(all));
+                        assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
+                        assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
+                        assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
+                        assert_eq!(part.codes[..], all.codes[range(cols)], "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_of_a_text_is_the_same_alone_and_in_a_batch() {
+    for isa in Isa::all() {
+        for (heads, kv_heads, head_dim) in [(4, 2, 24), (3, 1, 64), (2, 2, 80)] {
+            let heads = Heads { heads, kv_heads, head_dim };
+            let lengths = [5, 130, 1, 64, 5, 65, 17];
+            let batch = Batch::new(heads, &lengths, 2.0, 34);
+            for backend in backends(isa) {
+                let all = batch.run(&backend);
+                for (text, len) in lengths.into_iter().enumerate() {
+                    let alone = batch.alone(text, len).run(&self::backend(isa));
+                    let rows = batch.offsets[text] * batch.q_cols()..batch.offsets[text + 1] * batch.q_cols();
+                    let what = format!("{} {heads:?} {} threads: text {text}", isa.name, backend.threads());
+                    assert_bits(&what, &all[rows], &alone);
+                }
+            }
+        }
+    }
+}
+
+/// What lets texts share the work on a common beginning: a token's row does not depend on what follows it.
+#[test]
+fn attention_of_a_beginning_is_the_same_whatever_follows() {
+    for isa in Isa::all() {
+        let backend = backend(isa);
+        let heads = Heads { heads: 4, kv_heads: 2, head_dim: 24 };
+        let batch = Batch::new(heads, &[200], 2.0, 35);
+        let all = batch.run(&backend);
+        for len in [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 128, 129, 199] {
+            let ours = batch.alone(0, len).run(&backend);
+            assert_bits(&format!("{} first {len} of 200", isa.name), &ours, &all[..len * batch.q_cols()]);
+        }
+    }
+}

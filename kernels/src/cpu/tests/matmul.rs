@@ -1,0 +1,192 @@
+//! Products against the oracle: every tier × every format × ragged shapes.
+
+use super::oracle::{Dense, Quantized, rounding};
+use super::*;
+use crate::cpu::ops::quantize::GROUP;
+
+/// Values of K: from one block to more than a panel, with every kind of remainder.
+fn inner_sizes(format: Format) -> &'static [usize] {
+    match format.block_len() {
+        1 => &[1, 7, 32, 100, 512, 513, 1056],
+        32 => &[32, 64, 96, 256, 512, 544, 768, 1056],
+        _ => &[256, 512, 768],
+    }
+}
+
+/// Operands with what the oracle says about them.
+struct Case {
+    isa: &'static Isa,
+    format: Format,
+    n: usize,
+    k: usize,
+    bytes: Vec<u8>,
+    x: Vec<f32>,
+    /// [rows × n]: the exact product of what the kernel sees, and how far rounding may take it.
+    expected: Vec<(f64, f64)>,
+}
+
+impl Case {
+    fn new(isa: &'static Isa, format: Format, rows: usize, n: usize, k: usize) -> Self {
+        let mut random = Random((n * 10_000 + k) as u64);
+        let bytes = random.weights(format, n, k);
+        let x = random.normals(rows * k);
+        let dense = Dense::new(format, &bytes, n, k);
+        let backend = backend(isa);
+        let form = backend.form(&weight(&backend, format, &bytes, n, k));
+        let input = acts(&backend, rows, k, form, &x);
+        let quantized = Quantized::of(form, &input);
+        let mut expected = Vec::with_capacity(rows * n);
+        for row in 0..rows {
+            let plain: Vec<f64> = x[row * k..(row + 1) * k].iter().map(|x| f64::from(*x)).collect();
+            let seen = quantized.as_ref().map_or_else(|| plain.clone(), |q| q.seen(row, k));
+            let scales = quantized.as_ref().map_or(&[][..], |q| &q.scales[row * k / GROUP..(row + 1) * k / GROUP]);
+            for column in 0..n {
+                let (value, size) = dense.dot(&seen, column);
+                let tolerance = rounding(format, k, quantized.is_some()) * size;
+                // The kernel is held to `value`. That `value` is near the product of the true activations is a matter
+                // of their quantization alone: half a step per value, and 4 U for the rounding of scale and inverse.
+                let (truth, true_size) = dense.dot(&plain, column);
+                let quantization = dense.quantization(scales, column) + 4.0 * U * true_size;
+                assert!((value - truth).abs() <= quantization, "{isa:?} {format} quantization of row {row}");
+                expected.push((value, tolerance));
+            }
+        }
+        Self { isa, format, n, k, bytes, x, expected }
+    }
+
+    fn check(&self, rows: usize) {
+        let Self { isa, format, n, k, .. } = *self;
+        let backend = backend(isa);
+        let weight = weight(&backend, format, &self.bytes, n, k);
+        let x = &self.x[..rows * k];
+        let ours = product(&backend, &weight, rows, x);
+        assert_eq!(ours.len(), rows * n);
+        for (i, (ours, (expected, tolerance))) in ours.iter().zip(&self.expected).enumerate() {
+            let what = || format!("{} {format} M={rows} N={n} K={k}: row {} column {}", isa.name, i / n, i % n);
+            assert_close(what, *ours, *expected, *tolerance);
+        }
+
+        let mut sum = tensor(&backend, rows, n, &vec![0.75; rows * n]);
+        backend.matmul_add(&acts(&backend, rows, k, backend.form(&weight), x), &weight, &mut sum);
+        let added: Vec<f32> = ours.iter().map(|product| 0.75 + product).collect();
+        assert_bits(&format!("{} {format} M={rows} N={n} K={k}: matmul_add", isa.name), &backend.read(&sum), &added);
+    }
+}
+
+#[test]
+fn every_number_of_rows() {
+    for isa in Isa::all() {
+        for format in Format::ALL {
+            let k = if format.block_len() == 256 { 256 } else { 96 };
+            let case = Case::new(isa, format, 67, 33, k);
+            (0..=67).for_each(|rows| case.check(rows));
+        }
+    }
+}
+
+#[test]
+fn every_width_and_depth() {
+    for isa in Isa::all() {
+        for format in Format::ALL {
+            for k in inner_sizes(format) {
+                for n in [1, 31, 32, 33, 64, 80] {
+                    let case = Case::new(isa, format, 9, n, *k);
+                    [1, 5, 9].into_iter().for_each(|rows| case.check(rows));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_rows_are_no_work() {
+    for isa in Isa::all() {
+        for format in Format::ALL {
+            Case::new(isa, format, 0, 40, 768).check(0);
+        }
+    }
+}
+
+/// Several products of one input, in formats that need different forms of it, at once.
+#[test]
+fn products_of_one_input_keep_apart() {
+    for isa in Isa::all() {
+        let (backend, rows, k) = (CpuBackend::new(isa, 2).unwrap(), 7, 768);
+        let mut random = Random(3);
+        let x = random.normals(rows * k);
+        let shapes = [(Format::Q4_K, 80), (Format::F16, 33), (Format::Q6_K, 1), (Format::Q8_0, 64)];
+        let weights: Vec<Weight> =
+            shapes.iter().map(|(f, n)| weight(&backend, *f, &random.weights(*f, *n, k), *n, k)).collect();
+        let form = weights.iter().fold(Form::default(), |form, w| form | backend.form(w));
+        assert!(form.floats && form.words == (isa.name == "avx2"));
+        let mut outs: Vec<Tensor> = weights.iter().map(|w| backend.tensor(rows, w.n)).collect();
+        let mut products: Vec<_> = weights.iter().zip(&mut outs).collect();
+        backend.matmul(&acts(&backend, rows, k, form, &x), &mut products);
+        for (weight, out) in weights.iter().zip(&outs) {
+            assert_bits(weight.format.name(), &backend.read(out), &product(&backend, weight, rows, &x));
+        }
+    }
+}
+
+#[test]
+fn codes_and_scales_describe_the_activations() {
+    for isa in Isa::all() {
+        let (backend, rows, k) = (backend(isa), 3, 96);
+        let x = Random(5).normals(rows * k);
+        let acts = acts(&backend, rows, k, ALL, &x);
+        assert_bits("floats", &acts.floats, &x);
+        for form in [BYTES, WORDS] {
+            let q = Quantized::of(form, &acts).expect("a form of codes");
+            for (g, x) in x.chunks(GROUP).enumerate() {
+                let codes = &q.codes[g * GROUP..(g + 1) * GROUP];
+                let (scale, amax) = (q.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
+                let expected = f64::from(amax) / f64::from(q.max);
+                assert_close(|| format!("{isa:?} scale"), scale, expected, 2.0 * U * f64::from(scale));
+                let largest = codes.iter().map(|c| c.abs()).max();
+                assert_eq!(largest, Some(q.max), "{isa:?}: the largest value has the largest code");
+                for (x, code) in x.iter().zip(codes) {
+                    // Half a step, and the roundings of scale (2), inverse and quotient.
+                    let tolerance = f64::from(scale) / 2.0 + 4.0 * U * f64::from(x.abs());
+                    assert_close(|| format!("{isa:?} code"), *x, f64::from(scale) * f64::from(*code), tolerance);
+                }
+                let sum = |codes: &[i16]| codes.iter().map(|c| i32::from(*c)).sum::<i32>();
+                let halves = [sum(&codes[..16]), sum(&codes[16..])];
+                assert_eq!([q.half_sums[2 * g] as i32, q.half_sums[2 * g + 1] as i32], halves);
+                assert_eq!(q.sums[g] as i32, sum(codes));
+                if form == BYTES {
+                    assert_eq!([q.half_biases[2 * g], q.half_biases[2 * g + 1]], halves.map(|s| -128 * s));
+                    assert_eq!(q.biases[g], -128 * sum(codes));
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a table, looked up.
+#[test]
+fn embed_dequantizes_the_rows_of_the_tokens() {
+    let (backend, n, k) = (CpuBackend::new(Isa::select(None).unwrap(), 2).unwrap(), 50, 512);
+    for format in Format::ALL {
+        let bytes = Random(7).weights(format, n, k);
+        let table = weight(&backend, format, &bytes, n, k);
+        let dense = Dense::new(format, &bytes, n, k);
+        let tokens: Vec<u32> = (0..23).map(|i| i * 31 % 50).chain([0, 49, 49]).collect();
+        let mut out = backend.tensor(tokens.len(), k);
+        backend.embed(&table, &tokens, &mut out);
+        let expected: Vec<f32> =
+            tokens.iter().flat_map(|t| &dense.values[*t as usize * k..(*t as usize + 1) * k]).copied().collect();
+        assert_bits(format.name(), &backend.read(&out), &expected);
+    }
+}
+
+#[test]
+fn weights_must_fit_their_bytes() {
+    let backend = backend(Isa::select(None).unwrap());
+    let try_weight = |format, bytes: usize, n, k| backend.weight(format, Bytes::from(vec![0; bytes]), n, k).is_ok();
+    assert!(try_weight(Format::Q8_0, 68, 2, 32));
+    assert!(!try_weight(Format::Q8_0, 67, 2, 32));
+    assert!(!try_weight(Format::Q8_0, 69, 2, 32));
+    assert!(!try_weight(Format::Q8_0, 68, 2, 33));
+    assert!(!try_weight(Format::Q8_0, 0, 2, 0));
+    assert!(!try_weight(Format::F32, 0, usize::MAX, 1 << 40));
+}

@@ -1,0 +1,147 @@
+//! Tests of the CPU backend. Every test walks all tiers that the machine has; `QEMBED_REQUIRE_ISA` names the ones that it
+//! must have (a comma list), so that a run on a lesser machine fails instead of passing by skipping.
+//!
+//! Every tolerance is derived where it stands, from U (the unit roundoff of f32), the number of operations and the
+//! operands' magnitudes.
+
+mod attention;
+mod bits;
+mod extremes;
+mod floats;
+mod matmul;
+mod oracle;
+
+use super::acts::{Codes, RowGroups};
+use super::isa::Isa;
+use super::{Acts, CpuBackend, Form, Tensor, Weight};
+use crate::backend::Backend;
+use crate::formats::Format;
+use bytes::Bytes;
+
+/// Unit roundoff of f32: a rounded result is off by at most this much, relatively.
+const U: f64 = f32::EPSILON as f64 / 2.0;
+
+#[test]
+fn required_tiers_run() {
+    let ran = Isa::available();
+    eprintln!("tiers that the tests run on: {}", ran.join(", "));
+    let required = std::env::var("QEMBED_REQUIRE_ISA").unwrap_or_default();
+    for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        assert!(ran.contains(&name), "QEMBED_REQUIRE_ISA lists {name:?}, but only {ran:?} can run here");
+    }
+    assert_eq!(ran.last(), Some(&"scalar"));
+}
+
+#[test]
+fn selection_refuses_what_is_not_there() {
+    for isa in Isa::all() {
+        assert_eq!(Isa::select(Some(isa.name)).map(|isa| isa.name), Ok(isa.name));
+    }
+    let unknown = Isa::select(Some("sse9")).expect_err("no such tier").to_string();
+    assert!(unknown.contains("sse9") && unknown.contains("scalar"), "{unknown}");
+}
+
+/// SplitMix64: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// Roughly normal, mean 0, variance 1.
+    fn normal(&mut self) -> f32 {
+        let sum: f64 = (0..12).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum();
+        (sum - 6.0) as f32
+    }
+
+    fn normals(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.normal()).collect()
+    }
+
+    /// Weights [n × k] in any format, without knowing its layout: random blocks, of which those are taken whose values
+    /// are finite and whose largest is within 2^-8 ..= 8.
+    fn weights(&mut self, format: Format, n: usize, k: usize) -> Vec<u8> {
+        let (mut bytes, mut values) = (vec![0; format.block_bytes()], vec![0.0; format.block_len()]);
+        let mut out = Vec::new();
+        for _ in 0..n * k / format.block_len() {
+            loop {
+                bytes.iter_mut().for_each(|b| *b = self.next() as u8);
+                format.dequantize(&bytes, &mut values);
+                let largest =
+                    values.iter().fold(0f32, |m, x| if x.is_finite() { m.max(x.abs()) } else { f32::INFINITY });
+                if (1.0 / 256.0..=8.0).contains(&largest) {
+                    break;
+                }
+            }
+            out.extend_from_slice(&bytes);
+        }
+        out
+    }
+}
+
+fn backend(isa: &'static Isa) -> CpuBackend {
+    CpuBackend::new(isa, 1).expect("one thread needs no thread")
+}
+
+fn weight(backend: &CpuBackend, format: Format, bytes: &[u8], n: usize, k: usize) -> Weight {
+    backend.weight(format, Bytes::copy_from_slice(bytes), n, k).expect("the bytes hold the matrix")
+}
+
+fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Tensor {
+    let mut tensor = backend.tensor(rows, cols);
+    for (row, values) in values.chunks_exact(cols).enumerate() {
+        // SAFETY: one row at a time.
+        unsafe { tensor.parts().part(row, 0..cols) }.copy_from_slice(values);
+    }
+    tensor
+}
+
+const FLOATS: Form = Form { floats: true, bytes: false, words: false };
+const BYTES: Form = Form { floats: false, bytes: true, words: false };
+const WORDS: Form = Form { floats: false, bytes: false, words: true };
+const ALL: Form = Form { floats: true, bytes: true, words: true };
+
+/// The input of a product, from given rows.
+fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Acts {
+    let mut acts = backend.acts(rows, cols, form);
+    let parts = acts.parts(backend.isa);
+    let mut groups = RowGroups::default();
+    for (row, values) in values.chunks_exact(cols).enumerate() {
+        // SAFETY: one row at a time.
+        unsafe { parts.set_row(row, values, &mut groups) };
+    }
+    acts
+}
+
+/// A [rows × n] product of freshly made operands.
+fn product(backend: &CpuBackend, weight: &Weight, rows: usize, values: &[f32]) -> Vec<f32> {
+    let input = acts(backend, rows, weight.k, backend.form(weight), values);
+    let mut out = backend.tensor(rows, weight.n);
+    // What was in the output before must not matter.
+    out.data.fill(f32::NAN);
+    backend.matmul(&input, &mut [(weight, &mut out)]);
+    backend.read(&out)
+}
+
+#[track_caller]
+fn assert_bits(what: &str, ours: &[f32], expected: &[f32]) {
+    assert_eq!(ours.len(), expected.len(), "{what}");
+    for (i, (a, b)) in ours.iter().zip(expected).enumerate() {
+        assert!(a.to_bits() == b.to_bits(), "{what}: value {i} is {a:e}, expected {b:e}");
+    }
+}
+
+/// Fails when `value` is not within `tolerance` of `expected`; NaN never is.
+#[track_caller]
+fn assert_close(what: impl Fn() -> String, value: f32, expected: f64, tolerance: f64) {
+    let error = (f64::from(value) - expected).abs();
+    assert!(error <= tolerance, "{}: {value:e}, expected {expected:e}; off by {error:.2e} > {tolerance:.2e}", what());
+}
