@@ -88,7 +88,7 @@ fn json(output: &[u8]) -> Vec<Vec<u32>> {
 }
 
 fn raw(output: &[u8]) -> Vec<u32> {
-    assert!(output.len() % 4 == 0);
+    assert!(output.len().is_multiple_of(4));
     output.chunks_exact(4).map(|x| u32::from_le_bytes(x.try_into().unwrap())).collect()
 }
 
