@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qembed_kernels::cpu::{CpuBackend, isa::Isa};
 use qembed_kernels::formats::Format;
-use qembed_kernels::{Backend, Heads};
+use qembed_kernels::{Backend, Heads, Precision};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Random {
             }
         }
         let bytes: Vec<u8> = blocks.iter().cycle().take(n * k / format.block_len()).flatten().copied().collect();
-        backend.weight(format, Bytes::from(bytes), n, k).expect("a whole matrix")
+        backend.weight(format, Bytes::from(bytes), n, k, Precision::Standard).expect("a whole matrix")
     }
 
     /// Random values: rows of a table of floats, looked up.

@@ -35,6 +35,15 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+/// How finely a product may round its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 8-bit activations or better.
+    Standard,
+    /// 16-bit activations or better: their error vanishes beside that of the weights.
+    High,
+}
+
 /// One product of a [`Backend::matmul`]: `output = input · weightᵀ`.
 pub type Product<'a, B> = (&'a <B as Backend>::Weight, &'a mut <B as Backend>::Tensor);
 
@@ -53,11 +62,19 @@ pub trait Backend: Send + Sync {
     /// Cosines and sines of the rotary embedding, one row per token of the batch.
     type Rope: Send;
 
-    /// Takes a weight matrix over, [n × k] with rows of k values; the bytes are used in place.
+    /// Takes a weight matrix over, [n × k] with rows of k values; the bytes are used in place. Its products round their
+    /// input no more than `precision` allows.
     ///
     /// # Errors
     /// When the bytes do not hold such a matrix.
-    fn weight(&self, format: Format, bytes: Bytes, n: usize, k: usize) -> Result<Self::Weight, WeightError>;
+    fn weight(
+        &self,
+        format: Format,
+        bytes: Bytes,
+        n: usize,
+        k: usize,
+        precision: Precision,
+    ) -> Result<Self::Weight, WeightError>;
     /// Takes a parameter vector over.
     fn vector(&self, values: &[f32]) -> Self::Vector;
     /// What `weight` wants its input to be.

@@ -6,7 +6,12 @@
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::gguf::{Gguf, Tensor};
-use qembed_kernels::{Backend, WeightError};
+use qembed_kernels::{Backend, Precision, WeightError};
+
+/// The first layers, one of so many and at least one, run in high precision: what they round away passes through all
+/// others. On random 4B weights in Q4_K_M, the worst case for this, 1 − cosine to the float32 reference falls from 0.0012
+/// to 0.0005 with one such layer of 36, 0.0003 with two and 0.0002 with four.
+const PRECISE_PART: usize = 16;
 
 /// A Qwen3 model whose weights lie in the mapping of their file.
 pub struct Qwen3<B: Backend> {
@@ -95,16 +100,18 @@ impl<B: Backend> Qwen3<B> {
         let config = Config::read(gguf)?;
         let (hidden, ffn, head_dim) = (config.hidden, config.ffn, config.heads.head_dim);
         let (q, kv) = (config.heads.heads * head_dim, config.heads.kv_heads * head_dim);
-        let weight = |name: &str, n, k| weight(gguf, &backend, name, n, k);
         let vector = |name: &str, len| vector(gguf, &backend, name, len);
 
         // Checked for its row length only: files pad their vocabulary differently.
         let vocabulary = gguf.require_tensor("token_embd.weight")?.shape.rows();
-        let token_embd = weight("token_embd.weight", vocabulary, hidden)?;
+        let token_embd = weight(gguf, &backend, "token_embd.weight", vocabulary, hidden, Precision::Standard)?;
         // Grows as tensors are found, so a false count allocates nothing.
         let mut layers = Vec::new();
         for i in 0..config.layers {
             let name = |part: &str| format!("blk.{i}.{part}.weight");
+            let precision =
+                if i < config.layers.div_ceil(PRECISE_PART) { Precision::High } else { Precision::Standard };
+            let weight = |name: &str, n, k| weight(gguf, &backend, name, n, k, precision);
             layers.push(Layer {
                 attn_norm: vector(&name("attn_norm"), hidden)?,
                 attn_q: weight(&name("attn_q"), q, hidden)?,
@@ -210,10 +217,17 @@ impl<B: Backend> Qwen3<B> {
 }
 
 /// The matrix `name`, [n × k].
-fn weight<B: Backend>(gguf: &Gguf, backend: &B, name: &str, n: usize, k: usize) -> Result<B::Weight, ModelError> {
+fn weight<B: Backend>(
+    gguf: &Gguf,
+    backend: &B,
+    name: &str,
+    n: usize,
+    k: usize,
+    precision: Precision,
+) -> Result<B::Weight, ModelError> {
     let tensor = shaped(gguf, name, &[k, n])?;
     backend
-        .weight(tensor.format, tensor.data, n, k)
+        .weight(tensor.format, tensor.data, n, k, precision)
         .map_err(|source: WeightError| ModelError::Weight { name: name.into(), source })
 }
 

@@ -14,12 +14,12 @@ mod tests;
 use acts::RowGroups;
 pub use acts::{Acts, Form};
 
-use crate::backend::{Backend, Heads, Product, WeightError};
+use crate::backend::{Backend, Heads, Precision, Product, WeightError};
 use crate::buffer::{Buffer, Parts};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Isa};
+use isa::{AttendTask, Integer, Isa};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
@@ -113,7 +113,7 @@ impl CpuBackend {
             let rows = weight.tile(tile);
             for first in (0..weight.k).step_by(CHUNK) {
                 let len = (weight.k - first).min(CHUNK);
-                match self.isa.integer(weight.format) {
+                match weight.integer {
                     Some(integer) => {
                         integer.unpack(panel, rows, first, len);
                         integer.gemm(panel, input, first, len, products);
@@ -193,6 +193,8 @@ pub struct Weight {
     n: usize,
     k: usize,
     row_bytes: usize,
+    /// How it is multiplied; `None`: as floats.
+    integer: Option<&'static Integer>,
 }
 
 impl Weight {
@@ -218,10 +220,17 @@ impl Backend for CpuBackend {
     type Form = Form;
     type Rope = Rope;
 
-    fn weight(&self, format: Format, bytes: Bytes, n: usize, k: usize) -> Result<Weight, WeightError> {
+    fn weight(
+        &self,
+        format: Format,
+        bytes: Bytes,
+        n: usize,
+        k: usize,
+        precision: Precision,
+    ) -> Result<Weight, WeightError> {
         match format.row_bytes(k) {
             Some(row_bytes) if row_bytes > 0 && n.checked_mul(row_bytes) == Some(bytes.len()) => {
-                Ok(Weight { format, bytes, n, k, row_bytes })
+                Ok(Weight { format, bytes, n, k, row_bytes, integer: self.isa.integer(format, precision) })
             }
             _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),
         }
@@ -233,7 +242,7 @@ impl Backend for CpuBackend {
 
     fn form(&self, weight: &Weight) -> Form {
         let floats = Form { floats: true, ..Form::default() };
-        self.isa.integer(weight.format).map_or(floats, |integer| integer.form)
+        weight.integer.map_or(floats, |integer| integer.form)
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {

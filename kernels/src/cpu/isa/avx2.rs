@@ -7,6 +7,7 @@
 mod bytes;
 mod words;
 
+use crate::backend::Precision;
 use crate::cpu::simd::Simd;
 use crate::formats::{Block, with_block};
 use std::arch::x86_64::*;
@@ -130,11 +131,12 @@ fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
 /// Weights of at most six bits.
 static BYTES: super::Integer =
     super::integer!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
-/// Weights of up to eight bits.
+/// Weights of up to eight bits, and high precision.
 static WORDS: super::Integer =
     super::integer!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
 
-super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format| {
+super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format, precision| {
     let (lowest, highest) = with_block!(format, B => B::CODES, float => unreachable!("float weights have no codes"));
-    Some(if highest as i32 - lowest as i32 <= bytes::MAX_CODE { &BYTES } else { &WORDS })
+    let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
+    Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
 });

@@ -5,9 +5,14 @@
 //! codes get 128 added; the surplus, 128 · Σ activation codes, is what `Codes::biases` holds with its sign turned: an
 //! accumulator starts from there instead of from zero, at no cost.
 //!
-//! Panel layout: for every four values, the fours of the 32 rows side by side: `[len / 4][32][4]` bytes.
-//! Sums of a group: 32 · 255 · 127 < 2^21.
+//! High precision takes `vpdpwssd` instead, two 16-bit products to a lane at half the speed, without any of that.
+//!
+//! Panel layout: for every lane of values, the lanes of the 32 rows side by side: `[len / 4][32][4]` bytes or
+//! `[len / 2][32][2]` words. Sums of a group are exact: 32 · 255 · 127 < 2^21, 32 · 128 · 32767 < 2^27.
 
+use crate::backend::Precision;
+use crate::cpu::acts::Codes;
+use crate::cpu::panel::CHUNK;
 use crate::cpu::simd::Simd;
 use std::arch::x86_64::*;
 
@@ -105,24 +110,102 @@ impl Simd for Avx512 {
     }
 }
 
-/// Rearranges `panel.rows` into `panel.codes`: transposes 16 rows × 16 fours at a time.
+/// A dot product of small integers, in each 32-bit lane.
+trait Dot {
+    /// Values per lane.
+    const PER_LANE: usize;
+    /// The codes of `acts`, and where sums start if not from zero.
+    fn codes(acts: &Acts) -> *const i32;
+    fn groups(acts: &Acts, group: usize) -> Groups;
+    /// `acc + weights · activations`. SAFETY contract: the CPU has the tier's instructions.
+    unsafe fn dot(acc: __m512i, weights: __m512i, activations: __m512i) -> __m512i;
+}
+
+/// What activations have for each group: [groups × stride].
+struct Groups {
+    scales: *const f32,
+    sums: *const f32,
+    /// Where sums of signed codes start; null: from zero.
+    biases: *const i32,
+}
+
+fn groups_of<C>(codes: &Codes<C>, group: usize) -> Groups {
+    let (sums, biases) =
+        if group == 32 { (&codes.sums, &codes.biases) } else { (&codes.half_sums, &codes.half_biases) };
+    let biases = if biases.is_empty() { std::ptr::null() } else { biases.as_ptr() };
+    Groups { scales: codes.scales.as_ptr(), sums: sums.as_ptr(), biases }
+}
+
+/// 8-bit activations, `vpdpbusd`.
+struct Bytes;
+
+impl Dot for Bytes {
+    const PER_LANE: usize = 4;
+    #[inline(always)]
+    fn codes(acts: &Acts) -> *const i32 {
+        acts.bytes.codes.as_ptr().cast()
+    }
+    #[inline(always)]
+    fn groups(acts: &Acts, group: usize) -> Groups {
+        groups_of(&acts.bytes, group)
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, weights: __m512i, activations: __m512i) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_dpbusd_epi32(acc, weights, activations) }
+    }
+}
+
+/// 16-bit activations, `vpdpwssd`.
+struct Words;
+
+impl Dot for Words {
+    const PER_LANE: usize = 2;
+    #[inline(always)]
+    fn codes(acts: &Acts) -> *const i32 {
+        acts.words.codes.as_ptr().cast()
+    }
+    #[inline(always)]
+    fn groups(acts: &Acts, group: usize) -> Groups {
+        groups_of(&acts.words, group)
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, weights: __m512i, activations: __m512i) -> __m512i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_dpwssd_epi32(acc, weights, activations) }
+    }
+}
+
+/// Rearranges `panel.rows` into `panel.codes`, four bytes a lane.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-fn interleave(panel: &mut Panel, len: usize) {
-    let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
-    assert!(len <= CHUNK && panel.codes.len() >= TILE * CHUNK);
-    let codes = panel.codes.as_mut_ptr();
+fn interleave_bytes(panel: &mut Panel, len: usize) {
     let offset = _mm512_set1_epi8(if panel.has_min { 0 } else { -128 });
+    // SAFETY: 64 codes of a row are readable, by the promise of `interleave`.
+    interleave::<Bytes>(panel, len, |p| unsafe { _mm512_xor_si512(_mm512_loadu_si512(p.cast()), offset) });
+}
+
+/// Rearranges `panel.rows` into `panel.codes`, two 16-bit words a lane.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn interleave_words(panel: &mut Panel, len: usize) {
+    // SAFETY: 32 codes of a row are readable, by the promise of `interleave`.
+    interleave::<Words>(panel, len, |p| unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) });
+}
+
+/// Transposes 16 rows × 16 lanes at a time; `load` makes lanes of the 16 · PER_LANE codes to which it is given a pointer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn interleave<D: Dot>(panel: &mut Panel, len: usize, load: impl Fn(*const i8) -> __m512i) {
+    let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
+    assert!(len <= CHUNK && panel.codes.len() >= TILE * CHUNK * 4 / D::PER_LANE);
+    let codes = panel.codes.as_mut_ptr();
     for row in (0..TILE).step_by(16) {
-        for k in (0..len).step_by(64) {
-            // SAFETY: 64 codes from k <= CHUNK - 64 of rows row..row + 16 (past `len` they are left over from an
-            // earlier panel and never used); fours k / 4.. of those rows, below TILE * CHUNK.
+        for k in (0..len).step_by(16 * D::PER_LANE) {
+            // SAFETY: codes from k on of rows row..row + 16, as CHUNK is a multiple of 64 (past `len` they are left over
+            // from an earlier panel and never used); lanes k / PER_LANE.. of those rows, inside of codes.
             unsafe {
-                let fours = transpose(std::array::from_fn(|i| {
-                    let codes = _mm512_loadu_si512(rows.as_ptr().add((row + i) * CHUNK + k).cast());
-                    _mm512_xor_si512(codes, offset)
-                }));
-                for (i, four) in fours.into_iter().enumerate() {
-                    _mm512_storeu_si512(codes.add(((k / 4 + i) * TILE + row) * 4).cast(), four);
+                let lanes = transpose(std::array::from_fn(|i| load(rows.as_ptr().add((row + i) * CHUNK + k))));
+                for (i, lane) in lanes.into_iter().enumerate() {
+                    _mm512_storeu_si512(codes.add(((k / D::PER_LANE + i) * TILE + row) * 4).cast(), lane);
                 }
             }
         }
@@ -163,15 +246,15 @@ fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
 /// # Safety
 /// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+unsafe fn gemm<D: Dot>(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
     let groups = len / panel.group;
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<32, false>(panel, acts, first, groups, c),
-            (32, true) => gemm_of::<32, true>(panel, acts, first, groups, c),
-            (16, false) => gemm_of::<16, false>(panel, acts, first, groups, c),
-            (16, true) => gemm_of::<16, true>(panel, acts, first, groups, c),
+            (32, false) => gemm_of::<D, 32, false>(panel, acts, first, groups, c),
+            (32, true) => gemm_of::<D, 32, true>(panel, acts, first, groups, c),
+            (16, false) => gemm_of::<D, 16, false>(panel, acts, first, groups, c),
+            (16, true) => gemm_of::<D, 16, true>(panel, acts, first, groups, c),
             (group, _) => unreachable!("groups of {group}"),
         }
     }
@@ -180,7 +263,7 @@ unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f3
 /// # Safety
 /// As [`gemm`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn gemm_of<const G: usize, const MIN: bool>(
+unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
     panel: &Panel,
     acts: &Acts,
     first: usize,
@@ -193,12 +276,12 @@ unsafe fn gemm_of<const G: usize, const MIN: bool>(
         // SAFETY: rows row..row + left of acts and c.
         unsafe {
             match left {
-                6 => block::<6, G, MIN>(panel, acts, row, first, groups, c),
-                5 => block::<5, G, MIN>(panel, acts, row, first, groups, c),
-                4 => block::<4, G, MIN>(panel, acts, row, first, groups, c),
-                3 => block::<3, G, MIN>(panel, acts, row, first, groups, c),
-                2 => block::<2, G, MIN>(panel, acts, row, first, groups, c),
-                _ => block::<1, G, MIN>(panel, acts, row, first, groups, c),
+                6 => block::<D, 6, G, MIN>(panel, acts, row, first, groups, c),
+                5 => block::<D, 5, G, MIN>(panel, acts, row, first, groups, c),
+                4 => block::<D, 4, G, MIN>(panel, acts, row, first, groups, c),
+                3 => block::<D, 3, G, MIN>(panel, acts, row, first, groups, c),
+                2 => block::<D, 2, G, MIN>(panel, acts, row, first, groups, c),
+                _ => block::<D, 1, G, MIN>(panel, acts, row, first, groups, c),
             }
         }
         row += left;
@@ -211,7 +294,7 @@ unsafe fn gemm_of<const G: usize, const MIN: bool>(
 /// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
+unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
     panel: &Panel,
     acts: &Acts,
     row: usize,
@@ -223,14 +306,12 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     unsafe {
         let mut w = panel.codes.as_ptr();
         let c = c.as_mut_ptr().add(row * TILE);
-        let a = acts.bytes.codes.as_ptr().add(row * acts.cols + first);
-        let (sums, biases) = if G == 32 {
-            (acts.bytes.sums.as_ptr(), acts.bytes.biases.as_ptr())
-        } else {
-            (acts.bytes.half_sums.as_ptr(), acts.bytes.half_biases.as_ptr())
-        };
-        let (sums, biases) = (sums.add(first / G * acts.stride + row), biases.add(first / G * acts.stride + row));
-        let scales = acts.bytes.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let per_row = acts.cols / D::PER_LANE;
+        let a = D::codes(acts).add(row * per_row + first / D::PER_LANE);
+        let Groups { scales, sums, biases } = D::groups(acts, G);
+        let scales = scales.add(first / 32 * acts.stride + row);
+        let offset = first / G * acts.stride + row;
+        let sums = sums.add(offset);
 
         let mut out = [[_mm512_setzero_ps(); 2]; R];
         for r in 0..R {
@@ -240,20 +321,19 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
         }
         for g in 0..groups {
             let mut acc = [[_mm512_setzero_si512(); 2]; R];
-            if !MIN {
+            if !MIN && D::PER_LANE == 4 {
                 for r in 0..R {
-                    acc[r] = [_mm512_set1_epi32(*biases.add(g * acts.stride + r)); 2];
+                    acc[r] = [_mm512_set1_epi32(*biases.add(offset + g * acts.stride + r)); 2];
                 }
             }
-            for four in 0..G / 4 {
+            for lane in 0..G / D::PER_LANE {
                 let w0 = _mm512_load_si512(w.cast());
                 let w1 = _mm512_load_si512(w.add(64).cast());
                 w = w.add(128);
                 for r in 0..R {
-                    let x = a.add(r * acts.cols + g * G + 4 * four).cast::<i32>().read_unaligned();
-                    let x = _mm512_set1_epi32(x);
-                    acc[r][0] = _mm512_dpbusd_epi32(acc[r][0], w0, x);
-                    acc[r][1] = _mm512_dpbusd_epi32(acc[r][1], w1, x);
+                    let x = _mm512_set1_epi32(*a.add(r * per_row + g * G / D::PER_LANE + lane));
+                    acc[r][0] = D::dot(acc[r][0], w0, x);
+                    acc[r][1] = D::dot(acc[r][1], w1, x);
                 }
             }
             for v in 0..2 {
@@ -278,18 +358,11 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     }
 }
 
-use crate::cpu::panel::CHUNK;
-static INTEGER: super::Integer = super::integer!(
-    bytes,
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")],
-    interleave,
-    gemm
-);
+/// Standard precision.
+static BYTES: super::Integer = super::integer!(bytes, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], interleave_bytes, gemm::<Bytes>);
+/// High precision.
+static WORDS: super::Integer = super::integer!(words, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], interleave_words, gemm::<Words>);
 
-super::tier!(
-    "avx512vnni",
-    detect,
-    Avx512,
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")],
-    |_| Some(&INTEGER)
-);
+super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |_, precision| {
+    Some(if precision == Precision::Standard { &BYTES } else { &WORDS })
+});

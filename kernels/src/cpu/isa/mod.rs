@@ -13,6 +13,7 @@ mod scalar;
 use super::acts::{Acts, Form};
 use super::ops::attention::{Scratch, Shape};
 use super::panel::{Panel, TileRows};
+use crate::backend::Precision;
 use crate::formats::Format;
 
 /// One attention task; see [`attend`](super::ops::attention::attend).
@@ -44,7 +45,7 @@ pub struct Isa {
     quantize_bytes: Quantize<i8>,
     quantize_words: Quantize<i16>,
     /// How weights of a quantized format are multiplied; `None`: as floats.
-    integer: fn(Format) -> Option<&'static Integer>,
+    integer: fn(Format, Precision) -> Option<&'static Integer>,
     #[cfg(test)]
     exp2: unsafe fn(&mut [f32]),
 }
@@ -153,8 +154,8 @@ impl Isa {
     }
 
     /// How weights of `format` are multiplied by integer codes; `None`: they are multiplied as floats.
-    pub(crate) fn integer(&self, format: Format) -> Option<&'static Integer> {
-        if format.is_float() { None } else { (self.integer)(format) }
+    pub(crate) fn integer(&self, format: Format, precision: Precision) -> Option<&'static Integer> {
+        if format.is_float() { None } else { (self.integer)(format, precision) }
     }
 
     /// See [`attend`](super::ops::attention::attend).
@@ -295,7 +296,7 @@ use tier;
 /// An [`Integer`] from a tier's own panel functions `interleave(&mut Panel, len)` and
 /// `gemm(&Panel, &Acts, first, len, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
 macro_rules! integer {
-    ($form:ident, #[$attribute:meta], $interleave:path, $gemm:path) => {{
+    ($form:ident, #[$attribute:meta], $interleave:path, $gemm:expr) => {{
         #[$attribute]
         unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
             crate::formats::with_block!(

@@ -103,4 +103,4 @@ impl Simd for Scalar {
     }
 }
 
-super::tier!("scalar", || true, Scalar, #[inline], |_| None);
+super::tier!("scalar", || true, Scalar, #[inline], |_, _| None);

@@ -14,13 +14,13 @@ fn backends(isa: &'static Isa) -> Vec<CpuBackend> {
 
 #[test]
 fn a_row_of_a_product_depends_on_itself_alone() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         for format in FORMATS {
             let (rows, n, k) = (29, 80, 768);
             let mut random = Random(31);
             let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));
             for backend in backends(isa) {
-                let weight = weight(&backend, format, &bytes, n, k);
+                let weight = weight(&backend, precision, format, &bytes, n, k);
                 let all = product(&backend, &weight, rows, &x);
                 let what = |what| format!("{} {format} {} threads: {what}", isa.name, backend.threads());
                 for row in 0..rows {
@@ -43,17 +43,17 @@ fn a_row_of_a_product_depends_on_itself_alone() {
 /// A column must not depend on which others the matrix has, nor on where in a tile it stands.
 #[test]
 fn a_column_of_a_product_depends_on_itself_alone() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         let backend = backend(isa);
         for format in FORMATS {
             let (rows, n, k) = (5, 70, 512);
             let mut random = Random(32);
             let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));
-            let all = product(&backend, &weight(&backend, format, &bytes, n, k), rows, &x);
+            let all = product(&backend, &weight(&backend, precision, format, &bytes, n, k), rows, &x);
             let row_bytes = bytes.len() / n;
             for (first, count) in [(0, 1), (1, 33), (31, 2), (32, 32), (69, 1)] {
                 let part = &bytes[first * row_bytes..(first + count) * row_bytes];
-                let ours = product(&backend, &weight(&backend, format, part, count, k), rows, &x);
+                let ours = product(&backend, &weight(&backend, precision, format, part, count, k), rows, &x);
                 let expected: Vec<f32> = all.chunks(n).flat_map(|row| &row[first..first + count]).copied().collect();
                 assert_bits(&format!("{} {format} {count} columns from {first}", isa.name), &ours, &expected);
             }

@@ -49,13 +49,19 @@ fn step_error(scale: f32, amax: f32, x: f32) -> f64 {
     if amax < 1e-30 { f64::from(amax) } else { f64::from(scale) / 2.0 + 4.0 * U * f64::from(x.abs()) }
 }
 
-fn check(isa: &'static Isa, format: Format, kinds: &[Vec<Kind>], seed: u64) -> Result<(), TestCaseError> {
+fn check(
+    isa: &'static Isa,
+    precision: Precision,
+    format: Format,
+    kinds: &[Vec<Kind>],
+    seed: u64,
+) -> Result<(), TestCaseError> {
     let (backend, n) = (backend(isa), 33);
     let (rows, k) = (kinds.len(), kinds[0].len() * GROUP);
     let mut random = Random(seed);
     let bytes = random.weights(format, n, k);
     let x: Vec<f32> = kinds.iter().flatten().flat_map(|kind| group(*kind, &mut random)).collect();
-    let weight = weight(&backend, format, &bytes, n, k);
+    let weight = weight(&backend, precision, format, &bytes, n, k);
     let form = backend.form(&weight);
     let quantized = Quantized::of(form, &acts(&backend, rows, k, form, &x));
     if let Some(q) = &quantized {
@@ -111,8 +117,8 @@ proptest! {
         format in prop::sample::select(Format::ALL.to_vec()),
         seed in any::<u64>(),
     ) {
-        for isa in Isa::all() {
-            check(isa, format, &kinds, seed)?;
+        for (isa, precision) in tiers() {
+            check(isa, precision, format, &kinds, seed)?;
         }
     }
 
@@ -136,9 +142,9 @@ proptest! {
             bad[poisoned * k..(poisoned + 1) * k].iter_mut().for_each(|x| *x *= 1e-35);
         }
         bad[poisoned * k + at] = poison;
-        for isa in Isa::all() {
+        for (isa, precision) in tiers() {
             let backend = backend(isa);
-            let weight = weight(&backend, format, &bytes, n, k);
+            let weight = weight(&backend, precision, format, &bytes, n, k);
             let (good, bad) = (product(&backend, &weight, rows, &good), product(&backend, &weight, rows, &bad));
             for (i, (good, bad)) in good.iter().zip(&bad).enumerate() {
                 if i / n == poisoned {
@@ -154,7 +160,7 @@ proptest! {
 /// Any bytes are weights. A column of broken ones is not finite; it must not reach its neighbours.
 #[test]
 fn broken_weights_stay_in_their_column() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         let backend = backend(isa);
         for format in Format::ALL {
             let (rows, n, k) = (7, 40, 512);
@@ -165,8 +171,8 @@ fn broken_weights_stay_in_their_column() {
                 let mut bad = good.clone();
                 // Every field of the last block is all ones: NaN where it is a float.
                 bad[(column + 1) * row_bytes - format.block_bytes()..(column + 1) * row_bytes].fill(0xff);
-                let good = product(&backend, &weight(&backend, format, &good, n, k), rows, &x);
-                let bad = product(&backend, &weight(&backend, format, &bad, n, k), rows, &x);
+                let good = product(&backend, &weight(&backend, precision, format, &good, n, k), rows, &x);
+                let bad = product(&backend, &weight(&backend, precision, format, &bad, n, k), rows, &x);
                 for (i, (good, bad)) in good.iter().zip(&bad).enumerate() {
                     if i % n == column {
                         assert!(bad.is_nan(), "{} {format} column {column}: {bad:e}", isa.name);

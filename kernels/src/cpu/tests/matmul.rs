@@ -16,6 +16,7 @@ fn inner_sizes(format: Format) -> &'static [usize] {
 /// Operands with what the oracle says about them.
 struct Case {
     isa: &'static Isa,
+    precision: Precision,
     format: Format,
     n: usize,
     k: usize,
@@ -26,13 +27,13 @@ struct Case {
 }
 
 impl Case {
-    fn new(isa: &'static Isa, format: Format, rows: usize, n: usize, k: usize) -> Self {
+    fn new(isa: &'static Isa, precision: Precision, format: Format, rows: usize, n: usize, k: usize) -> Self {
         let mut random = Random((n * 10_000 + k) as u64);
         let bytes = random.weights(format, n, k);
         let x = random.normals(rows * k);
         let dense = Dense::new(format, &bytes, n, k);
         let backend = backend(isa);
-        let form = backend.form(&weight(&backend, format, &bytes, n, k));
+        let form = backend.form(&weight(&backend, precision, format, &bytes, n, k));
         let input = acts(&backend, rows, k, form, &x);
         let quantized = Quantized::of(form, &input);
         let mut expected = Vec::with_capacity(rows * n);
@@ -51,13 +52,13 @@ impl Case {
                 expected.push((value, tolerance));
             }
         }
-        Self { isa, format, n, k, bytes, x, expected }
+        Self { isa, precision, format, n, k, bytes, x, expected }
     }
 
     fn check(&self, rows: usize) {
-        let Self { isa, format, n, k, .. } = *self;
+        let Self { isa, precision, format, n, k, .. } = *self;
         let backend = backend(isa);
-        let weight = weight(&backend, format, &self.bytes, n, k);
+        let weight = weight(&backend, precision, format, &self.bytes, n, k);
         let x = &self.x[..rows * k];
         let ours = product(&backend, &weight, rows, x);
         assert_eq!(ours.len(), rows * n);
@@ -75,10 +76,10 @@ impl Case {
 
 #[test]
 fn every_number_of_rows() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         for format in Format::ALL {
             let k = if format.block_len() == 256 { 256 } else { 96 };
-            let case = Case::new(isa, format, 67, 33, k);
+            let case = Case::new(isa, precision, format, 67, 33, k);
             (0..=67).for_each(|rows| case.check(rows));
         }
     }
@@ -86,11 +87,11 @@ fn every_number_of_rows() {
 
 #[test]
 fn every_width_and_depth() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         for format in Format::ALL {
             for k in inner_sizes(format) {
                 for n in [1, 31, 32, 33, 64, 80] {
-                    let case = Case::new(isa, format, 9, n, *k);
+                    let case = Case::new(isa, precision, format, 9, n, *k);
                     [1, 5, 9].into_iter().for_each(|rows| case.check(rows));
                 }
             }
@@ -100,9 +101,9 @@ fn every_width_and_depth() {
 
 #[test]
 fn no_rows_are_no_work() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         for format in Format::ALL {
-            Case::new(isa, format, 0, 40, 768).check(0);
+            Case::new(isa, precision, format, 0, 40, 768).check(0);
         }
     }
 }
@@ -110,15 +111,15 @@ fn no_rows_are_no_work() {
 /// Several products of one input, in formats that need different forms of it, at once.
 #[test]
 fn products_of_one_input_keep_apart() {
-    for isa in Isa::all() {
+    for (isa, precision) in tiers() {
         let (backend, rows, k) = (CpuBackend::new(isa, 2).unwrap(), 7, 768);
         let mut random = Random(3);
         let x = random.normals(rows * k);
         let shapes = [(Format::Q4_K, 80), (Format::F16, 33), (Format::Q6_K, 1), (Format::Q8_0, 64)];
         let weights: Vec<Weight> =
-            shapes.iter().map(|(f, n)| weight(&backend, *f, &random.weights(*f, *n, k), *n, k)).collect();
+            shapes.iter().map(|(f, n)| weight(&backend, precision, *f, &random.weights(*f, *n, k), *n, k)).collect();
         let form = weights.iter().fold(Form::default(), |form, w| form | backend.form(w));
-        assert!(form.floats && form.words == (isa.name == "avx2"));
+        assert!(form.floats, "for the float weights");
         let mut outs: Vec<Tensor> = weights.iter().map(|w| backend.tensor(rows, w.n)).collect();
         let mut products: Vec<_> = weights.iter().zip(&mut outs).collect();
         backend.matmul(&acts(&backend, rows, k, form, &x), &mut products);
@@ -168,7 +169,7 @@ fn embed_dequantizes_the_rows_of_the_tokens() {
     let (backend, n, k) = (CpuBackend::new(Isa::select(None).unwrap(), 2).unwrap(), 50, 512);
     for format in Format::ALL {
         let bytes = Random(7).weights(format, n, k);
-        let table = weight(&backend, format, &bytes, n, k);
+        let table = weight(&backend, Precision::Standard, format, &bytes, n, k);
         let dense = Dense::new(format, &bytes, n, k);
         let tokens: Vec<u32> = (0..23).map(|i| i * 31 % 50).chain([0, 49, 49]).collect();
         let mut out = backend.tensor(tokens.len(), k);
@@ -182,7 +183,9 @@ fn embed_dequantizes_the_rows_of_the_tokens() {
 #[test]
 fn weights_must_fit_their_bytes() {
     let backend = backend(Isa::select(None).unwrap());
-    let try_weight = |format, bytes: usize, n, k| backend.weight(format, Bytes::from(vec![0; bytes]), n, k).is_ok();
+    let try_weight = |format, bytes: usize, n, k| {
+        backend.weight(format, Bytes::from(vec![0; bytes]), n, k, Precision::Standard).is_ok()
+    };
     assert!(try_weight(Format::Q8_0, 68, 2, 32));
     assert!(!try_weight(Format::Q8_0, 67, 2, 32));
     assert!(!try_weight(Format::Q8_0, 69, 2, 32));

@@ -14,7 +14,7 @@ mod oracle;
 use super::acts::{Codes, RowGroups};
 use super::isa::Isa;
 use super::{Acts, CpuBackend, Form, Tensor, Weight};
-use crate::backend::Backend;
+use crate::backend::{Backend, Precision};
 use crate::formats::Format;
 use bytes::Bytes;
 
@@ -91,8 +91,13 @@ fn backend(isa: &'static Isa) -> CpuBackend {
     CpuBackend::new(isa, 1).expect("one thread needs no thread")
 }
 
-fn weight(backend: &CpuBackend, format: Format, bytes: &[u8], n: usize, k: usize) -> Weight {
-    backend.weight(format, Bytes::copy_from_slice(bytes), n, k).expect("the bytes hold the matrix")
+/// Every tier that this machine has, with every precision of its products.
+fn tiers() -> impl Iterator<Item = (&'static Isa, Precision)> {
+    Isa::all().flat_map(|isa| [Precision::Standard, Precision::High].map(|precision| (isa, precision)))
+}
+
+fn weight(backend: &CpuBackend, precision: Precision, format: Format, bytes: &[u8], n: usize, k: usize) -> Weight {
+    backend.weight(format, Bytes::copy_from_slice(bytes), n, k, precision).expect("the bytes hold the matrix")
 }
 
 fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Tensor {

@@ -1,4 +1,5 @@
-//! 16-bit codes and `vpmaddwd`: for weights of up to eight bits, with activations so fine that their error vanishes.
+//! 16-bit codes and `vpmaddwd`: for weights of eight bits, and where activations should be so fine that their error
+//! vanishes.
 //!
 //! Panel layout: two halves of 16 weight rows; in each, for every pair of values, the pairs of the 16 rows side by side:
 //! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
@@ -6,7 +7,6 @@
 
 use super::transpose;
 use crate::cpu::acts::Acts;
-use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use std::arch::x86_64::*;
 
@@ -46,8 +46,29 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
 /// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-    assert!(panel.group == GROUP && !panel.has_min, "the formats of eight bits have groups of 32 and no min");
-    let groups = len / GROUP;
+    let groups = len / panel.group;
+    // SAFETY: the caller's shapes.
+    unsafe {
+        match (panel.group, panel.has_min) {
+            (32, false) => gemm_of::<32, false>(panel, acts, first, groups, c),
+            (32, true) => gemm_of::<32, true>(panel, acts, first, groups, c),
+            (16, false) => gemm_of::<16, false>(panel, acts, first, groups, c),
+            (16, true) => gemm_of::<16, true>(panel, acts, first, groups, c),
+            (group, _) => unreachable!("groups of {group}"),
+        }
+    }
+}
+
+/// # Safety
+/// As [`gemm`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn gemm_of<const G: usize, const MIN: bool>(
+    panel: &Panel,
+    acts: &Acts,
+    first: usize,
+    groups: usize,
+    c: &mut [f32],
+) {
     let mut row = 0;
     while row < acts.rows {
         let left = (acts.rows - row).min(4);
@@ -55,10 +76,10 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, 
             // SAFETY: rows row..row + left of acts and c, one half of the panel.
             unsafe {
                 match left {
-                    4 => block::<4>(panel, half, acts, row, first, groups, c),
-                    3 => block::<3>(panel, half, acts, row, first, groups, c),
-                    2 => block::<2>(panel, half, acts, row, first, groups, c),
-                    _ => block::<1>(panel, half, acts, row, first, groups, c),
+                    4 => block::<4, G, MIN>(panel, half, acts, row, first, groups, c),
+                    3 => block::<3, G, MIN>(panel, half, acts, row, first, groups, c),
+                    2 => block::<2, G, MIN>(panel, half, acts, row, first, groups, c),
+                    _ => block::<1, G, MIN>(panel, half, acts, row, first, groups, c),
                 }
             }
         }
@@ -72,7 +93,7 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, 
 /// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn block<const R: usize>(
+unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     panel: &Panel,
     half: usize,
     acts: &Acts,
@@ -87,15 +108,17 @@ unsafe fn block<const R: usize>(
         let column = half * HALF;
         let c = c.as_mut_ptr().add(row * TILE + column);
         let a = acts.words.codes.as_ptr().add(row * acts.cols + first);
-        let scales = acts.words.scales.as_ptr().add(first / GROUP * acts.stride + row);
+        let scales = acts.words.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let sums = if G == 32 { acts.words.sums.as_ptr() } else { acts.words.half_sums.as_ptr() };
+        let sums = sums.add(first / G * acts.stride + row);
         for g in 0..groups {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
-            for pair in 0..GROUP / 2 {
+            for pair in 0..G / 2 {
                 let w0 = _mm256_load_si256(w.cast());
                 let w1 = _mm256_load_si256(w.add(16).cast());
                 w = w.add(32);
                 for r in 0..R {
-                    let x = a.add(r * acts.cols + g * GROUP + 2 * pair).cast::<i32>().read_unaligned();
+                    let x = a.add(r * acts.cols + g * G + 2 * pair).cast::<i32>().read_unaligned();
                     let x = _mm256_set1_epi32(x);
                     acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0));
                     acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1));
@@ -103,10 +126,15 @@ unsafe fn block<const R: usize>(
             }
             let load = |values: &[f32], v: usize| _mm256_loadu_ps(values.as_ptr().add(g * TILE + column + 8 * v));
             let scale = [load(&panel.scales, 0), load(&panel.scales, 1)];
+            let min = if MIN { [load(&panel.mins, 0), load(&panel.mins, 1)] } else { [_mm256_setzero_ps(); 2] };
             for r in 0..R {
-                let act_scale = _mm256_set1_ps(*scales.add(g * acts.stride + r));
+                let act_scale = _mm256_set1_ps(*scales.add(g * G / 32 * acts.stride + r));
+                let sum = if MIN { _mm256_set1_ps(*sums.add(g * acts.stride + r)) } else { _mm256_setzero_ps() };
                 for v in 0..2 {
-                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale[v]);
+                    let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale[v]);
+                    if MIN {
+                        value = _mm256_fmadd_ps(min[v], sum, value);
+                    }
                     let c = c.add(r * TILE + 8 * v);
                     _mm256_storeu_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_loadu_ps(c)));
                 }
