@@ -58,6 +58,7 @@ impl<T: Plain> Buffer<T> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Buffer<u8> {
     /// The bytes as 16-bit integers, without an odd last one.
     pub(crate) fn as_i16(&self) -> &[i16] {
