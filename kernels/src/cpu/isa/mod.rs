@@ -2,7 +2,7 @@
 //!
 //! A tier's table can be had only through [`Isa::all`] or [`Isa::select`], after detection: holding a `&'static Isa` is
 //! the proof that the CPU, and the operating system, have its instructions. A new tier is one file that implements
-//! [`Simd`](super::simd::Simd), lays out a panel, multiplies by it, and ends with `tier!`.
+//! `simd::Simd`, lays out a panel, multiplies by it, and ends with `tier!`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
