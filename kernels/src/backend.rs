@@ -58,7 +58,7 @@ pub trait Backend: Send + Sync {
     /// A vector of f32 parameters.
     type Vector: Send + Sync;
     /// Which forms of an input a set of weights consumes.
-    type Form: Copy + Default + std::ops::BitOr<Output = Self::Form> + Send + Sync;
+    type Form: Copy + Default + PartialEq + std::ops::BitOr<Output = Self::Form> + Send + Sync;
     /// Cosines and sines of the rotary embedding, one row per token of the batch.
     type Rope: Send;
 

@@ -23,7 +23,6 @@ pub struct Qwen3<B: Backend> {
     layers: Vec<Layer<B>>,
     /// [hidden]
     output_norm: B::Vector,
-    forms: Forms<B>,
 }
 
 /// One transformer layer. H is hidden, Q is heads · head_dim, KV is kv_heads · head_dim, F is ffn.
@@ -39,13 +38,8 @@ struct Layer<B: Backend> {
     ffn_gate: B::Weight,    // [F × H]
     ffn_up: B::Weight,      // [F × H]
     ffn_down: B::Weight,    // [H × F]
-}
-
-/// The forms of the three kinds of input that weights of any layer consume.
-struct Forms<B: Backend> {
-    hidden: B::Form,
-    context: B::Form,
-    ffn: B::Form,
+    /// The forms in which these weights consume their inputs: `h`, `context` and `f` of the forward pass.
+    forms: [B::Form; 3],
 }
 
 /// A ragged batch: the tokens of all texts laid end to end.
@@ -112,7 +106,7 @@ impl<B: Backend> Qwen3<B> {
             let precision =
                 if i < config.layers.div_ceil(PRECISE_PART) { Precision::High } else { Precision::Standard };
             let weight = |name: &str, n, k| weight(gguf, &backend, name, n, k, precision);
-            layers.push(Layer {
+            let mut layer = Layer {
                 attn_norm: vector(&name("attn_norm"), hidden)?,
                 attn_q: weight(&name("attn_q"), q, hidden)?,
                 attn_k: weight(&name("attn_k"), kv, hidden)?,
@@ -124,22 +118,24 @@ impl<B: Backend> Qwen3<B> {
                 ffn_gate: weight(&name("ffn_gate"), ffn, hidden)?,
                 ffn_up: weight(&name("ffn_up"), ffn, hidden)?,
                 ffn_down: weight(&name("ffn_down"), hidden, ffn)?,
-            });
+                forms: Default::default(),
+            };
+            let form = |weights: &[&B::Weight]| {
+                weights.iter().fold(B::Form::default(), |form, weight| form | backend.form(weight))
+            };
+            layer.forms = [
+                form(&[&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.ffn_gate, &layer.ffn_up]),
+                form(&[&layer.attn_output]),
+                form(&[&layer.ffn_down]),
+            ];
+            layers.push(layer);
         }
         let output_norm = vector("output_norm.weight", hidden)?;
         if let Some(bias) = gguf.tensors().find(|tensor| tensor.name.ends_with(".bias")) {
             return Err(ModelError::Bias { name: bias.name.clone() });
         }
 
-        let mut forms = Forms { hidden: B::Form::default(), context: B::Form::default(), ffn: B::Form::default() };
-        for layer in &layers {
-            for weight in [&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.ffn_gate, &layer.ffn_up] {
-                forms.hidden = forms.hidden | backend.form(weight);
-            }
-            forms.context = forms.context | backend.form(&layer.attn_output);
-            forms.ffn = forms.ffn | backend.form(&layer.ffn_down);
-        }
-        Ok(Self { backend, config, token_embd, vocabulary, layers, output_norm, forms })
+        Ok(Self { backend, config, token_embd, vocabulary, layers, output_norm })
     }
 
     /// The hyperparameters.
@@ -173,14 +169,20 @@ impl<B: Backend> Qwen3<B> {
         let rope = be.rope(&positions, heads.head_dim, rope_base);
 
         let mut x = be.tensor(t, hidden); // the residual stream
-        let mut h = be.acts(t, hidden, self.forms.hidden); // its normed form, input of projections
         let (mut q, mut k, mut v) = (be.tensor(t, q_dim), be.tensor(t, kv_dim), be.tensor(t, kv_dim));
-        let mut context = be.acts(t, q_dim, self.forms.context); // what attention gathered
         let (mut gate, mut up) = (be.tensor(t, ffn), be.tensor(t, ffn));
-        let mut f = be.acts(t, ffn, self.forms.ffn); // silu(gate) · up
+        // Inputs of products: the normed residual stream, what attention gathered, silu(gate) · up.
+        let inputs =
+            |[h, context, f]: [B::Form; 3]| (be.acts(t, hidden, h), be.acts(t, q_dim, context), be.acts(t, ffn, f));
+        let mut forms = self.layers.first().map_or(Default::default(), |layer| layer.forms);
+        let (mut h, mut context, mut f) = inputs(forms);
 
         be.embed(&self.token_embd, &batch.tokens, &mut x);
         for layer in &self.layers {
+            if layer.forms != forms {
+                forms = layer.forms;
+                (h, context, f) = inputs(forms);
+            }
             be.rms_norm(&x, &layer.attn_norm, eps, &mut h);
             be.matmul(&h, &mut [(&layer.attn_q, &mut q), (&layer.attn_k, &mut k), (&layer.attn_v, &mut v)]);
             be.norm_rope(&mut q, &layer.attn_q_norm, eps, &rope);
