@@ -12,6 +12,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+impl Parts {
+    fn set<T: qembed_models::gguf::Element>(&mut self, key: &str, value: T) {
+        self.metadata.set(key, value);
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.metadata.remove(key);
+    }
+}
+
 fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
     command.args(arguments).env_remove("QEMBED_ISA").stdin(Stdio::null());

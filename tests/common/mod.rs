@@ -1,5 +1,4 @@
 //! Small models for the tests, made anew by every test program and shared by its tests.
-#![allow(dead_code)] // each test program uses its own part
 
 use qembed_models::gguf::{Gguf, GgufBuilder};
 use qembed_models::synth::{Spec, write};
@@ -63,14 +62,6 @@ impl Parts {
             Part { name: name.to_owned(), shape, format, data }
         };
         Self { metadata, tensors: gguf.tensors().map(|tensor| part(&tensor.name)).collect() }
-    }
-
-    pub(crate) fn set<T: qembed_models::gguf::Element>(&mut self, key: &str, value: T) {
-        self.metadata.set(key, value);
-    }
-
-    pub(crate) fn remove(&mut self, key: &str) {
-        self.metadata.remove(key);
     }
 
     pub(crate) fn tensor(&mut self, name: &str) -> &mut Part {
