@@ -26,6 +26,12 @@ use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
 
+/// Activation rows that meet a tile before the next ones do: their sums stay in the L1 cache. Whole register tiles of
+/// every tier (4, 6, 8 or 16 rows).
+const ROWS_PER_BLOCK: usize = 48;
+/// Panels of a tile that are unpacked before they are used; together they stay in the L2 cache.
+const PANELS: usize = 4;
+
 /// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
 const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
 
@@ -39,8 +45,9 @@ pub struct CpuBackend {
 
 /// What a worker keeps from task to task.
 struct Scratch {
-    panel: Panel,
-    /// Products of a tile [rows × TILE].
+    /// At most [`PANELS`], made when first needed.
+    panels: Vec<Panel>,
+    /// Products of a tile [ROWS_PER_BLOCK × TILE].
     products: Buffer<f32>,
     row: Vec<f32>,
     groups: RowGroups,
@@ -56,8 +63,8 @@ impl CpuBackend {
         let pool = Pool::new(threads)?;
         let scratch = || {
             Mutex::new(Scratch {
-                panel: Panel::new(),
-                products: Buffer::zeroed(0),
+                panels: Vec::new(),
+                products: Buffer::zeroed(ROWS_PER_BLOCK * TILE),
                 row: Vec::new(),
                 groups: RowGroups::default(),
                 attention: attention::Scratch::new(),
@@ -109,31 +116,39 @@ impl CpuBackend {
         self.pool.run(tiles.len(), |task, worker| {
             let (i, tile) = tiles[task];
             let (weight, output) = &outputs[i];
-            let Scratch { panel, products, .. } = &mut *self.scratch(worker);
-            products.resize(input.rows * TILE);
-            products.fill(0.0);
+            let Scratch { panels, products, .. } = &mut *self.scratch(worker);
             let rows = weight.tile(tile);
-            for first in (0..weight.k).step_by(CHUNK) {
-                let len = (weight.k - first).min(CHUNK);
-                match weight.integer {
-                    Some(integer) => {
-                        integer.unpack(panel, rows, first, len);
-                        integer.gemm(panel, input, first, len, products);
-                    }
-                    None => {
-                        panel.unpack_floats(rows, first, len);
-                        self.isa.gemm_floats(panel, input, first, len, products);
+            let columns = tile * TILE..tile * TILE + rows.rows();
+            for span in (0..weight.k).step_by(PANELS * CHUNK) {
+                let chunks = (span..weight.k.min(span + PANELS * CHUNK)).step_by(CHUNK);
+                panels.resize_with(panels.len().max(chunks.len()), Panel::new);
+                let panels = &mut panels[..chunks.len()];
+                for (panel, first) in panels.iter_mut().zip(chunks) {
+                    let len = (weight.k - first).min(CHUNK);
+                    match weight.integer {
+                        Some(integer) => integer.unpack(panel, rows, first, len),
+                        None => panel.unpack_floats(rows, first, len),
                     }
                 }
-            }
-            for (row, products) in products.chunks_exact(TILE).enumerate() {
-                let first = tile * TILE;
-                // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                let output = unsafe { output.part(row, first..first + rows.rows()) };
-                if add {
-                    output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
-                } else {
-                    output.copy_from_slice(&products[..rows.rows()]);
+                for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
+                    let block = first..input.rows.min(first + ROWS_PER_BLOCK);
+                    let products = &mut products[..block.len() * TILE];
+                    products.fill(0.0);
+                    for panel in &*panels {
+                        match weight.integer {
+                            Some(integer) => integer.gemm(panel, input, block.clone(), products),
+                            None => self.isa.gemm_floats(panel, input, block.clone(), products),
+                        }
+                    }
+                    for (row, products) in block.zip(products.chunks_exact(TILE)) {
+                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                        let output = unsafe { output.part(row, columns.clone()) };
+                        if add || span > 0 {
+                            output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
+                        } else {
+                            output.copy_from_slice(&products[..output.len()]);
+                        }
+                    }
                 }
             }
         });

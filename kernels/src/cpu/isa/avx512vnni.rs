@@ -15,6 +15,7 @@ use crate::cpu::acts::Codes;
 use crate::cpu::panel::CHUNK;
 use crate::cpu::simd::Simd;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Proof of AVX-512 F, BW, DQ, VL and VNNI: made only inside the functions of `TIER`.
 #[derive(Clone, Copy)]
@@ -246,15 +247,14 @@ fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
 /// # Safety
 /// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn gemm<D: Dot>(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-    let groups = len / panel.group;
+unsafe fn gemm<D: Dot>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<D, 32, false>(panel, acts, first, groups, c),
-            (32, true) => gemm_of::<D, 32, true>(panel, acts, first, groups, c),
-            (16, false) => gemm_of::<D, 16, false>(panel, acts, first, groups, c),
-            (16, true) => gemm_of::<D, 16, true>(panel, acts, first, groups, c),
+            (32, false) => gemm_of::<D, 32, false>(panel, acts, rows, c),
+            (32, true) => gemm_of::<D, 32, true>(panel, acts, rows, c),
+            (16, false) => gemm_of::<D, 16, false>(panel, acts, rows, c),
+            (16, true) => gemm_of::<D, 16, true>(panel, acts, rows, c),
             (group, _) => unreachable!("groups of {group}"),
         }
     }
@@ -266,22 +266,22 @@ unsafe fn gemm<D: Dot>(panel: &Panel, acts: &Acts, first: usize, len: usize, c: 
 unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
     panel: &Panel,
     acts: &Acts,
-    first: usize,
-    groups: usize,
+    rows: Range<usize>,
     c: &mut [f32],
 ) {
-    let mut row = 0;
-    while row < acts.rows {
-        let left = (acts.rows - row).min(6);
+    let mut row = rows.start;
+    while row < rows.end {
+        let c = c[(row - rows.start) * TILE..].as_mut_ptr();
+        let left = (rows.end - row).min(6);
         // SAFETY: rows row..row + left of acts and c.
         unsafe {
             match left {
-                6 => block::<D, 6, G, MIN>(panel, acts, row, first, groups, c),
-                5 => block::<D, 5, G, MIN>(panel, acts, row, first, groups, c),
-                4 => block::<D, 4, G, MIN>(panel, acts, row, first, groups, c),
-                3 => block::<D, 3, G, MIN>(panel, acts, row, first, groups, c),
-                2 => block::<D, 2, G, MIN>(panel, acts, row, first, groups, c),
-                _ => block::<D, 1, G, MIN>(panel, acts, row, first, groups, c),
+                6 => block::<D, 6, G, MIN>(panel, acts, row, c),
+                5 => block::<D, 5, G, MIN>(panel, acts, row, c),
+                4 => block::<D, 4, G, MIN>(panel, acts, row, c),
+                3 => block::<D, 3, G, MIN>(panel, acts, row, c),
+                2 => block::<D, 2, G, MIN>(panel, acts, row, c),
+                _ => block::<D, 1, G, MIN>(panel, acts, row, c),
             }
         }
         row += left;
@@ -298,14 +298,12 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
     panel: &Panel,
     acts: &Acts,
     row: usize,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
+    c: *mut f32,
 ) {
-    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and inside the panel.
+    let (first, groups) = (panel.first, panel.len / G);
+    // SAFETY: offsets of existing rows, of the panel's groups, and inside the panel.
     unsafe {
         let mut w = panel.codes.as_ptr();
-        let c = c.as_mut_ptr().add(row * TILE);
         let per_row = acts.cols / D::PER_LANE;
         let a = D::codes(acts).add(row * per_row + first / D::PER_LANE);
         let Groups { scales, sums, biases } = D::groups(acts, G);

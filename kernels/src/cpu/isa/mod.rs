@@ -15,6 +15,7 @@ use super::ops::attention::{Scratch, Shape};
 use super::panel::{Panel, TileRows};
 use crate::backend::Precision;
 use crate::formats::Format;
+use std::ops::Range;
 
 /// One attention task; see [`attend`](super::ops::attention::attend).
 pub(crate) struct AttendTask<'a> {
@@ -41,7 +42,7 @@ pub struct Isa {
     norm_rope: unsafe fn(&mut [f32], &[f32], f32, &[f32], &[f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     attend: unsafe fn(AttendTask, &mut Scratch, WriteRow),
-    gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+    gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
     quantize_words: Quantize<i16>,
     /// How weights of a quantized format are multiplied; `None`: as floats.
@@ -58,7 +59,7 @@ pub(crate) struct Integer {
     /// The form of its activations.
     pub(crate) form: Form,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
-    gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
+    gemm: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
 }
 
 /// Why a tier cannot be used.
@@ -164,13 +165,13 @@ impl Isa {
         unsafe { (self.attend)(task, scratch, write) }
     }
 
-    /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
-    /// [rows × TILE]. The panel is one of floats, unpacked for the same values.
-    pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-        assert!(acts.floats.len() == acts.rows * acts.cols && first + len <= acts.cols);
-        assert!(c.len() == acts.rows * super::panel::TILE && len <= super::panel::CHUNK);
+    /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE].
+    /// The panel is one of floats.
+    pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+        assert!(acts.floats.len() == acts.rows * acts.cols);
+        check(panel, acts, &rows, c);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
-        unsafe { (self.gemm_floats)(panel, acts, first, len, c) }
+        unsafe { (self.gemm_floats)(panel, acts, rows, c) }
     }
 
     /// [`Simd::exp2`](super::simd::Simd::exp2) of whole vectors, in place.
@@ -188,18 +189,23 @@ impl Integer {
         unsafe { (self.unpack)(panel, tile, first, len) }
     }
 
-    /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
-    /// [rows × TILE]. The panel is one that [`Integer::unpack`] made for the same values.
-    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+    /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE].
+    /// The panel is one that [`Integer::unpack`] made.
+    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
         let values = acts.rows * acts.cols;
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
-        assert!((!self.form.words || acts.words.codes.len() == values) && first + len <= acts.cols);
-        assert!(
-            c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
-        );
+        assert!(!self.form.words || acts.words.codes.len() == values);
+        assert!(panel.len.is_multiple_of(panel.group));
+        check(panel, acts, &rows, c);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
-        unsafe { (self.gemm)(panel, acts, first, len, c) }
+        unsafe { (self.gemm)(panel, acts, rows, c) }
     }
+}
+
+/// What every product of a panel relies on.
+fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>, c: &[f32]) {
+    assert!(panel.first + panel.len <= acts.cols && panel.len <= super::panel::CHUNK);
+    assert!(rows.end <= acts.rows && c.len() == rows.len() * super::panel::TILE);
 }
 
 impl std::fmt::Debug for Isa {
@@ -280,12 +286,12 @@ macro_rules! tier {
         }
 
         #[$attribute]
-        unsafe fn gemm_floats_tier(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-            let a = acts.floats[first..].as_ptr();
-            // SAFETY: `Isa::gemm_floats` checked the shapes: a is [rows × cols] from column `first` on, the panel
-            // [len × TILE], c [rows × TILE].
+        unsafe fn gemm_floats_tier(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, c: &mut [f32]) {
+            let a = acts.floats[rows.start * acts.cols + panel.first..].as_ptr();
+            // SAFETY: `Isa::gemm_floats` checked the shapes: a is [rows × cols] from the panel's first column on, the
+            // panel [len × TILE], c [rows × TILE].
             unsafe {
-                let size = (acts.rows, len, TILE);
+                let size = (rows.len(), panel.len, TILE);
                 matmul::matmul($simd, size, a, acts.cols, panel.floats.as_ptr(), TILE, c.as_mut_ptr(), TILE)
             }
         }
@@ -294,7 +300,7 @@ macro_rules! tier {
 use tier;
 
 /// An [`Integer`] from a tier's own panel functions `interleave(&mut Panel, len)` and
-/// `gemm(&Panel, &Acts, first, len, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
+/// `gemm(&Panel, &Acts, Range<usize>, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
 macro_rules! integer {
     ($form:ident, #[$attribute:meta], $interleave:path, $gemm:expr) => {{
         #[$attribute]

@@ -9,6 +9,7 @@ use super::transpose;
 use crate::cpu::acts::Acts;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Weight rows per half of a panel.
 const HALF: usize = 16;
@@ -45,15 +46,14 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
 /// # Safety
 /// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-    let groups = len / panel.group;
+pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<32, false>(panel, acts, first, groups, c),
-            (32, true) => gemm_of::<32, true>(panel, acts, first, groups, c),
-            (16, false) => gemm_of::<16, false>(panel, acts, first, groups, c),
-            (16, true) => gemm_of::<16, true>(panel, acts, first, groups, c),
+            (32, false) => gemm_of::<32, false>(panel, acts, rows, c),
+            (32, true) => gemm_of::<32, true>(panel, acts, rows, c),
+            (16, false) => gemm_of::<16, false>(panel, acts, rows, c),
+            (16, true) => gemm_of::<16, true>(panel, acts, rows, c),
             (group, _) => unreachable!("groups of {group}"),
         }
     }
@@ -65,21 +65,21 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, 
 unsafe fn gemm_of<const G: usize, const MIN: bool>(
     panel: &Panel,
     acts: &Acts,
-    first: usize,
-    groups: usize,
+    rows: Range<usize>,
     c: &mut [f32],
 ) {
-    let mut row = 0;
-    while row < acts.rows {
-        let left = (acts.rows - row).min(4);
+    let mut row = rows.start;
+    while row < rows.end {
+        let c = c[(row - rows.start) * TILE..].as_mut_ptr();
+        let left = (rows.end - row).min(4);
         for half in 0..2 {
             // SAFETY: rows row..row + left of acts and c, one half of the panel.
             unsafe {
                 match left {
-                    4 => block::<4, G, MIN>(panel, half, acts, row, first, groups, c),
-                    3 => block::<3, G, MIN>(panel, half, acts, row, first, groups, c),
-                    2 => block::<2, G, MIN>(panel, half, acts, row, first, groups, c),
-                    _ => block::<1, G, MIN>(panel, half, acts, row, first, groups, c),
+                    4 => block::<4, G, MIN>(panel, half, acts, row, c),
+                    3 => block::<3, G, MIN>(panel, half, acts, row, c),
+                    2 => block::<2, G, MIN>(panel, half, acts, row, c),
+                    _ => block::<1, G, MIN>(panel, half, acts, row, c),
                 }
             }
         }
@@ -98,15 +98,14 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     half: usize,
     acts: &Acts,
     row: usize,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
+    c: *mut f32,
 ) {
-    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
+    let (first, groups) = (panel.first, panel.len / G);
+    // SAFETY: offsets of existing rows, of the panel's groups, and of one half of the panel.
     unsafe {
         let mut w = panel.codes.as_i16().as_ptr().add(half_offset(half));
         let column = half * HALF;
-        let c = c.as_mut_ptr().add(row * TILE + column);
+        let c = c.add(column);
         let a = acts.words.codes.as_ptr().add(row * acts.cols + first);
         let scales = acts.words.scales.as_ptr().add(first / 32 * acts.stride + row);
         let sums = if G == 32 { acts.words.sums.as_ptr() } else { acts.words.half_sums.as_ptr() };
