@@ -8,7 +8,7 @@
 //! Panel layout: two halves of 16 weight rows; in each, for every four values, the fours of the 16 rows side by side:
 //! `[half][len / 4][16][4]` bytes.
 
-use super::transpose;
+use super::{pin, transpose, unroll};
 use crate::cpu::acts::Acts;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use std::arch::asm;
@@ -102,18 +102,6 @@ unsafe fn gemm_of<const G: usize, const D: usize>(
     }
 }
 
-/// Repeats a body for `i` in `0..$n`, at most 8, written out: left as a loop of so many instructions it stays one.
-macro_rules! unroll {
-    ($n:expr, $i:ident => $body:block) => {
-        unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $n:expr, $i:ident, $body:block, $($step:literal)*) => {
-        $(if $step < $n {
-            let $i: usize = $step;
-            $body
-        })*
-    };
-}
 /// R rows × 16 columns, D products to a 16-bit sum. The floats in which they end stay in `c`, in the L1 cache.
 ///
 /// # Safety
@@ -182,14 +170,4 @@ unsafe fn block<const R: usize, const G: usize, const D: usize>(
             }
         }
     }
-}
-
-/// Keeps a running sum in its register. Without it the compiler unrolls the loop, adds products to each other before it
-/// adds them to the sums, and spills most of both: a fifth slower.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn pin(mut x: __m256i) -> __m256i {
-    // SAFETY: an empty instruction sequence.
-    unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
-    x
 }
