@@ -117,14 +117,15 @@ pub(crate) fn attend<S: Simd>(
     }
 
     for start in (0..first + count).step_by(KEYS) {
-        let keys = (len - start).min(KEYS);
-        let width = keys.next_multiple_of(PAD);
+        let stride = (len - start).min(KEYS).next_multiple_of(PAD);
+        // No query of this task sees further.
+        let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
         scratch.scores.fill(0.0);
-        // SAFETY: q is [rows × dim], this block of kt is [dim × width] (blocks before it hold start keys each of dim
-        // floats), scores is [rows × KEYS] with width <= KEYS; three different buffers.
+        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] (blocks before it hold start keys each of dim
+        // floats), scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
         unsafe {
-            let kt = kt[start * dim..start * dim + width * dim].as_ptr();
-            matmul(s, (rows, dim, width), scratch.q.as_ptr(), dim, kt, width, scratch.scores.as_mut_ptr(), KEYS);
+            let kt = kt[start * dim..start * dim + stride * dim].as_ptr();
+            matmul(s, (rows, dim, width), scratch.q.as_ptr(), dim, kt, stride, scratch.scores.as_mut_ptr(), KEYS);
         }
         for r in 0..rows {
             let visible = (first + r / group + 1).saturating_sub(start).min(width);
