@@ -8,7 +8,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use super::acts::{Acts, Form};
 use super::ops::attention::{Scratch, Shape};
@@ -82,6 +86,8 @@ pub enum IsaError {
 static TIERS: &[&Isa] = &[
     #[cfg(target_arch = "x86_64")]
     &avx512vnni::TIER,
+    #[cfg(target_arch = "x86_64")]
+    &avxvnni::TIER,
     #[cfg(target_arch = "x86_64")]
     &avx2::TIER,
     &scalar::TIER,
