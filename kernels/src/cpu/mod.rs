@@ -21,7 +21,7 @@ use crate::buffer::{Buffer, Parts};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Integer, Isa};
+use isa::{AttendTask, Isa, Kernel};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
@@ -115,10 +115,10 @@ impl CpuBackend {
             let rows = weight.tile(tile);
             for first in (0..weight.k).step_by(CHUNK) {
                 let len = (weight.k - first).min(CHUNK);
-                match weight.integer {
-                    Some(integer) => {
-                        integer.unpack(panel, rows, first, len);
-                        integer.gemm(panel, input, first, len, products);
+                match weight.kernel {
+                    Some(kernel) => {
+                        kernel.unpack(panel, rows, first, len);
+                        kernel.gemm(panel, input, first, len, products);
                     }
                     None => {
                         panel.unpack_floats(rows, first, len);
@@ -196,7 +196,7 @@ pub struct Weight {
     k: usize,
     row_bytes: usize,
     /// How it is multiplied; `None`: as floats.
-    integer: Option<&'static Integer>,
+    kernel: Option<&'static Kernel>,
 }
 
 impl Weight {
@@ -232,7 +232,7 @@ impl Backend for CpuBackend {
     ) -> Result<Weight, WeightError> {
         match format.row_bytes(k) {
             Some(row_bytes) if row_bytes > 0 && n.checked_mul(row_bytes) == Some(bytes.len()) => {
-                Ok(Weight { format, bytes, n, k, row_bytes, integer: self.isa.integer(format, precision) })
+                Ok(Weight { format, bytes, n, k, row_bytes, kernel: self.isa.kernel(format, precision) })
             }
             _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),
         }
@@ -244,7 +244,7 @@ impl Backend for CpuBackend {
 
     fn form(&self, weight: &Weight) -> Form {
         let floats = Form { floats: true, ..Form::default() };
-        weight.integer.map_or(floats, |integer| integer.form)
+        weight.kernel.map_or(floats, |kernel| kernel.form)
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {

@@ -129,14 +129,14 @@ pub(super) fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
 }
 
 /// Weights of at most six bits.
-static BYTES: super::Integer =
-    super::integer!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
+static BYTES: super::Kernel =
+    super::kernel!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
 /// Weights of up to eight bits, and high precision.
-static WORDS: super::Integer =
-    super::integer!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
+static WORDS: super::Kernel =
+    super::kernel!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
 
 super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format, precision| {
-    let (lowest, highest) = with_block!(format, B => B::CODES, float => unreachable!("float weights have no codes"));
+    let (lowest, highest) = with_block!(format, B => B::CODES, float => return None);
     let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
     Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
 });

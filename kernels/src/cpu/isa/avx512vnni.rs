@@ -185,8 +185,9 @@ pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-super::vnni::integers!(Avx512Vnni, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
+super::vnni::kernels!(Avx512Vnni, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
 
-super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |_, precision| {
-    Some(if precision == Precision::Standard { &BYTES } else { &WORDS })
+super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {
+    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
+    (!format.is_float()).then_some(quantized)
 });

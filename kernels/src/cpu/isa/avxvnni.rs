@@ -67,8 +67,9 @@ impl Vnni for AvxVnni {
     }
 }
 
-super::vnni::integers!(AvxVnni, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]);
+super::vnni::kernels!(AvxVnni, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]);
 
-super::tier!("avxvnni", detect, Avx2, #[target_feature(enable = "avxvnni,avx2,fma,f16c")], |_, precision| {
-    Some(if precision == Precision::Standard { &BYTES } else { &WORDS })
+super::tier!("avxvnni", detect, Avx2, #[target_feature(enable = "avxvnni,avx2,fma,f16c")], |format, precision| {
+    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
+    (!format.is_float()).then_some(quantized)
 });

@@ -181,10 +181,10 @@ pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, len: usize) {
     }
 }
 
-/// `c[row][n] += activations · panel`; see `Integer::gemm`.
+/// `c[row][n] += activations · panel`; see `Kernel::gemm`.
 ///
 /// # Safety
-/// The shapes are those that `Integer::gemm` checks.
+/// The shapes are those that `Kernel::gemm` checks.
 #[inline(always)]
 pub(super) unsafe fn gemm<V: Vnni, D: Dot>(v: V, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
@@ -296,10 +296,10 @@ unsafe fn block<V: Vnni, D: Dot, const R: usize, const MIN: bool>(
 }
 
 /// Defines `BYTES`, for standard precision, and `WORDS`, for high precision.
-macro_rules! integers {
+macro_rules! kernels {
     ($vnni:expr, #[$attribute:meta]) => {
-static BYTES: super::Integer = super::integer!(bytes, #[$attribute], interleave_bytes, gemm_bytes);
-static WORDS: super::Integer = super::integer!(words, #[$attribute], interleave_words, gemm_words);
+static BYTES: super::Kernel = super::kernel!(bytes, #[$attribute], interleave_bytes, gemm_bytes);
+static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_words, gemm_words);
 
         #[$attribute]
         fn interleave_bytes(panel: &mut Panel, len: usize) {
@@ -324,4 +324,4 @@ static WORDS: super::Integer = super::integer!(words, #[$attribute], interleave_
         }
     };
 }
-pub(super) use integers;
+pub(super) use kernels;
