@@ -35,6 +35,9 @@ pub struct Acts {
     pub(crate) words: Codes<i16>,
 }
 
+/// 1.5 · 2^23: its bits plus an integer n, |n| <= 2^22, are the bits of the float MAGIC + n.
+pub(crate) const MAGIC: f32 = 12_582_912.0;
+
 /// Rows whose values of a group share a cache line. A task that sets whole lines of rows keeps other threads off them.
 pub(crate) const ROWS_PER_LINE: usize = 16;
 
@@ -49,7 +52,7 @@ pub(crate) struct Codes<C> {
     pub(crate) half_sums: Buffer<f32>,
     /// [cols / 32 × stride]: sum of the codes of each group.
     pub(crate) sums: Buffer<f32>,
-    /// −128 times `half_sums` and `sums`, as integers (see `isa::avx512vnni`); empty for 16-bit codes.
+    /// −128 times `half_sums` and `sums`, added to the bits of [`MAGIC`] (see `isa::vnni`); empty for 16-bit codes.
     pub(crate) half_biases: Buffer<i32>,
     pub(crate) biases: Buffer<i32>,
 }
@@ -193,7 +196,7 @@ impl<C> CodeParts<'_, C> {
                 self.half_sums.set((2 * g + 1) * stride + row, halves[1]);
                 if !self.biases.is_empty() {
                     // Exact: at most 128 · 32 · 127 < 2^24.
-                    let bias = |sum: f32| -128 * sum as i32;
+                    let bias = |sum: f32| MAGIC.to_bits() as i32 - 128 * sum as i32;
                     self.biases.set(g * stride + row, bias(sum));
                     self.half_biases.set(2 * g * stride + row, bias(halves[0]));
                     self.half_biases.set((2 * g + 1) * stride + row, bias(halves[1]));

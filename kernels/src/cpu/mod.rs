@@ -21,7 +21,7 @@ use crate::buffer::{Buffer, Parts};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Integer, Isa};
+use isa::{AttendTask, Isa, Kernel};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::sync::Mutex;
@@ -125,8 +125,8 @@ impl CpuBackend {
                 let panels = &mut panels[..chunks.len()];
                 for (panel, first) in panels.iter_mut().zip(chunks) {
                     let len = (weight.k - first).min(CHUNK);
-                    match weight.integer {
-                        Some(integer) => integer.unpack(panel, rows, first, len),
+                    match weight.kernel {
+                        Some(kernel) => kernel.unpack(panel, rows, first, len),
                         None => panel.unpack_floats(rows, first, len),
                     }
                 }
@@ -135,8 +135,8 @@ impl CpuBackend {
                     let products = &mut products[..block.len() * TILE];
                     products.fill(0.0);
                     for panel in &*panels {
-                        match weight.integer {
-                            Some(integer) => integer.gemm(panel, input, block.clone(), products),
+                        match weight.kernel {
+                            Some(kernel) => kernel.gemm(panel, input, block.clone(), products),
                             None => self.isa.gemm_floats(panel, input, block.clone(), products),
                         }
                     }
@@ -211,7 +211,7 @@ pub struct Weight {
     k: usize,
     row_bytes: usize,
     /// How it is multiplied; `None`: as floats.
-    integer: Option<&'static Integer>,
+    kernel: Option<&'static Kernel>,
 }
 
 impl Weight {
@@ -247,7 +247,7 @@ impl Backend for CpuBackend {
     ) -> Result<Weight, WeightError> {
         match format.row_bytes(k) {
             Some(row_bytes) if row_bytes > 0 && n.checked_mul(row_bytes) == Some(bytes.len()) => {
-                Ok(Weight { format, bytes, n, k, row_bytes, integer: self.isa.integer(format, precision) })
+                Ok(Weight { format, bytes, n, k, row_bytes, kernel: self.isa.kernel(format, precision) })
             }
             _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),
         }
@@ -259,7 +259,7 @@ impl Backend for CpuBackend {
 
     fn form(&self, weight: &Weight) -> Form {
         let floats = Form { floats: true, ..Form::default() };
-        weight.integer.map_or(floats, |integer| integer.form)
+        weight.kernel.map_or(floats, |kernel| kernel.form)
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {

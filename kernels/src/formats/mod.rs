@@ -50,7 +50,8 @@ pub(crate) trait Block {
     fn dequantize(block: &[u8], out: &mut [f32]);
 
     /// The `LEN` codes of a block in the order of its values, and the `LEN / GROUP` scales and mins. `mins` is left
-    /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short.
+    /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short. Scales have at most 22 significant
+    /// bits: each is an f16 times an integer of at most 8 bits.
     ///
     /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
     fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);

@@ -15,9 +15,9 @@ use std::arch::x86_64::*;
 
 /// Proof of AVX2, FMA and F16C: made only inside the functions of `TIER`.
 #[derive(Clone, Copy)]
-struct Avx2;
+pub(super) struct Avx2;
 
-fn detect() -> bool {
+pub(super) fn detect() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
@@ -119,7 +119,7 @@ impl Simd for Avx2 {
 /// Transposes 8 × 8 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
+pub(super) fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
     let two = |i: usize| (_mm256_unpacklo_epi32(r[i], r[i + 1]), _mm256_unpackhi_epi32(r[i], r[i + 1]));
     let ((a0, a1), (b0, b1), (c0, c1), (d0, d1)) = (two(0), two(2), two(4), two(6));
     let four = |a, b| (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
@@ -154,14 +154,14 @@ macro_rules! unroll {
 use unroll;
 
 /// Weights of at most six bits.
-static BYTES: super::Integer =
-    super::integer!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
+static BYTES: super::Kernel =
+    super::kernel!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
 /// Weights of up to eight bits, and high precision.
-static WORDS: super::Integer =
-    super::integer!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
+static WORDS: super::Kernel =
+    super::kernel!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
 
 super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format, precision| {
-    let (lowest, highest) = with_block!(format, B => B::CODES, float => unreachable!("float weights have no codes"));
+    let (lowest, highest) = with_block!(format, B => B::CODES, float => return None);
     let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
     Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
 });

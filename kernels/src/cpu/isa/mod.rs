@@ -8,7 +8,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use super::acts::{Acts, Form};
 use super::ops::attention::{Scratch, Shape};
@@ -45,8 +49,8 @@ pub struct Isa {
     gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
     quantize_words: Quantize<i16>,
-    /// How weights of a quantized format are multiplied; `None`: as floats.
-    integer: fn(Format, Precision) -> Option<&'static Integer>,
+    /// How weights of a format are multiplied; `None`: as floats, by `gemm_floats`.
+    kernel: fn(Format, Precision) -> Option<&'static Kernel>,
     #[cfg(test)]
     exp2: unsafe fn(&mut [f32]),
 }
@@ -54,8 +58,8 @@ pub struct Isa {
 /// Quantizes a row: values in; codes, scales and sums of half groups out.
 type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
 
-/// An integer product of a tier.
-pub(crate) struct Integer {
+/// A product of a tier with a panel of its own.
+pub(crate) struct Kernel {
     /// The form of its activations.
     pub(crate) form: Form,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
@@ -83,6 +87,8 @@ pub enum IsaError {
 static TIERS: &[&Isa] = &[
     #[cfg(target_arch = "x86_64")]
     &avx512vnni::TIER,
+    #[cfg(target_arch = "x86_64")]
+    &avxvnni::TIER,
     #[cfg(target_arch = "x86_64")]
     &avx2::TIER,
     &scalar::TIER,
@@ -154,9 +160,9 @@ impl Isa {
         unsafe { (self.quantize_words)(x, codes, scales, half_sums) }
     }
 
-    /// How weights of `format` are multiplied by integer codes; `None`: they are multiplied as floats.
-    pub(crate) fn integer(&self, format: Format, precision: Precision) -> Option<&'static Integer> {
-        if format.is_float() { None } else { (self.integer)(format, precision) }
+    /// How weights of `format` are multiplied; `None`: as floats, by [`Isa::gemm_floats`].
+    pub(crate) fn kernel(&self, format: Format, precision: Precision) -> Option<&'static Kernel> {
+        (self.kernel)(format, precision)
     }
 
     /// See [`attend`](super::ops::attention::attend).
@@ -182,15 +188,15 @@ impl Isa {
     }
 }
 
-impl Integer {
-    /// Unpacks values `first..first + len` of a tile of quantized rows into the layout of this tier.
+impl Kernel {
+    /// Unpacks values `first..first + len` of a tile of weight rows into the layout of this kernel.
     pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
         // SAFETY: a table is handed out only after detection of its instructions.
         unsafe { (self.unpack)(panel, tile, first, len) }
     }
 
     /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE].
-    /// The panel is one that [`Integer::unpack`] made.
+    /// The panel is one that [`Kernel::unpack`] made.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
         let values = acts.rows * acts.cols;
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
@@ -214,9 +220,9 @@ impl std::fmt::Debug for Isa {
     }
 }
 
-/// Defines `TIER`: the generic operations compiled for one instruction set; `integer!` makes its last argument.
+/// Defines `TIER`: the generic operations compiled for one instruction set; `kernel!` makes what its last argument chooses from.
 macro_rules! tier {
-    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $integer:expr) => {
+    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::{AttendTask, Isa, WriteRow};
         use crate::cpu::ops::{attention, elementwise, matmul, quantize};
@@ -233,7 +239,7 @@ macro_rules! tier {
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
             quantize_words: quantize_words_tier,
-            integer: $integer,
+            kernel: $kernel,
             #[cfg(test)]
             exp2: exp2_tier,
         };
@@ -299,9 +305,9 @@ macro_rules! tier {
 }
 use tier;
 
-/// An [`Integer`] from a tier's own panel functions `interleave(&mut Panel, len)` and
+/// A [`Kernel`] of integer codes from a tier's own panel functions `interleave(&mut Panel, len)` and
 /// `gemm(&Panel, &Acts, Range<usize>, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
-macro_rules! integer {
+macro_rules! kernel {
     ($form:ident, #[$attribute:meta], $interleave:path, $gemm:expr) => {{
         #[$attribute]
         unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
@@ -318,7 +324,7 @@ macro_rules! integer {
             form.$form = true;
             form
         };
-        crate::cpu::isa::Integer { form: FORM, unpack: unpack_tier, gemm: $gemm }
+        crate::cpu::isa::Kernel { form: FORM, unpack: unpack_tier, gemm: $gemm }
     }};
 }
-use integer;
+use kernel;

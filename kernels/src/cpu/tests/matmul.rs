@@ -2,6 +2,7 @@
 
 use super::oracle::{Dense, Quantized, rounding};
 use super::*;
+use crate::cpu::acts::MAGIC;
 use crate::cpu::ops::quantize::GROUP;
 
 /// Values of K: from one block to more than a panel, with every kind of remainder.
@@ -155,8 +156,11 @@ fn codes_and_scales_describe_the_activations() {
                 assert_eq!([q.half_sums[2 * g] as i32, q.half_sums[2 * g + 1] as i32], halves);
                 assert_eq!(q.sums[g] as i32, sum(codes));
                 if form == BYTES {
-                    assert_eq!([q.half_biases[2 * g], q.half_biases[2 * g + 1]], halves.map(|s| -128 * s));
-                    assert_eq!(q.biases[g], -128 * sum(codes));
+                    assert_eq!(
+                        [q.half_biases[2 * g], q.half_biases[2 * g + 1]],
+                        halves.map(|s| MAGIC.to_bits() as i32 - 128 * s)
+                    );
+                    assert_eq!(q.biases[g], MAGIC.to_bits() as i32 - 128 * sum(codes));
                 }
             }
         }

@@ -77,12 +77,7 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mu
 /// # Safety
 /// As [`gemm`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm_of<const G: usize, const D: usize>(
-    panel: &Panel,
-    acts: &Acts,
-    rows: Range<usize>,
-    c: &mut [f32],
-) {
+unsafe fn gemm_of<const G: usize, const D: usize>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     let mut row = rows.start;
     while row < rows.end {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
