@@ -142,32 +142,34 @@ pub(crate) struct RowGroups {
 }
 
 impl ActParts<'_> {
-    /// Sets row `row` to `x` in every wanted form.
+    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted.
     ///
     /// # Safety
-    /// No other task sets the same row.
-    pub(crate) unsafe fn set_row(&self, row: usize, x: &[f32], groups: &mut RowGroups) {
-        assert_eq!(x.len(), self.cols);
-        let range = row * self.cols..(row + 1) * self.cols;
-        // SAFETY: this range belongs to `row`, which is this task's own.
+    /// No other task sets any of them.
+    pub(crate) unsafe fn set(&self, row: usize, first: usize, x: &[f32], groups: &mut RowGroups) {
+        assert!(first + x.len() <= self.cols);
+        let start = row * self.cols + first;
+        let range = start..start + x.len();
+        let group = first / GROUP;
+        // SAFETY: this range, and its groups, are this task's own.
         unsafe {
             if !self.floats.is_empty() {
                 self.floats.part(range.clone()).copy_from_slice(x);
             }
             if !self.bytes.codes.is_empty() {
-                groups.resize(self.cols);
+                groups.resize(x.len());
                 self.isa.quantize_bytes(
                     x,
                     self.bytes.codes.part(range.clone()),
                     &mut groups.scales,
                     &mut groups.half_sums,
                 );
-                self.bytes.spread(row, self.stride, groups);
+                self.bytes.spread(row, group, self.stride, groups);
             }
             if !self.words.codes.is_empty() {
-                groups.resize(self.cols);
+                groups.resize(x.len());
                 self.isa.quantize_words(x, self.words.codes.part(range), &mut groups.scales, &mut groups.half_sums);
-                self.words.spread(row, self.stride, groups);
+                self.words.spread(row, group, self.stride, groups);
             }
         }
     }
@@ -181,12 +183,12 @@ impl RowGroups {
 }
 
 impl<C> CodeParts<'_, C> {
-    /// Stores what the groups of a row have in common.
+    /// Stores what the groups of a row, from the `first` on, have in common.
     ///
     /// # Safety
-    /// No other task sets the same row.
-    unsafe fn spread(&self, row: usize, stride: usize, groups: &RowGroups) {
-        for (g, (scale, halves)) in groups.scales.iter().zip(groups.half_sums.chunks_exact(2)).enumerate() {
+    /// No other task sets the same groups of the row.
+    unsafe fn spread(&self, row: usize, first: usize, stride: usize, groups: &RowGroups) {
+        for (g, (scale, halves)) in (first..).zip(groups.scales.iter().zip(groups.half_sums.chunks_exact(2))) {
             let sum = halves[0] + halves[1];
             // SAFETY: places of `row` in each group, which are this task's own.
             unsafe {

@@ -24,13 +24,17 @@ use bytes::Bytes;
 use isa::{AttendTask, Isa, Kernel};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Activation rows that meet a tile before the next ones do: their sums stay in the L1 cache. Whole register tiles of
 /// every tier (4, 6, 8 or 16 rows).
 const ROWS_PER_BLOCK: usize = 48;
-/// Panels of a tile that are unpacked before they are used; together they stay in the L2 cache.
-const PANELS: usize = 4;
+/// Values of each row of a tile that are unpacked before they are used; their panels stay in the L2 cache.
+const SPAN: usize = 4 * CHUNK;
+/// Neighbouring tiles whose columns of activations, a byte each at least, fill a cache line: one task's work, so that no
+/// two threads write to one line.
+const TILES_PER_LINE: usize = 64 / TILE;
 
 /// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
 const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
@@ -45,10 +49,10 @@ pub struct CpuBackend {
 
 /// What a worker keeps from task to task.
 struct Scratch {
-    /// At most [`PANELS`], made when first needed.
-    panels: Vec<Panel>,
-    /// Products of a tile [ROWS_PER_BLOCK × TILE].
-    products: Buffer<f32>,
+    /// For each of two tiles, made when first needed.
+    panels: [Vec<Panel>; 2],
+    /// Products of two tiles, and what becomes of them, each [ROWS_PER_BLOCK × TILE].
+    products: [Buffer<f32>; 3],
     row: Vec<f32>,
     groups: RowGroups,
     attention: attention::Scratch,
@@ -63,8 +67,8 @@ impl CpuBackend {
         let pool = Pool::new(threads)?;
         let scratch = || {
             Mutex::new(Scratch {
-                panels: Vec::new(),
-                products: Buffer::zeroed(ROWS_PER_BLOCK * TILE),
+                panels: Default::default(),
+                products: std::array::from_fn(|_| Buffer::zeroed(ROWS_PER_BLOCK * TILE)),
                 row: Vec::new(),
                 groups: RowGroups::default(),
                 attention: attention::Scratch::new(),
@@ -117,29 +121,13 @@ impl CpuBackend {
             let (i, tile) = tiles[task];
             let (weight, output) = &outputs[i];
             let Scratch { panels, products, .. } = &mut *self.scratch(worker);
-            let rows = weight.tile(tile);
-            let columns = tile * TILE..tile * TILE + rows.rows();
-            for span in (0..weight.k).step_by(PANELS * CHUNK) {
-                let chunks = (span..weight.k.min(span + PANELS * CHUNK)).step_by(CHUNK);
-                panels.resize_with(panels.len().max(chunks.len()), Panel::new);
-                let panels = &mut panels[..chunks.len()];
-                for (panel, first) in panels.iter_mut().zip(chunks) {
-                    let len = (weight.k - first).min(CHUNK);
-                    match weight.kernel {
-                        Some(kernel) => kernel.unpack(panel, rows, first, len),
-                        None => panel.unpack_floats(rows, first, len),
-                    }
-                }
+            let columns = weight.columns(tile);
+            for span in (0..weight.k).step_by(SPAN) {
+                let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
                 for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
                     let block = first..input.rows.min(first + ROWS_PER_BLOCK);
-                    let products = &mut products[..block.len() * TILE];
-                    products.fill(0.0);
-                    for panel in &*panels {
-                        match weight.kernel {
-                            Some(kernel) => kernel.gemm(panel, input, block.clone(), products),
-                            None => self.isa.gemm_floats(panel, input, block.clone(), products),
-                        }
-                    }
+                    let products = &mut products[0][..block.len() * TILE];
+                    self.multiply(weight, panels, input, block.clone(), products);
                     for (row, products) in block.zip(products.chunks_exact(TILE)) {
                         // SAFETY: the columns of this tile in this row, which belong to this task alone.
                         let output = unsafe { output.part(row, columns.clone()) };
@@ -152,6 +140,40 @@ impl CpuBackend {
                 }
             }
         });
+    }
+
+    /// Unpacks values `span` of a tile's rows into as many panels as they take.
+    fn unpack<'a>(
+        &self,
+        weight: &Weight,
+        tile: usize,
+        span: Range<usize>,
+        panels: &'a mut Vec<Panel>,
+    ) -> &'a mut [Panel] {
+        let chunks = span.clone().step_by(CHUNK);
+        if panels.len() < chunks.len() {
+            panels.resize_with(chunks.len(), Panel::new);
+        }
+        let panels = &mut panels[..chunks.len()];
+        for (panel, first) in panels.iter_mut().zip(chunks) {
+            let len = (span.end - first).min(CHUNK);
+            match weight.kernel {
+                Some(kernel) => kernel.unpack(panel, weight.tile(tile), first, len),
+                None => panel.unpack_floats(weight.tile(tile), first, len),
+            }
+        }
+        panels
+    }
+
+    /// Products of the rows `block` of the input and a tile [rows × TILE].
+    fn multiply(&self, weight: &Weight, panels: &[Panel], input: &Acts, block: Range<usize>, products: &mut [f32]) {
+        products.fill(0.0);
+        for panel in panels {
+            match weight.kernel {
+                Some(kernel) => kernel.gemm(panel, input, block.clone(), products),
+                None => self.isa.gemm_floats(panel, input, block.clone(), products),
+            }
+        }
     }
 }
 
@@ -195,7 +217,7 @@ impl<'a> TensorParts<'a> {
     ///
     /// # Safety
     /// No other task uses any of them at the same time.
-    unsafe fn part(&self, row: usize, columns: std::ops::Range<usize>) -> &'a mut [f32] {
+    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         assert!(columns.end <= self.cols);
         let start = row * self.stride;
         // SAFETY: the caller's promise.
@@ -215,8 +237,13 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// The columns of an output that a tile computes.
+    fn columns(&self, tile: usize) -> Range<usize> {
+        tile * TILE..self.n.min((tile + 1) * TILE)
+    }
+
     fn tile(&self, tile: usize) -> TileRows<'_> {
-        let rows = tile * TILE..self.n.min((tile + 1) * TILE);
+        let rows = self.columns(tile);
         let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
         TileRows { format: self.format, bytes, row_bytes: self.row_bytes }
     }
@@ -303,7 +330,7 @@ impl Backend for CpuBackend {
             scratch.row.resize(x.cols, 0.0);
             self.isa.rms_norm(x.row(row), weight, eps, &mut scratch.row);
             // SAFETY: each row is set by one task.
-            unsafe { parts.set_row(row, &scratch.row, &mut scratch.groups) };
+            unsafe { parts.set(row, 0, &scratch.row, &mut scratch.groups) };
         });
     }
 
@@ -402,17 +429,33 @@ impl Backend for CpuBackend {
         });
         let parts = out.parts(self.isa);
         // SAFETY: each row is set by one task.
-        self.for_rows(q.rows, |row, scratch| unsafe { parts.set_row(row, context.row(row), &mut scratch.groups) });
+        self.for_rows(q.rows, |row, scratch| unsafe { parts.set(row, 0, context.row(row), &mut scratch.groups) });
     }
 
-    fn silu_mul(&self, gate: &Tensor, up: &Tensor, out: &mut Acts) {
-        assert!(gate.rows == up.rows && gate.cols == up.cols && out.rows == up.rows && out.cols == up.cols);
+    fn gated(&self, input: &Acts, gate: &Weight, up: &Weight, out: &mut Acts) {
+        assert!(gate.k == input.cols && gate.n == out.cols && input.rows == out.rows, "shapes of a product");
+        assert!(up.k == gate.k && up.n == gate.n, "two weights of one shape");
         let parts = out.parts(self.isa);
-        self.for_rows(gate.rows, |row, scratch| {
-            scratch.row.resize(gate.cols, 0.0);
-            self.isa.silu_mul(gate.row(row), up.row(row), &mut scratch.row);
-            // SAFETY: each row is set by one task.
-            unsafe { parts.set_row(row, &scratch.row, &mut scratch.groups) };
+        let tiles = gate.n.div_ceil(TILE);
+        self.pool.run(tiles.div_ceil(TILES_PER_LINE), |task, worker| {
+            let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
+            for tile in task * TILES_PER_LINE..tiles.min((task + 1) * TILES_PER_LINE) {
+                let [gate_panels, up_panels] = panels;
+                let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
+                let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
+                let columns = gate.columns(tile);
+                for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
+                    let block = first..input.rows.min(first + ROWS_PER_BLOCK);
+                    let [gates, ups, gated] = products.each_mut().map(|x| &mut x[..block.len() * TILE]);
+                    self.multiply(gate, gate_panels, input, block.clone(), gates);
+                    self.multiply(up, up_panels, input, block.clone(), ups);
+                    self.isa.silu_mul(gates, ups, gated);
+                    for (row, gated) in block.zip(gated.chunks_exact(TILE)) {
+                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                        unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
+                    }
+                }
+            }
         });
     }
 

@@ -66,35 +66,23 @@ fn row_wise_operations_depend_on_their_row_alone() {
     for isa in Isa::all() {
         let (rows, cols) = (21, 96);
         let mut random = Random(33);
-        let (x, y, w) = (random.normals(rows * cols), random.normals(rows * cols), random.normals(cols));
+        let (x, w) = (random.normals(rows * cols), random.normals(cols));
         let positions: Vec<u32> = (0..rows as u32).map(|i| i * 7).collect();
-        // Norm, rotary embedding and SwiGLU of rows `first..first + count`, with their codes and scales.
+        // Norm and rotary embedding of rows `first..first + count`, with their codes and scales.
         let run = |backend: &CpuBackend, first: usize, count: usize| {
             let part = |x: &[f32]| tensor(backend, count, cols, &x[first * cols..(first + count) * cols]);
-            let (mut normed, mut gated) = (backend.acts(count, cols, ALL), backend.acts(count, cols, ALL));
+            let mut normed = backend.acts(count, cols, ALL);
             backend.rms_norm(&part(&x), &backend.vector(&w), 1e-6, &mut normed);
-            backend.silu_mul(&part(&x), &part(&y), &mut gated);
             let (mut rotated, weight) = (part(&x), backend.vector(&w[..24]));
             backend.norm_rope(&mut rotated, &weight, 1e-6, &backend.rope(&positions[first..first + count], 24, 1e6));
-            (normed, gated, backend.read(&rotated))
+            (normed, backend.read(&rotated))
         };
         for backend in backends(isa) {
-            let (normed, gated, rotated) = run(&backend, 0, rows);
+            let (normed, rotated) = run(&backend, 0, rows);
             for (first, count) in [(0, 1), (3, 1), (8, 13), (20, 1)] {
-                let (n, g, r) = run(&self::backend(isa), first, count);
+                let (n, r) = run(&self::backend(isa), first, count);
                 assert_bits("norm_rope", &r, &rotated[first * cols..(first + count) * cols]);
-                for (what, part, all) in [("rms_norm", n, &normed), ("silu_mul", g, &gated)] {
-                    let range = |len: usize| first * len..(first + count) * len;
-                    assert_bits(what, &part.floats, &all.floats[range(cols)]);
-                    for form in [BYTES, WORDS] {
-                        let of = |acts: &Acts| oracle::Quantized::of(form, acts).expect("a form of codes");
-                        let (part, all) = (of(&part), of(all));
-                        assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
-                        assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
-                        assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
-                        assert_eq!(part.codes[..], all.codes[range(cols)], "{what}");
-                    }
-                }
+                assert_acts("rms_norm", &n, &normed, first);
             }
         }
     }
@@ -132,5 +120,56 @@ fn attention_of_a_beginning_is_the_same_whatever_follows() {
             let ours = batch.alone(0, len).run(&backend);
             assert_bits(&format!("{} first {len} of 200", isa.name), &ours, &all[..len * batch.q_cols()]);
         }
+    }
+}
+
+/// The gated product rounds as its parts do one after the other, and each row alone as in a batch.
+#[test]
+fn gated_products_are_those_of_their_parts() {
+    for isa in Isa::all() {
+        for (format, precision) in [(Format::Q4_K, Precision::Standard), (Format::Q8_0, Precision::High)] {
+            // More than one block of rows; columns that end inside of a pair of tiles.
+            let (rows, k, n) = (101, 512, 96);
+            let mut random = Random(34);
+            let x = random.normals(rows * k);
+            let weights = [random.weights(format, n, k), random.weights(format, n, k)];
+            let run = |backend: &CpuBackend, first: usize, count: usize| {
+                let [gate, up] = weights
+                    .each_ref()
+                    .map(|w| backend.weight(format, Bytes::from(w.clone()), n, k, precision).expect("a weight"));
+                let mut input = backend.acts(count, k, backend.form(&gate));
+                let x = tensor(backend, count, k, &x[first * k..(first + count) * k]);
+                backend.rms_norm(&x, &backend.vector(&vec![1.0; k]), 1e-6, &mut input);
+                let mut out = backend.acts(count, n, ALL);
+                backend.gated(&input, &gate, &up, &mut out);
+                let (mut gates, mut ups) = (backend.tensor(count, n), backend.tensor(count, n));
+                backend.matmul(&input, &mut [(&gate, &mut gates), (&up, &mut ups)]);
+                let mut parts = vec![0.0; count * n];
+                isa.silu_mul(&backend.read(&gates), &backend.read(&ups), &mut parts);
+                (out, parts)
+            };
+            for backend in backends(isa) {
+                let (all, parts) = run(&backend, 0, rows);
+                assert_bits(isa.name, &all.floats, &parts);
+                for (first, count) in [(0, 1), (47, 3), (100, 1)] {
+                    assert_acts(isa.name, &run(&backend, first, count).0, &all, first);
+                }
+            }
+        }
+    }
+}
+
+/// `part` is, in every form, rows `first..` of `all`.
+fn assert_acts(what: &str, part: &Acts, all: &Acts, first: usize) {
+    let range = |len: usize| first * len..(first + part.rows) * len;
+    let cols = part.cols;
+    assert_bits(what, &part.floats, &all.floats[range(cols)]);
+    for form in [BYTES, WORDS] {
+        let of = |acts: &Acts| oracle::Quantized::of(form, acts).expect("a form of codes");
+        let (part, all) = (of(part), of(all));
+        assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
+        assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
+        assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
+        assert_eq!(part.codes[..], all.codes[range(cols)], "{what}");
     }
 }

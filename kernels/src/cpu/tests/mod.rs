@@ -121,7 +121,7 @@ fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f3
     let mut groups = RowGroups::default();
     for (row, values) in values.chunks_exact(cols).enumerate() {
         // SAFETY: one row at a time.
-        unsafe { parts.set_row(row, values, &mut groups) };
+        unsafe { parts.set(row, 0, values, &mut groups) };
     }
     acts
 }
