@@ -115,7 +115,7 @@ fn row_wise(c: &mut Criterion) {
     for backend in backends() {
         let mut random = Random(3);
         let form = backend.form(&random.weight(&backend, Format::Q8_0, 1, 32));
-        let (x, y) = (random.tensor(&backend, rows, cols), random.tensor(&backend, rows, cols));
+        let x = random.tensor(&backend, rows, cols);
         let (ones, mut out) = (backend.vector(&vec![1.0; cols]), backend.acts(rows, cols, form));
         let mut group = c.benchmark_group(format!("rows/{}", backend.isa().name));
         group.throughput(Throughput::Elements((rows * cols) as u64));

@@ -120,7 +120,7 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
                 }
             });
             // What the compiler cannot follow it cannot keep in registers, which are all taken.
-            asm!("/* {0} */", inout(reg) c, options(pure, nomem, nostack, preserves_flags));
+            asm!("/* {0} */", inout(reg) c, options(nostack, preserves_flags));
             for r in 0..R {
                 let act_scale = _mm256_set1_ps(*act_scales.add(r));
                 let act_sum = if MIN { _mm256_set1_ps(*act_sums.add(r)) } else { _mm256_setzero_ps() };
