@@ -24,6 +24,7 @@ use bytes::Bytes;
 use isa::{AttendTask, Isa, Kernel};
 use ops::attention::{self, KEYS, PAD, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
@@ -40,7 +41,7 @@ pub struct CpuBackend {
 /// What a worker keeps from task to task.
 struct Scratch {
     panel: Panel,
-    /// Products of a tile [rows × TILE].
+    /// Products of a tile, or several [rows × tiles · TILE].
     products: Buffer<f32>,
     row: Vec<f32>,
     groups: RowGroups,
@@ -91,8 +92,11 @@ impl CpuBackend {
         });
     }
 
-    /// One task per tile of every product; `add` to the outputs or set them.
+    /// One task per tile, or a few tiles, of every product; `add` to the outputs or set them.
     fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
+        let total: usize = products.iter().map(|(weight, _)| weight.n.div_ceil(TILE)).sum();
+        // As many tiles a task as the kernel can take, while there are tasks enough for all threads.
+        let most = (total / (2 * self.threads())).max(1);
         let mut tiles = Vec::new();
         let mut outputs = Vec::new();
         for (i, (weight, output)) in products.iter_mut().enumerate() {
@@ -100,19 +104,21 @@ impl CpuBackend {
                 weight.k == input.cols && weight.n == output.cols && input.rows == output.rows,
                 "shapes of a product"
             );
-            tiles.extend((0..weight.n.div_ceil(TILE)).map(|tile| (i, tile)));
+            let (count, step) = (weight.n.div_ceil(TILE), weight.kernel.map_or(1, |kernel| kernel.tiles.min(most)));
+            tiles.extend((0..count).step_by(step).map(|tile| (i, tile..count.min(tile + step))));
             outputs.push((*weight, output.parts()));
         }
         if input.rows == 0 {
             return;
         }
         self.pool.run(tiles.len(), |task, worker| {
-            let (i, tile) = tiles[task];
-            let (weight, output) = &outputs[i];
+            let (i, tiles) = &tiles[task];
+            let (weight, output) = &outputs[*i];
             let Scratch { panel, products, .. } = &mut *self.scratch(worker);
-            products.resize(input.rows * TILE);
+            let width = tiles.len() * TILE;
+            products.resize(input.rows * width);
             products.fill(0.0);
-            let rows = weight.tile(tile);
+            let rows = weight.tiles(tiles.clone());
             for first in (0..weight.k).step_by(CHUNK) {
                 let len = (weight.k - first).min(CHUNK);
                 match weight.kernel {
@@ -126,9 +132,9 @@ impl CpuBackend {
                     }
                 }
             }
-            for (row, products) in products.chunks_exact(TILE).enumerate() {
-                let first = tile * TILE;
-                // SAFETY: the columns of this tile in this row, which belong to this task alone.
+            for (row, products) in products.chunks_exact(width).enumerate() {
+                let first = tiles.start * TILE;
+                // SAFETY: the columns of these tiles in this row, which belong to this task alone.
                 let output = unsafe { output.part(row, first..first + rows.rows()) };
                 if add {
                     output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
@@ -180,7 +186,7 @@ impl<'a> TensorParts<'a> {
     ///
     /// # Safety
     /// No other task uses any of them at the same time.
-    unsafe fn part(&self, row: usize, columns: std::ops::Range<usize>) -> &'a mut [f32] {
+    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
         assert!(columns.end <= self.cols);
         let start = row * self.stride;
         // SAFETY: the caller's promise.
@@ -200,8 +206,8 @@ pub struct Weight {
 }
 
 impl Weight {
-    fn tile(&self, tile: usize) -> TileRows<'_> {
-        let rows = tile * TILE..self.n.min((tile + 1) * TILE);
+    fn tiles(&self, tiles: Range<usize>) -> TileRows<'_> {
+        let rows = tiles.start * TILE..self.n.min(tiles.end * TILE);
         let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
         TileRows { format: self.format, bytes, row_bytes: self.row_bytes }
     }

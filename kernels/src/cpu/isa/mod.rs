@@ -5,6 +5,8 @@
 //! `simd::Simd`, lays out a panel, multiplies by it, and ends with `tier!`.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
@@ -48,6 +50,7 @@ pub struct Isa {
     gemm_floats: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
     quantize_bytes: Quantize<i8>,
     quantize_words: Quantize<i16>,
+    round_halves: unsafe fn(&[f32], &mut [u16], &mut [u16]),
     /// How weights of a format are multiplied; `None`: as floats, by `gemm_floats`.
     kernel: fn(Format, Precision) -> Option<&'static Kernel>,
     #[cfg(test)]
@@ -61,6 +64,8 @@ type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
 pub(crate) struct Kernel {
     /// The form of its activations.
     pub(crate) form: Form,
+    /// How many tiles of weights it may take at a time, at most.
+    pub(crate) tiles: usize,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, usize, usize, &mut [f32]),
 }
@@ -84,6 +89,8 @@ pub enum IsaError {
 
 /// Every tier of this architecture, best first.
 static TIERS: &[&Isa] = &[
+    #[cfg(target_arch = "x86_64")]
+    &amx::TIER,
     #[cfg(target_arch = "x86_64")]
     &avx512vnni::TIER,
     #[cfg(target_arch = "x86_64")]
@@ -159,6 +166,12 @@ impl Isa {
         unsafe { (self.quantize_words)(x, codes, scales, half_sums) }
     }
 
+    /// See [`round_row`](super::ops::bf16::round_row).
+    pub(crate) fn round_halves(&self, x: &[f32], halves: &mut [u16], rests: &mut [u16]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.round_halves)(x, halves, rests) }
+    }
+
     /// How weights of `format` are multiplied; `None`: as floats, by [`Isa::gemm_floats`].
     pub(crate) fn kernel(&self, format: Format, precision: Precision) -> Option<&'static Kernel> {
         (self.kernel)(format, precision)
@@ -188,21 +201,23 @@ impl Isa {
 }
 
 impl Kernel {
-    /// Unpacks values `first..first + len` of a tile of weight rows into the layout of this kernel.
+    /// Unpacks values `first..first + len` of a tile of weight rows, or several, into the layout of this kernel.
     pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
         // SAFETY: a table is handed out only after detection of its instructions.
         unsafe { (self.unpack)(panel, tile, first, len) }
     }
 
     /// `c[row][n] += activations · panel` over values `first..first + len` of K, for every row of `acts`; `c` is
-    /// [rows × TILE]. The panel is one that [`Kernel::unpack`] made for the same values.
+    /// [rows × TILE], or as many times wider as there are tiles. The panel is one that [`Kernel::unpack`] made for the
+    /// same values.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-        let values = acts.rows * acts.cols;
+        let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
-        assert!((!self.form.words || acts.words.codes.len() == values) && first + len <= acts.cols);
-        assert!(
-            c.len() == acts.rows * super::panel::TILE && len.is_multiple_of(panel.group) && len <= super::panel::CHUNK
-        );
+        assert!(!self.form.words || acts.words.codes.len() == values);
+        assert!(!self.form.halves || acts.halves.len() == halves);
+        assert!((!self.form.rests || acts.rests.len() == halves) && first + len <= acts.cols);
+        assert!(len.is_multiple_of(panel.group) && len <= super::panel::CHUNK);
+        assert!((1..=self.tiles).any(|tiles| c.len() == acts.rows * tiles * super::panel::TILE));
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm)(panel, acts, first, len, c) }
     }
@@ -219,7 +234,7 @@ macro_rules! tier {
     ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::{AttendTask, Isa, WriteRow};
-        use crate::cpu::ops::{attention, elementwise, matmul, quantize};
+        use crate::cpu::ops::{attention, bf16, elementwise, matmul, quantize};
         use crate::cpu::panel::{Panel, TILE};
 
         #[doc = concat!("The `", $name, "` tier.")]
@@ -233,6 +248,7 @@ macro_rules! tier {
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
             quantize_words: quantize_words_tier,
+            round_halves: round_halves_tier,
             kernel: $kernel,
             #[cfg(test)]
             exp2: exp2_tier,
@@ -280,6 +296,11 @@ macro_rules! tier {
         }
 
         #[$attribute]
+        unsafe fn round_halves_tier(x: &[f32], halves: &mut [u16], rests: &mut [u16]) {
+            bf16::round_row(x, halves, rests)
+        }
+
+        #[$attribute]
         unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
             let AttendTask { shape, first, count, len, q, kt, vp } = task;
             attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
@@ -314,11 +335,11 @@ macro_rules! kernel {
         }
 
         const FORM: crate::cpu::acts::Form = {
-            let mut form = crate::cpu::acts::Form { floats: false, bytes: false, words: false };
+            let mut form = crate::cpu::acts::Form::NONE;
             form.$form = true;
             form
         };
-        crate::cpu::isa::Kernel { form: FORM, unpack: unpack_tier, gemm: $gemm }
+        crate::cpu::isa::Kernel { form: FORM, tiles: 1, unpack: unpack_tier, gemm: $gemm }
     }};
 }
 use kernel;
