@@ -21,6 +21,8 @@ unsafe impl Plain for u8 {}
 // SAFETY: plain numbers.
 unsafe impl Plain for i16 {}
 // SAFETY: plain numbers.
+unsafe impl Plain for u16 {}
+// SAFETY: plain numbers.
 unsafe impl Plain for i32 {}
 
 /// A zeroed buffer of `T` that starts on a cache line.

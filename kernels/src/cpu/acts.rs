@@ -14,16 +14,31 @@ pub struct Form {
     pub bytes: bool,
     /// 16-bit codes with a scale per group.
     pub words: bool,
+    /// bfloat16.
+    pub halves: bool,
+    /// What rounding to bfloat16 takes away, as bfloat16 too; comes with `halves`.
+    pub rests: bool,
+}
+
+impl Form {
+    /// None at all.
+    pub(crate) const NONE: Self = Self { floats: false, bytes: false, words: false, halves: false, rests: false };
 }
 
 impl std::ops::BitOr for Form {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
-        Self { floats: self.floats || other.floats, bytes: self.bytes || other.bytes, words: self.words || other.words }
+        Self {
+            floats: self.floats || other.floats,
+            bytes: self.bytes || other.bytes,
+            words: self.words || other.words,
+            halves: self.halves || other.halves,
+            rests: self.rests || other.rests,
+        }
     }
 }
 
-/// Activations [rows × cols] in up to three forms; the buffers of a form that is not wanted are empty.
+/// Activations [rows × cols] in any number of forms; the buffers of a form that is not wanted are empty.
 pub struct Acts {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
@@ -33,10 +48,20 @@ pub struct Acts {
     pub(crate) floats: Buffer<f32>,
     pub(crate) bytes: Codes<i8>,
     pub(crate) words: Codes<i16>,
+    /// [rows × half_stride], bits of bfloat16; zeros from `cols` on.
+    pub(crate) halves: Buffer<u16>,
+    /// The same for what `halves` rounded away.
+    pub(crate) rests: Buffer<u16>,
+    /// From one row to the next in `halves` and `rests`: an odd number of cache lines, so that the rows of a tile spread
+    /// over all sets of the cache.
+    pub(crate) half_stride: usize,
 }
 
 /// 1.5 · 2^23: its bits plus an integer n, |n| <= 2^22, are the bits of the float MAGIC + n.
 pub(crate) const MAGIC: f32 = 12_582_912.0;
+
+/// Values of bfloat16 in a cache line.
+const HALVES_PER_LINE: usize = 32;
 
 /// Rows whose values of a group share a cache line. A task that sets whole lines of rows keeps other threads off them.
 pub(crate) const ROWS_PER_LINE: usize = 16;
@@ -93,6 +118,11 @@ impl Acts {
             "quantized weights have rows of whole groups"
         );
         let cols_of = |wanted: bool| if wanted { cols } else { 0 };
+        let half_stride = (cols.div_ceil(HALVES_PER_LINE) | 1) * HALVES_PER_LINE;
+        let halves = |wanted: bool| {
+            let len = rows.checked_mul(half_stride).expect("a matrix fits the address space");
+            Buffer::zeroed(if wanted { len } else { 0 })
+        };
         Self {
             rows,
             cols,
@@ -100,6 +130,9 @@ impl Acts {
             floats: Buffer::zeroed(rows * cols_of(form.floats)),
             bytes: Codes::new(rows, cols_of(form.bytes), stride),
             words: Codes::new(rows, cols_of(form.words), stride),
+            halves: halves(form.halves),
+            rests: halves(form.rests),
+            half_stride,
         }
     }
 
@@ -111,6 +144,9 @@ impl Acts {
             floats: Parts::new(&mut self.floats),
             bytes: self.bytes.parts(),
             words: self.words.parts(),
+            halves: Parts::new(&mut self.halves),
+            rests: Parts::new(&mut self.rests),
+            half_stride: self.half_stride,
         }
     }
 }
@@ -123,6 +159,9 @@ pub(crate) struct ActParts<'a> {
     floats: Parts<'a, f32>,
     bytes: CodeParts<'a, i8>,
     words: CodeParts<'a, i16>,
+    halves: Parts<'a, u16>,
+    rests: Parts<'a, u16>,
+    half_stride: usize,
 }
 
 struct CodeParts<'a, C> {
@@ -170,6 +209,12 @@ impl ActParts<'_> {
                 groups.resize(x.len());
                 self.isa.quantize_words(x, self.words.codes.part(range), &mut groups.scales, &mut groups.half_sums);
                 self.words.spread(row, group, self.stride, groups);
+            }
+            if !self.halves.is_empty() {
+                let start = row * self.half_stride + first;
+                let range = start..start + x.len();
+                let rests = if self.rests.is_empty() { 0..0 } else { range.clone() };
+                self.isa.round_halves(x, self.halves.part(range), self.rests.part(rests));
             }
         }
     }

@@ -28,10 +28,12 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Activation rows that meet a tile before the next ones do: their sums stay in the L1 cache. Whole register tiles of
-/// every tier (4, 6, 8 or 16 rows).
-const ROWS_PER_BLOCK: usize = 48;
+/// every tier (4, 6, 8, 16 or 32 rows).
+const ROWS_PER_BLOCK: usize = 96;
 /// Values of each row of a tile that are unpacked before they are used; their panels stay in the L2 cache.
 const SPAN: usize = 4 * CHUNK;
+/// Most tiles whose panels a worker has at a time.
+const TILES: usize = 4;
 /// Neighbouring tiles whose columns of activations, a byte each at least, fill a cache line: one task's work, so that no
 /// two threads write to one line.
 const TILES_PER_LINE: usize = 64 / TILE;
@@ -49,8 +51,8 @@ pub struct CpuBackend {
 
 /// What a worker keeps from task to task.
 struct Scratch {
-    /// For each of two tiles, made when first needed.
-    panels: [Vec<Panel>; 2],
+    /// For each of a few tiles, made when first needed.
+    panels: [Vec<Panel>; TILES],
     /// Products of two tiles, and what becomes of them, each [ROWS_PER_BLOCK × TILE].
     products: [Buffer<f32>; 3],
     row: Vec<f32>,
@@ -102,8 +104,11 @@ impl CpuBackend {
         });
     }
 
-    /// One task per tile of every product; `add` to the outputs or set them.
+    /// One task per tile, or a few tiles, of every product; `add` to the outputs or set them.
     fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
+        let total: usize = products.iter().map(|(weight, _)| weight.n.div_ceil(TILE)).sum();
+        // As many tiles a task as the kernel can take, while there are tasks enough for all threads.
+        let most = (total / (2 * self.threads())).max(1);
         let mut tiles = Vec::new();
         let mut outputs = Vec::new();
         for (i, (weight, output)) in products.iter_mut().enumerate() {
@@ -111,30 +116,36 @@ impl CpuBackend {
                 weight.k == input.cols && weight.n == output.cols && input.rows == output.rows,
                 "shapes of a product"
             );
-            tiles.extend((0..weight.n.div_ceil(TILE)).map(|tile| (i, tile)));
+            let (count, step) = (weight.n.div_ceil(TILE), weight.kernel.map_or(1, |kernel| kernel.tiles.min(most)));
+            tiles.extend((0..count).step_by(step).map(|tile| (i, tile..count.min(tile + step))));
             outputs.push((*weight, output.parts()));
         }
         if input.rows == 0 {
             return;
         }
         self.pool.run(tiles.len(), |task, worker| {
-            let (i, tile) = tiles[task];
-            let (weight, output) = &outputs[i];
+            let (i, tiles) = &tiles[task];
+            let (weight, output) = &outputs[*i];
             let Scratch { panels, products, .. } = &mut *self.scratch(worker);
-            let columns = weight.columns(tile);
             for span in (0..weight.k).step_by(SPAN) {
-                let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
+                let span = span..weight.k.min(span + SPAN);
+                for (panels, tile) in panels.iter_mut().zip(tiles.clone()) {
+                    self.unpack(weight, tile, span.clone(), panels);
+                }
                 for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
                     let block = first..input.rows.min(first + ROWS_PER_BLOCK);
                     let products = &mut products[0][..block.len() * TILE];
-                    self.multiply(weight, panels, input, block.clone(), products);
-                    for (row, products) in block.zip(products.chunks_exact(TILE)) {
-                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                        let output = unsafe { output.part(row, columns.clone()) };
-                        if add || span > 0 {
-                            output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
-                        } else {
-                            output.copy_from_slice(&products[..output.len()]);
+                    for (panels, tile) in panels.iter().zip(tiles.clone()) {
+                        self.multiply(weight, &panels[..span.len().div_ceil(CHUNK)], input, block.clone(), products);
+                        let columns = weight.columns(tile);
+                        for (row, products) in block.clone().zip(products.chunks_exact(TILE)) {
+                            // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                            let output = unsafe { output.part(row, columns.clone()) };
+                            if add || span.start > 0 {
+                                output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
+                            } else {
+                                output.copy_from_slice(&products[..output.len()]);
+                            }
                         }
                     }
                 }
@@ -143,18 +154,11 @@ impl CpuBackend {
     }
 
     /// Unpacks values `span` of a tile's rows into as many panels as they take.
-    fn unpack<'a>(
-        &self,
-        weight: &Weight,
-        tile: usize,
-        span: Range<usize>,
-        panels: &'a mut Vec<Panel>,
-    ) -> &'a mut [Panel] {
+    fn unpack(&self, weight: &Weight, tile: usize, span: Range<usize>, panels: &mut Vec<Panel>) {
         let chunks = span.clone().step_by(CHUNK);
         if panels.len() < chunks.len() {
             panels.resize_with(chunks.len(), Panel::new);
         }
-        let panels = &mut panels[..chunks.len()];
         for (panel, first) in panels.iter_mut().zip(chunks) {
             let len = (span.end - first).min(CHUNK);
             match weight.kernel {
@@ -162,7 +166,6 @@ impl CpuBackend {
                 None => panel.unpack_floats(weight.tile(tile), first, len),
             }
         }
-        panels
     }
 
     /// Products of the rows `block` of the input and a tile [rows × TILE].
@@ -436,23 +439,30 @@ impl Backend for CpuBackend {
         assert!(gate.k == input.cols && gate.n == out.cols && input.rows == out.rows, "shapes of a product");
         assert!(up.k == gate.k && up.n == gate.n, "two weights of one shape");
         let parts = out.parts(self.isa);
-        let tiles = gate.n.div_ceil(TILE);
+        let (tiles, chunks) = (gate.n.div_ceil(TILE), gate.k.div_ceil(CHUNK));
+        // Tiles at a time, of each weight.
+        let step = gate.kernel.map_or(1, |kernel| kernel.tiles.div_ceil(2)).min(TILES_PER_LINE);
         self.pool.run(tiles.div_ceil(TILES_PER_LINE), |task, worker| {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
-            for tile in task * TILES_PER_LINE..tiles.min((task + 1) * TILES_PER_LINE) {
-                let [gate_panels, up_panels] = panels;
-                let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
-                let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
-                let columns = gate.columns(tile);
+            let end = tiles.min((task + 1) * TILES_PER_LINE);
+            for start in (task * TILES_PER_LINE..end).step_by(step) {
+                let pairs = || (start..end.min(start + step)).enumerate();
+                for (i, tile) in pairs() {
+                    self.unpack(gate, tile, 0..gate.k, &mut panels[2 * i]);
+                    self.unpack(up, tile, 0..up.k, &mut panels[2 * i + 1]);
+                }
                 for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
                     let block = first..input.rows.min(first + ROWS_PER_BLOCK);
                     let [gates, ups, gated] = products.each_mut().map(|x| &mut x[..block.len() * TILE]);
-                    self.multiply(gate, gate_panels, input, block.clone(), gates);
-                    self.multiply(up, up_panels, input, block.clone(), ups);
-                    self.isa.silu_mul(gates, ups, gated);
-                    for (row, gated) in block.zip(gated.chunks_exact(TILE)) {
-                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                        unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
+                    for (i, tile) in pairs() {
+                        self.multiply(gate, &panels[2 * i][..chunks], input, block.clone(), gates);
+                        self.multiply(up, &panels[2 * i + 1][..chunks], input, block.clone(), ups);
+                        self.isa.silu_mul(gates, ups, gated);
+                        let columns = gate.columns(tile);
+                        for (row, gated) in block.clone().zip(gated.chunks_exact(TILE)) {
+                            // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                            unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
+                        }
                     }
                 }
             }

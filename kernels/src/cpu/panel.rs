@@ -7,7 +7,7 @@
 use crate::buffer::Buffer;
 use crate::formats::{Block, Format};
 
-/// Weight rows (output columns) per tile.
+/// Weight rows (output columns) per tile, of which kernels may take several at a time.
 pub(crate) const TILE: usize = 32;
 /// Values of each row per panel: a multiple of the largest block (256).
 pub(crate) const CHUNK: usize = 512;
@@ -55,6 +55,9 @@ pub(crate) struct Panel {
     pub(crate) floats: Buffer<f32>,
     /// Codes by row [TILE × CHUNK], on their way to `codes`.
     pub(crate) rows: Buffer<i8>,
+    /// Weights in bfloat16, in the layout of the instruction set, and what rounding took away. Grown when first used.
+    pub(crate) halves: Buffer<u16>,
+    pub(crate) rests: Buffer<u16>,
 }
 
 impl Panel {
@@ -70,6 +73,8 @@ impl Panel {
             range: (0, 0),
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
+            halves: Buffer::zeroed(0),
+            rests: Buffer::zeroed(0),
         }
     }
 
@@ -104,6 +109,23 @@ impl Panel {
                 self.scales[g * TILE + row] = 0.0;
                 self.mins[g * TILE + row] = 0.0;
             }
+        }
+    }
+
+    /// Unpacks values `first..first + len` of float rows into `floats`, row by row [TILE × CHUNK]. Zeros follow, up to a
+    /// multiple of 32 values. Rows that the tile lacks become zeros.
+    pub(crate) fn unpack_float_rows(&mut self, tile: TileRows, first: usize, len: usize) {
+        assert!(len <= CHUNK && tile.rows() <= TILE);
+        (self.first, self.len) = (first, len);
+        self.group = 1;
+        for (row, to) in self.floats.chunks_exact_mut(CHUNK).enumerate() {
+            let (values, rest) = to[..len.next_multiple_of(32)].split_at_mut(len);
+            if row < tile.rows() {
+                tile.format.dequantize(tile.slice(row, first, len), values);
+            } else {
+                values.fill(0.0);
+            }
+            rest.fill(0.0);
         }
     }
 

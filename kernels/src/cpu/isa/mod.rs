@@ -5,6 +5,8 @@
 //! `simd::Simd`, lays out a panel, multiplies by it, and ends with `tier!`.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
@@ -49,6 +51,7 @@ pub struct Isa {
     gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
     quantize_words: Quantize<i16>,
+    round_halves: unsafe fn(&[f32], &mut [u16], &mut [u16]),
     /// How weights of a format are multiplied; `None`: as floats, by `gemm_floats`.
     kernel: fn(Format, Precision) -> Option<&'static Kernel>,
     #[cfg(test)]
@@ -62,6 +65,8 @@ type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
 pub(crate) struct Kernel {
     /// The form of its activations.
     pub(crate) form: Form,
+    /// Tiles of weights that each block of activation rows passes over before the next does, at most.
+    pub(crate) tiles: usize,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
 }
@@ -85,6 +90,8 @@ pub enum IsaError {
 
 /// Every tier of this architecture, best first.
 static TIERS: &[&Isa] = &[
+    #[cfg(target_arch = "x86_64")]
+    &amx::TIER,
     #[cfg(target_arch = "x86_64")]
     &avx512vnni::TIER,
     #[cfg(target_arch = "x86_64")]
@@ -160,6 +167,12 @@ impl Isa {
         unsafe { (self.quantize_words)(x, codes, scales, half_sums) }
     }
 
+    /// See [`round_row`](super::ops::bf16::round_row).
+    pub(crate) fn round_halves(&self, x: &[f32], halves: &mut [u16], rests: &mut [u16]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.round_halves)(x, halves, rests) }
+    }
+
     /// How weights of `format` are multiplied; `None`: as floats, by [`Isa::gemm_floats`].
     pub(crate) fn kernel(&self, format: Format, precision: Precision) -> Option<&'static Kernel> {
         (self.kernel)(format, precision)
@@ -189,7 +202,7 @@ impl Isa {
 }
 
 impl Kernel {
-    /// Unpacks values `first..first + len` of a tile of weight rows into the layout of this kernel.
+    /// Unpacks values `first..first + len` of a tile of weight rows, or several, into the layout of this kernel.
     pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
         // SAFETY: a table is handed out only after detection of its instructions.
         unsafe { (self.unpack)(panel, tile, first, len) }
@@ -198,9 +211,11 @@ impl Kernel {
     /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE].
     /// The panel is one that [`Kernel::unpack`] made.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
-        let values = acts.rows * acts.cols;
+        let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
         assert!(!self.form.words || acts.words.codes.len() == values);
+        assert!(!self.form.halves || acts.halves.len() == halves);
+        assert!(!self.form.rests || acts.rests.len() == halves);
         assert!(panel.len.is_multiple_of(panel.group));
         check(panel, acts, &rows, c);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
@@ -225,7 +240,7 @@ macro_rules! tier {
     ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::{AttendTask, Isa, WriteRow};
-        use crate::cpu::ops::{attention, elementwise, matmul, quantize};
+        use crate::cpu::ops::{attention, bf16, elementwise, matmul, quantize};
         use crate::cpu::panel::{Panel, TILE};
 
         #[doc = concat!("The `", $name, "` tier.")]
@@ -239,6 +254,7 @@ macro_rules! tier {
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
             quantize_words: quantize_words_tier,
+            round_halves: round_halves_tier,
             kernel: $kernel,
             #[cfg(test)]
             exp2: exp2_tier,
@@ -286,6 +302,11 @@ macro_rules! tier {
         }
 
         #[$attribute]
+        unsafe fn round_halves_tier(x: &[f32], halves: &mut [u16], rests: &mut [u16]) {
+            bf16::round_row(x, halves, rests)
+        }
+
+        #[$attribute]
         unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
             let AttendTask { shape, first, count, len, q, kt, vp } = task;
             attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
@@ -320,11 +341,11 @@ macro_rules! kernel {
         }
 
         const FORM: crate::cpu::acts::Form = {
-            let mut form = crate::cpu::acts::Form { floats: false, bytes: false, words: false };
+            let mut form = crate::cpu::acts::Form::NONE;
             form.$form = true;
             form
         };
-        crate::cpu::isa::Kernel { form: FORM, unpack: unpack_tier, gemm: $gemm }
+        crate::cpu::isa::Kernel { form: FORM, tiles: 1, unpack: unpack_tier, gemm: $gemm }
     }};
 }
 use kernel;

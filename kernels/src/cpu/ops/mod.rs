@@ -4,6 +4,7 @@
 //! that is what makes a vector independent of its batch.
 
 pub(crate) mod attention;
+pub(crate) mod bf16;
 pub(crate) mod elementwise;
 pub(crate) mod matmul;
 pub(crate) mod quantize;

@@ -2,6 +2,7 @@
 //! beside it, in whichever order, on however many threads.
 
 use super::attention::Batch;
+use super::oracle::Quantized;
 use super::*;
 use crate::backend::Heads;
 
@@ -164,9 +165,11 @@ fn assert_acts(what: &str, part: &Acts, all: &Acts, first: usize) {
     let range = |len: usize| first * len..(first + part.rows) * len;
     let cols = part.cols;
     assert_bits(what, &part.floats, &all.floats[range(cols)]);
-    for form in [BYTES, WORDS] {
-        let of = |acts: &Acts| oracle::Quantized::of(form, acts).expect("a form of codes");
-        let (part, all) = (of(part), of(all));
+    let halves = range(all.half_stride);
+    assert_eq!(part.halves[..], all.halves[halves.clone()], "{what}");
+    assert_eq!(part.rests[..], all.rests[halves], "{what}");
+    let codes = |acts: &Acts| [Quantized::new(acts, &acts.bytes), Quantized::new(acts, &acts.words)];
+    for (part, all) in codes(part).iter().zip(codes(all)) {
         assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
         assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
         assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);

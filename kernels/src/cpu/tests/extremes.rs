@@ -1,6 +1,6 @@
 //! Products of activations at the edges of f32: every kind of group, and values that are not finite.
 
-use super::oracle::{Dense, Quantized, rounding};
+use super::oracle::{Dense, Expected, Seen};
 use super::*;
 use crate::cpu::ops::quantize::GROUP;
 use proptest::prelude::*;
@@ -63,8 +63,8 @@ fn check(
     let x: Vec<f32> = kinds.iter().flatten().flat_map(|kind| group(*kind, &mut random)).collect();
     let weight = weight(&backend, precision, format, &bytes, n, k);
     let form = backend.form(&weight);
-    let quantized = Quantized::of(form, &acts(&backend, rows, k, form, &x));
-    if let Some(q) = &quantized {
+    let seen = Seen::new(form, &acts(&backend, rows, k, form, &x), &x);
+    if let Seen::Codes(q) = &seen {
         for (g, x) in x.chunks(GROUP).enumerate() {
             let (scale, amax) = (q.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
             prop_assert!(scale.is_finite() && scale >= 0.0, "{isa:?} scale {scale:e} of {x:?}");
@@ -77,14 +77,12 @@ fn check(
     let dense = Dense::new(format, &bytes, n, k);
     let ours = product(&backend, &weight, rows, &x);
     for row in 0..rows {
-        let plain = || x[row * k..(row + 1) * k].iter().map(|x| f64::from(*x)).collect();
-        let seen: Vec<f64> = quantized.as_ref().map_or_else(plain, |q| q.seen(row, k));
         for column in 0..n {
-            let (expected, size) = dense.dot(&seen, column);
+            let Expected { value: expected, size, rounding } = seen.product(&dense, row, column);
             let value = ours[row * n + column];
             if size < f64::from(f32::MAX) {
                 // Products below the normal range are off by up to its smallest step each, times a weight within 8.
-                let tolerance = rounding(format, k, quantized.is_some()) * size + 1e-44 * 8.0 * k as f64;
+                let tolerance = rounding + 1e-44 * 8.0 * k as f64;
                 let error = (f64::from(value) - expected).abs();
                 prop_assert!(
                     error <= tolerance,
@@ -94,10 +92,7 @@ fn check(
                 );
             } else {
                 // Some part of it overflows, whichever: then the sum may, or may come back as a finite value.
-                prop_assert!(
-                    !value.is_finite()
-                        || (f64::from(value) - expected).abs() <= 2.0 * rounding(format, k, quantized.is_some()) * size
-                );
+                prop_assert!(!value.is_finite() || (f64::from(value) - expected).abs() <= 2.0 * rounding);
             }
         }
     }

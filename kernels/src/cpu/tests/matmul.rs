@@ -1,6 +1,6 @@
 //! Products against the oracle: every tier × every format × ragged shapes.
 
-use super::oracle::{Dense, Quantized, rounding};
+use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
 use crate::cpu::acts::MAGIC;
 use crate::cpu::ops::quantize::GROUP;
@@ -36,21 +36,18 @@ impl Case {
         let backend = backend(isa);
         let form = backend.form(&weight(&backend, precision, format, &bytes, n, k));
         let input = acts(&backend, rows, k, form, &x);
-        let quantized = Quantized::of(form, &input);
+        let seen = Seen::new(form, &input, &x);
         let mut expected = Vec::with_capacity(rows * n);
         for row in 0..rows {
             let plain: Vec<f64> = x[row * k..(row + 1) * k].iter().map(|x| f64::from(*x)).collect();
-            let seen = quantized.as_ref().map_or_else(|| plain.clone(), |q| q.seen(row, k));
-            let scales = quantized.as_ref().map_or(&[][..], |q| &q.scales[row * k / GROUP..(row + 1) * k / GROUP]);
             for column in 0..n {
-                let (value, size) = dense.dot(&seen, column);
-                let tolerance = rounding(format, k, quantized.is_some()) * size;
+                let Expected { value, rounding, .. } = seen.product(&dense, row, column);
                 // The kernel is held to `value`. That `value` is near the product of the true activations is a matter
-                // of their quantization alone: half a step per value, and 4 U for the rounding of scale and inverse.
-                let (truth, true_size) = dense.dot(&plain, column);
-                let quantization = dense.quantization(scales, column) + 4.0 * U * true_size;
-                assert!((value - truth).abs() <= quantization, "{isa:?} {format} quantization of row {row}");
-                expected.push((value, tolerance));
+                // of what it sees of them.
+                let (truth, _) = dense.dot(&plain, column);
+                let distance = seen.distance(&dense, &plain, row, column);
+                assert!((value - truth).abs() <= distance, "{isa:?} {format} activations of row {row}");
+                expected.push((value, rounding));
             }
         }
         Self { isa, precision, format, n, k, bytes, x, expected }
@@ -120,7 +117,6 @@ fn products_of_one_input_keep_apart() {
         let weights: Vec<Weight> =
             shapes.iter().map(|(f, n)| weight(&backend, precision, *f, &random.weights(*f, *n, k), *n, k)).collect();
         let form = weights.iter().fold(Form::default(), |form, w| form | backend.form(w));
-        assert!(form.floats, "for the float weights");
         let mut outs: Vec<Tensor> = weights.iter().map(|w| backend.tensor(rows, w.n)).collect();
         let mut products: Vec<_> = weights.iter().zip(&mut outs).collect();
         backend.matmul(&acts(&backend, rows, k, form, &x), &mut products);
@@ -138,7 +134,7 @@ fn codes_and_scales_describe_the_activations() {
         let acts = acts(&backend, rows, k, ALL, &x);
         assert_bits("floats", &acts.floats, &x);
         for form in [BYTES, WORDS] {
-            let q = Quantized::of(form, &acts).expect("a form of codes");
+            let q = if form == BYTES { Quantized::new(&acts, &acts.bytes) } else { Quantized::new(&acts, &acts.words) };
             for (g, x) in x.chunks(GROUP).enumerate() {
                 let codes = &q.codes[g * GROUP..(g + 1) * GROUP];
                 let (scale, amax) = (q.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
@@ -163,6 +159,39 @@ fn codes_and_scales_describe_the_activations() {
                     assert_eq!(q.biases[g], MAGIC.to_bits() as i32 - 128 * sum(codes));
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn halves_and_rests_are_the_activations_in_two_parts() {
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, f32::MIN_POSITIVE];
+    // Halfway between two values of bfloat16, the lower one even and odd.
+    let ties = [0x3f80_8000, 0x3f81_8000, 0xbf80_8000, 0xbf81_8000, 0x3f80_7fff, 0x3f80_8001].map(f32::from_bits);
+    for isa in Isa::all() {
+        let (backend, rows, k) = (backend(isa), 3, 77);
+        let mut x = Random(6).normals(rows * k);
+        x[..odd.len()].copy_from_slice(&odd);
+        x[k..k + ties.len()].copy_from_slice(&ties);
+        let acts = acts(&backend, rows, k, Form { halves: true, rests: true, ..Form::NONE }, &x);
+        assert!(acts.half_stride >= 96 && acts.half_stride.is_multiple_of(32) && (acts.half_stride / 32) % 2 == 1);
+        for row in 0..rows {
+            let of_row = |halves: &[u16]| halves[row * acts.half_stride..(row + 1) * acts.half_stride].to_vec();
+            let (halves, rests) = (of_row(&acts.halves), of_row(&acts.rests));
+            for (i, x) in x[row * k..(row + 1) * k].iter().enumerate() {
+                let half = half::bf16::from_f32(*x);
+                let rest = half::bf16::from_f32(x - half.to_f32());
+                let same = |bits: u16, expected: half::bf16| {
+                    bits == expected.to_bits() || half::bf16::from_bits(bits).is_nan() && expected.is_nan()
+                };
+                assert!(
+                    same(halves[i], half) && same(rests[i], rest),
+                    "{isa:?} {x:e}: {:04x} {:04x}",
+                    halves[i],
+                    rests[i]
+                );
+            }
+            assert!(halves[k..].iter().chain(&rests[k..]).all(|bits| *bits == 0), "{isa:?}: zeros up to the stride");
         }
     }
 }

@@ -109,10 +109,10 @@ fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Ten
     tensor
 }
 
-const FLOATS: Form = Form { floats: true, bytes: false, words: false };
-const BYTES: Form = Form { floats: false, bytes: true, words: false };
-const WORDS: Form = Form { floats: false, bytes: false, words: true };
-const ALL: Form = Form { floats: true, bytes: true, words: true };
+const FLOATS: Form = Form { floats: true, ..Form::NONE };
+const BYTES: Form = Form { bytes: true, ..Form::NONE };
+const WORDS: Form = Form { words: true, ..Form::NONE };
+const ALL: Form = Form { floats: true, bytes: true, words: true, halves: true, rests: true };
 
 /// The input of a product, from given rows.
 fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Acts {

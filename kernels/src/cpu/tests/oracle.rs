@@ -1,13 +1,15 @@
 //! The naive product: dequantized weights, a dot product in f64, and the magnitudes that bound a rounding error.
 
 use super::{Acts, Codes, Form, Format, U};
+use crate::cpu::ops::bf16::widen;
 use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
 
 /// A dequantized weight matrix [n × k].
 pub(super) struct Dense {
-    pub(super) k: usize,
+    format: Format,
+    k: usize,
     pub(super) values: Vec<f32>,
     /// |scale · code| + |min| of each value, as far apart as kernels take them: what roundings are relative to.
     pub(super) sizes: Vec<f64>,
@@ -22,10 +24,10 @@ impl Dense {
             B => bytes.chunks_exact(B::BYTES).flat_map(sizes::<B>).collect(),
             float => values.iter().map(|x| f64::from(x.abs())).collect(),
         );
-        Self { k, values, sizes }
+        Self { format, k, values, sizes }
     }
 
-    /// Σ x · w, Σ |x| · size(w) and, for each group, Σ size(w).
+    /// Σ x · w and Σ |x| · size(w).
     pub(super) fn dot(&self, x: &[f64], row: usize) -> (f64, f64) {
         let range = row * self.k..(row + 1) * self.k;
         let (mut value, mut size) = (0.0, 0.0);
@@ -71,7 +73,7 @@ pub(super) struct Quantized {
 }
 
 impl Quantized {
-    fn new<C: Code + Into<i16>>(acts: &Acts, codes: &Codes<C>) -> Self {
+    pub(super) fn new<C: Code + Into<i16>>(acts: &Acts, codes: &Codes<C>) -> Self {
         fn rows<T: Copy>(acts: &Acts, grouped: &[T]) -> Vec<T> {
             let row = |row: usize| grouped.chunks_exact(acts.stride).map(move |group| group[row]);
             (0..acts.rows).flat_map(row).collect()
@@ -87,29 +89,101 @@ impl Quantized {
         }
     }
 
-    /// The codes that weights of a form multiply; `None`: they multiply floats.
-    pub(super) fn of(form: Form, acts: &Acts) -> Option<Self> {
-        match form {
-            Form { bytes: true, .. } => Some(Self::new(acts, &acts.bytes)),
-            Form { words: true, .. } => Some(Self::new(acts, &acts.words)),
-            Form { .. } => None,
-        }
-    }
-
     /// A row as a product sees it: scale · code, exact in f64.
-    pub(super) fn seen(&self, row: usize, cols: usize) -> Vec<f64> {
+    fn seen(&self, row: usize, cols: usize) -> Vec<f64> {
         let value = |i: usize| f64::from(self.scales[i / GROUP]) * f64::from(self.codes[i]);
         (row * cols..(row + 1) * cols).map(value).collect()
     }
 }
 
-/// Bound on the rounding error of a product, by integer codes or by floats, relative to Σ |x| · size(w).
-///
-/// Codes: the integer sums are exact. Per group: conversion to f32, times the weight scale, min · sum added
-/// (two roundings where that is not fused), times the activation scale: 5 roundings, then one addition per group; one
-/// more for a min that is made of a scale. The oracle's weights carry two roundings more (see [`Block`]). Floats, whose
-/// weights are the oracle's: two roundings for each of the k values where multiply-add is not fused. One more each for
-/// what compounds (k · U is far below 1).
-pub(super) fn rounding(format: Format, k: usize, codes: bool) -> f64 {
-    U * if codes { k / format.group_len() + 9 } else { 2 * k + 1 } as f64
+/// What a product sees of its activations.
+pub(super) enum Seen {
+    /// [rows × cols]
+    Floats(Vec<f64>),
+    Codes(Quantized),
+    /// Values of bfloat16 [rows × cols], and what they left of the true ones, if that is wanted.
+    Halves(Vec<f64>, Option<Vec<f64>>),
+}
+
+/// What a kernel is held to.
+pub(super) struct Expected {
+    /// The exact product.
+    pub(super) value: f64,
+    /// Σ |x| · size(w).
+    pub(super) size: f64,
+    /// How far rounding may take it.
+    pub(super) rounding: f64,
+}
+
+impl Seen {
+    /// What weights of `form` see of `acts`, made from `x`.
+    pub(super) fn new(form: Form, acts: &Acts, x: &[f32]) -> Self {
+        let halves = |values: &[u16]| {
+            let rows = values.chunks_exact(acts.half_stride);
+            rows.flat_map(|row| &row[..acts.cols]).map(|bits| f64::from(widen(*bits))).collect()
+        };
+        match form {
+            Form { bytes: true, .. } => Self::Codes(Quantized::new(acts, &acts.bytes)),
+            Form { words: true, .. } => Self::Codes(Quantized::new(acts, &acts.words)),
+            Form { rests: true, .. } => Self::Halves(halves(&acts.halves), Some(halves(&acts.rests))),
+            Form { halves: true, .. } => Self::Halves(halves(&acts.halves), None),
+            Form { .. } => Self::Floats(x.iter().map(|x| f64::from(*x)).collect()),
+        }
+    }
+
+    /// The product of what the kernel sees, row `row` by column `column`.
+    ///
+    /// Codes: the integer sums are exact. Per group: conversion to f32, times the weight scale, min · sum added
+    /// (two roundings where that is not fused), times the activation scale: 5 roundings, then one addition per group; one
+    /// more for a min that is made of a scale. The oracle's weights carry two roundings more (see [`Block`]). Floats,
+    /// whose weights are the oracle's: two roundings for each of the k values where multiply-add is not fused. One more
+    /// each for what compounds (k · U is far below 1).
+    ///
+    /// bfloat16: weights are the oracle's, rounded; products of two are exact in f32, and so are their sums but for one
+    /// rounding each, in any order. What is below the normal range, 2^-126, may become zero: values, times a weight within
+    /// 8, or sums.
+    pub(super) fn product(&self, dense: &Dense, row: usize, column: usize) -> Expected {
+        let k = dense.k;
+        match self {
+            Self::Floats(x) => {
+                let (value, size) = dense.dot(&x[row * k..(row + 1) * k], column);
+                Expected { value, size, rounding: U * (2 * k + 1) as f64 * size }
+            }
+            Self::Codes(codes) => {
+                let (value, size) = dense.dot(&codes.seen(row, k), column);
+                let rounding = U * (k / dense.format.group_len() + 9) as f64 * size;
+                Expected { value, size, rounding }
+            }
+            Self::Halves(halves, rests) => {
+                let weights = &dense.values[column * k..(column + 1) * k];
+                let (mut value, mut size) = (0.0, 0.0);
+                for (i, w) in weights.iter().enumerate() {
+                    let half = |x: f32| f64::from(half::bf16::from_f32(x));
+                    let (x, w, w_rest) = (halves[row * k + i], half(*w), half(w - half(*w) as f32));
+                    let rest = rests.as_ref().map_or(0.0, |rests| x * w_rest + rests[row * k + i] * w);
+                    value += x * w + rest;
+                    size += (x * w).abs() + rest.abs();
+                }
+                let sums = if rests.is_some() { 3 * k } else { k } as f64;
+                Expected { value, size, rounding: U * (sums + 1.0) * size + 2f64.powi(-126) * 10.0 * sums }
+            }
+        }
+    }
+
+    /// How far the product may be from that of the true activations `x`, a row, because of what the kernel sees of them.
+    ///
+    /// Codes: half a step for each value, and 4 U for the rounding of scale and inverse. bfloat16: 2^-8 for either
+    /// operand, and for both; with rests, 2^-16 for either and 2^-16 for the product of both rests.
+    pub(super) fn distance(&self, dense: &Dense, x: &[f64], row: usize, column: usize) -> f64 {
+        let (_, size) = dense.dot(x, column);
+        match self {
+            Self::Floats(_) => 0.0,
+            Self::Codes(codes) => {
+                let groups = x.len() / GROUP;
+                dense.quantization(&codes.scales[row * groups..(row + 1) * groups], column) + 4.0 * U * size
+            }
+            Self::Halves(_, None) => (2.0 / 256.0 + 1.0 / 65536.0) * size,
+            Self::Halves(_, Some(_)) => 3.1 / 65536.0 * size,
+        }
+    }
 }
