@@ -139,6 +139,17 @@ fn pin(mut x: __m256i) -> __m256i {
     x
 }
 
+/// The same pointer, of which the compiler does not know that.
+#[inline(always)]
+fn hide(mut p: *mut f32) -> *mut f32 {
+    // SAFETY: an empty instruction sequence.
+    #[allow(clippy::pointers_in_nomem_asm_block, reason = "it touches no memory")]
+    unsafe {
+        asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags))
+    };
+    p
+}
+
 /// Repeats a body for `i` in `0..$n`, at most 16, written out: left as a loop of so many instructions it stays one.
 macro_rules! unroll {
     ($n:expr, $i:ident => $body:block) => {

@@ -8,10 +8,9 @@
 //! Panel layout: two halves of 16 weight rows; in each, for every four values, the fours of the 16 rows side by side:
 //! `[half][len / 4][16][4]` bytes.
 
-use super::{pin, transpose, unroll};
+use super::{hide, pin, transpose, unroll};
 use crate::cpu::acts::Acts;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
-use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -144,7 +143,7 @@ unsafe fn block<const R: usize, const G: usize, const D: usize>(
                 }
             }
             // What the compiler cannot follow it cannot keep in registers, which are all taken.
-            asm!("/* {0} */", inout(reg) c, options(nostack, preserves_flags));
+            c = hide(c);
             for r in 0..R {
                 let act_scale = _mm256_set1_ps(*act_scales.add(r));
                 let act_sum = _mm256_set1_ps(*act_sums.add(r));

@@ -5,10 +5,9 @@
 //! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
 //! 32 · 128 · 32767 < 2^27.
 
-use super::{pin, transpose, unroll};
+use super::{hide, pin, transpose, unroll};
 use crate::cpu::acts::Acts;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
-use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -120,7 +119,7 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
                 }
             });
             // What the compiler cannot follow it cannot keep in registers, which are all taken.
-            asm!("/* {0} */", inout(reg) c, options(nostack, preserves_flags));
+            c = hide(c);
             for r in 0..R {
                 let act_scale = _mm256_set1_ps(*act_scales.add(r));
                 let act_sum = if MIN { _mm256_set1_ps(*act_sums.add(r)) } else { _mm256_setzero_ps() };
