@@ -122,7 +122,6 @@ fn row_wise(c: &mut Criterion) {
         group.bench_function("rms_norm and quantize", |b| {
             b.iter(|| backend.rms_norm(black_box(&x), &ones, 1e-6, &mut out))
         });
-        group.bench_function("silu_mul and quantize", |b| b.iter(|| backend.silu_mul(black_box(&x), &y, &mut out)));
         let positions: Vec<u32> = (0..rows as u32).collect();
         let rope = backend.rope(&positions, 128, 1e6);
         let (mut z, weight) = (random.tensor(&backend, rows, cols), backend.vector(&[1.0; 128]));

@@ -109,8 +109,8 @@ pub trait Backend: Send + Sync {
         v: &Self::Tensor,
         out: &mut Self::Acts,
     );
-    /// `out = silu(gate) · up`.
-    fn silu_mul(&self, gate: &Self::Tensor, up: &Self::Tensor, out: &mut Self::Acts);
+    /// `out = silu(input · gateᵀ) · (input · upᵀ)`.
+    fn gated(&self, input: &Self::Acts, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Acts);
     /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`: the normed rows that are wanted.
     fn rms_norm_rows(&self, x: &Self::Tensor, rows: &[usize], weight: &Self::Vector, eps: f32, out: &mut Self::Tensor);
     /// Waits for all that was queued and gives the content of `x`.

@@ -170,7 +170,6 @@ impl<B: Backend> Qwen3<B> {
 
         let mut x = be.tensor(t, hidden); // the residual stream
         let (mut q, mut k, mut v) = (be.tensor(t, q_dim), be.tensor(t, kv_dim), be.tensor(t, kv_dim));
-        let (mut gate, mut up) = (be.tensor(t, ffn), be.tensor(t, ffn));
         // Inputs of products: the normed residual stream, what attention gathered, silu(gate) · up.
         let inputs =
             |[h, context, f]: [B::Form; 3]| (be.acts(t, hidden, h), be.acts(t, q_dim, context), be.acts(t, ffn, f));
@@ -191,8 +190,7 @@ impl<B: Backend> Qwen3<B> {
             be.matmul_add(&context, &layer.attn_output, &mut x);
 
             be.rms_norm(&x, &layer.ffn_norm, eps, &mut h);
-            be.matmul(&h, &mut [(&layer.ffn_gate, &mut gate), (&layer.ffn_up, &mut up)]);
-            be.silu_mul(&gate, &up, &mut f);
+            be.gated(&h, &layer.ffn_gate, &layer.ffn_up, &mut f);
             be.matmul_add(&f, &layer.ffn_down, &mut x);
         }
         let last: Vec<usize> = batch.offsets[1..].iter().map(|end| end - 1).collect();

@@ -136,6 +136,11 @@ impl Acts {
         }
     }
 
+    /// Whether bfloat16, and nothing finer, is what it is wanted in.
+    pub(crate) fn is_half(&self) -> bool {
+        !self.halves.is_empty() && self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
+    }
+
     pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {
         ActParts {
             isa,
@@ -181,37 +186,40 @@ pub(crate) struct RowGroups {
 }
 
 impl ActParts<'_> {
-    /// Sets row `row` to `x` in every wanted form.
+    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted.
     ///
     /// # Safety
-    /// No other task sets the same row.
-    pub(crate) unsafe fn set_row(&self, row: usize, x: &[f32], groups: &mut RowGroups) {
-        assert_eq!(x.len(), self.cols);
-        let range = row * self.cols..(row + 1) * self.cols;
-        // SAFETY: this range belongs to `row`, which is this task's own.
+    /// No other task sets any of them.
+    pub(crate) unsafe fn set(&self, row: usize, first: usize, x: &[f32], groups: &mut RowGroups) {
+        assert!(first + x.len() <= self.cols);
+        let start = row * self.cols + first;
+        let range = start..start + x.len();
+        let group = first / GROUP;
+        // SAFETY: this range, and its groups, are this task's own.
         unsafe {
             if !self.floats.is_empty() {
                 self.floats.part(range.clone()).copy_from_slice(x);
             }
             if !self.bytes.codes.is_empty() {
-                groups.resize(self.cols);
+                groups.resize(x.len());
                 self.isa.quantize_bytes(
                     x,
                     self.bytes.codes.part(range.clone()),
                     &mut groups.scales,
                     &mut groups.half_sums,
                 );
-                self.bytes.spread(row, self.stride, groups);
+                self.bytes.spread(row, group, self.stride, groups);
             }
             if !self.words.codes.is_empty() {
-                groups.resize(self.cols);
+                groups.resize(x.len());
                 self.isa.quantize_words(x, self.words.codes.part(range), &mut groups.scales, &mut groups.half_sums);
-                self.words.spread(row, self.stride, groups);
+                self.words.spread(row, group, self.stride, groups);
             }
             if !self.halves.is_empty() {
-                let start = row * self.half_stride;
-                let rests = if self.rests.is_empty() { 0..0 } else { start..start + self.cols };
-                self.isa.round_halves(x, self.halves.part(start..start + self.cols), self.rests.part(rests));
+                let start = row * self.half_stride + first;
+                let range = start..start + x.len();
+                let rests = if self.rests.is_empty() { 0..0 } else { range.clone() };
+                self.isa.round_halves(x, self.halves.part(range), self.rests.part(rests));
             }
         }
     }
@@ -225,12 +233,12 @@ impl RowGroups {
 }
 
 impl<C> CodeParts<'_, C> {
-    /// Stores what the groups of a row have in common.
+    /// Stores what the groups of a row, from the `first` on, have in common.
     ///
     /// # Safety
-    /// No other task sets the same row.
-    unsafe fn spread(&self, row: usize, stride: usize, groups: &RowGroups) {
-        for (g, (scale, halves)) in groups.scales.iter().zip(groups.half_sums.chunks_exact(2)).enumerate() {
+    /// No other task sets the same groups of the row.
+    unsafe fn spread(&self, row: usize, first: usize, stride: usize, groups: &RowGroups) {
+        for (g, (scale, halves)) in (first..).zip(groups.scales.iter().zip(groups.half_sums.chunks_exact(2))) {
             let sum = halves[0] + halves[1];
             // SAFETY: places of `row` in each group, which are this task's own.
             unsafe {

@@ -38,6 +38,9 @@ impl<'a> TileRows<'a> {
 
 /// The unpacked form of one panel, and the room in which it is made.
 pub(crate) struct Panel {
+    /// The values of each row that it holds: `first..first + len` of K.
+    pub(crate) first: usize,
+    pub(crate) len: usize,
     /// Quantized weights: codes in the layout of the instruction set.
     pub(crate) codes: Buffer<u8>,
     /// [CHUNK / group × TILE]
@@ -60,6 +63,8 @@ pub(crate) struct Panel {
 impl Panel {
     pub(crate) fn new() -> Self {
         Self {
+            first: 0,
+            len: 0,
             codes: Buffer::zeroed(TILE * CHUNK * 2),
             scales: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
             mins: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
@@ -78,6 +83,7 @@ impl Panel {
     #[inline(always)]
     pub(crate) fn unpack_rows<B: Block>(&mut self, tile: TileRows, first: usize, len: usize) {
         assert!(tile.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN) && tile.rows() <= TILE);
+        (self.first, self.len) = (first, len);
         self.group = B::GROUP;
         self.has_min = B::HAS_MIN;
         self.range = B::CODES;
@@ -125,6 +131,7 @@ impl Panel {
     /// Unpacks values `first..first + len` of float rows into `floats`. Rows that the tile lacks become zeros.
     pub(crate) fn unpack_floats(&mut self, tile: TileRows, first: usize, len: usize) {
         assert!(len <= CHUNK && tile.rows() <= TILE);
+        (self.first, self.len) = (first, len);
         // A few rows at a time, a line apart from a power of two so that they do not share the sets of the cache.
         const ROWS: usize = 8;
         let mut values = [[0f32; CHUNK + 16]; ROWS];

@@ -18,6 +18,7 @@
 use crate::cpu::acts::{Acts, Codes, MAGIC};
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use crate::cpu::simd::Simd;
+use std::ops::Range;
 
 /// Vectors of 32-bit lanes of one instruction set. As with [`Simd`], a value is the proof that the CPU has it.
 #[allow(clippy::missing_safety_doc)]
@@ -186,13 +187,13 @@ pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, len: usize) {
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks.
 #[inline(always)]
-pub(super) unsafe fn gemm<V: Vnni, D: Dot>(v: V, panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+pub(super) unsafe fn gemm<V: Vnni, D: Dot>(v: V, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         if panel.has_min {
-            gemm_of::<V, D, true>(v, panel, acts, first, len, c)
+            gemm_of::<V, D, true>(v, panel, acts, rows, c)
         } else {
-            gemm_of::<V, D, false>(v, panel, acts, first, len, c)
+            gemm_of::<V, D, false>(v, panel, acts, rows, c)
         }
     }
 }
@@ -207,29 +208,29 @@ unsafe fn gemm_of<V: Vnni, D: Dot, const MIN: bool>(
     v: V,
     panel: &Panel,
     acts: &Acts,
-    first: usize,
-    len: usize,
+    rows: Range<usize>,
     c: &mut [f32],
 ) {
-    let mut row = 0;
-    while row < acts.rows {
+    let mut row = rows.start;
+    while row < rows.end {
         // As few blocks as there can be, of sizes as equal as they can be: 7 rows as 4 and 3, not as 6 and 1.
-        let left = acts.rows - row;
-        let rows = left.div_ceil(left.div_ceil(ROWS));
+        let left = rows.end - row;
+        let size = left.div_ceil(left.div_ceil(ROWS));
+        let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         for column in (0..TILE).step_by(2 * V::S::LANES) {
-            // SAFETY: rows row..row + rows of acts and c, two vectors of columns.
+            // SAFETY: rows row..row + size of acts and c, two vectors of columns.
             unsafe {
-                match rows {
-                    6 => block::<V, D, 6, MIN>(v, panel, column, acts, row, first, len, c),
-                    5 => block::<V, D, 5, MIN>(v, panel, column, acts, row, first, len, c),
-                    4 => block::<V, D, 4, MIN>(v, panel, column, acts, row, first, len, c),
-                    3 => block::<V, D, 3, MIN>(v, panel, column, acts, row, first, len, c),
-                    2 => block::<V, D, 2, MIN>(v, panel, column, acts, row, first, len, c),
-                    _ => block::<V, D, 1, MIN>(v, panel, column, acts, row, first, len, c),
+                match size {
+                    6 => block::<V, D, 6, MIN>(v, panel, column, acts, row, c),
+                    5 => block::<V, D, 5, MIN>(v, panel, column, acts, row, c),
+                    4 => block::<V, D, 4, MIN>(v, panel, column, acts, row, c),
+                    3 => block::<V, D, 3, MIN>(v, panel, column, acts, row, c),
+                    2 => block::<V, D, 2, MIN>(v, panel, column, acts, row, c),
+                    _ => block::<V, D, 1, MIN>(v, panel, column, acts, row, c),
                 }
             }
         }
-        row += rows;
+        row += size;
     }
 }
 
@@ -246,15 +247,14 @@ unsafe fn block<V: Vnni, D: Dot, const R: usize, const MIN: bool>(
     column: usize,
     acts: &Acts,
     row: usize,
-    first: usize,
-    len: usize,
-    c: &mut [f32],
+    c: *mut f32,
 ) {
     let (s, lanes) = (v.simd(), V::S::LANES);
-    // SAFETY: offsets of existing rows, of `len` values from `first` on, and inside the panel.
+    let Panel { first, len, .. } = *panel;
+    // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
     unsafe {
         let mut w = panel.codes.as_ptr().add(4 * column);
-        let c = c.as_mut_ptr().add(row * TILE + column);
+        let c = c.add(column);
         let per_row = acts.cols / D::PER_LANE;
         let a = D::codes(acts).add(row * per_row + first / D::PER_LANE);
         let group = panel.group;
@@ -312,15 +312,15 @@ static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_wo
         }
 
         #[$attribute]
-        unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+        unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, c: &mut [f32]) {
             // SAFETY: the caller's shapes.
-            unsafe { vnni::gemm::<_, Bytes>($vnni, panel, acts, first, len, c) }
+            unsafe { vnni::gemm::<_, Bytes>($vnni, panel, acts, rows, c) }
         }
 
         #[$attribute]
-        unsafe fn gemm_words(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
+        unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, c: &mut [f32]) {
             // SAFETY: the caller's shapes.
-            unsafe { vnni::gemm::<_, Words>($vnni, panel, acts, first, len, c) }
+            unsafe { vnni::gemm::<_, Words>($vnni, panel, acts, rows, c) }
         }
     };
 }

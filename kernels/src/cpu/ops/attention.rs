@@ -63,17 +63,27 @@ pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &
 
 /// Working memory of one task.
 pub(crate) struct Scratch {
-    q: Buffer<f32>,
-    scores: Buffer<f32>,
-    out: Buffer<f32>,
-    max: Vec<f32>,
-    sum: Vec<f32>,
+    pub(crate) q: Buffer<f32>,
+    pub(crate) scores: Buffer<f32>,
+    pub(crate) out: Buffer<f32>,
+    pub(crate) max: Vec<f32>,
+    pub(crate) sum: Vec<f32>,
+    /// Queries and weights in bfloat16, where a tier multiplies those.
+    pub(crate) query_halves: Buffer<u16>,
+    pub(crate) weights: Buffer<u16>,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let empty = || Buffer::zeroed(0);
-        Self { q: empty(), scores: empty(), out: empty(), max: Vec::new(), sum: Vec::new() }
+        Self {
+            q: Buffer::zeroed(0),
+            scores: Buffer::zeroed(0),
+            out: Buffer::zeroed(0),
+            max: Vec::new(),
+            sum: Vec::new(),
+            query_halves: Buffer::zeroed(0),
+            weights: Buffer::zeroed(0),
+        }
     }
 }
 
@@ -117,14 +127,15 @@ pub(crate) fn attend<S: Simd>(
     }
 
     for start in (0..first + count).step_by(KEYS) {
-        let keys = (len - start).min(KEYS);
-        let width = keys.next_multiple_of(PAD);
+        let stride = (len - start).min(KEYS).next_multiple_of(PAD);
+        // No query of this task sees further.
+        let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
         scratch.scores.fill(0.0);
-        // SAFETY: q is [rows × dim], this block of kt is [dim × width] (blocks before it hold start keys each of dim
-        // floats), scores is [rows × KEYS] with width <= KEYS; three different buffers.
+        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] (blocks before it hold start keys each of dim
+        // floats), scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
         unsafe {
-            let kt = kt[start * dim..start * dim + width * dim].as_ptr();
-            matmul(s, (rows, dim, width), scratch.q.as_ptr(), dim, kt, width, scratch.scores.as_mut_ptr(), KEYS);
+            let kt = kt[start * dim..start * dim + stride * dim].as_ptr();
+            matmul(s, (rows, dim, width), scratch.q.as_ptr(), dim, kt, stride, scratch.scores.as_mut_ptr(), KEYS);
         }
         for r in 0..rows {
             let visible = (first + r / group + 1).saturating_sub(start).min(width);
@@ -161,7 +172,7 @@ pub(crate) fn attend<S: Simd>(
 /// Turns scores of a block into weights 2^(score − max) and updates the running maximum and sum; returns the factor
 /// by which what was accumulated before must be multiplied. A length that is a multiple of [`PAD`].
 #[inline(always)]
-fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum: &mut f32) -> f32 {
+pub(crate) fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum: &mut f32) -> f32 {
     let p = scores.as_mut_ptr();
     let vectors = (0..scores.len()).step_by(S::LANES);
     // SAFETY: PAD is a multiple of LANES, so every vector lies inside scores.

@@ -1,6 +1,7 @@
 //! The f32 register-tile product that float weights and attention share.
 
 use crate::cpu::simd::Simd;
+use std::hint::black_box;
 
 /// `c += a · b` for row-major `a` [rows × k], `b` [k × n], `c` [rows × n] with leading dimensions `lda`, `ldb`, `ldc`;
 /// n a multiple of `S::LANES`. Each element of c is one chain of fused multiply-adds in the order of k.
@@ -76,13 +77,15 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
                 acc[r][v] = s.load(c.add(r * ldc + v * S::LANES));
             }
         }
+        // A pointer for each row, which the compiler takes for unrelated: it would recompute them at every step.
+        let a: [*const f32; R] = std::array::from_fn(|r| black_box(a.add(r * lda)));
         for i in 0..k {
             let mut row = [s.splat(0.0); V];
             for v in 0..V {
                 row[v] = s.load(b.add(i * ldb + v * S::LANES));
             }
             for r in 0..R {
-                let x = s.splat(*a.add(r * lda + i));
+                let x = s.splat(*a[r].add(i));
                 for v in 0..V {
                     acc[r][v] = s.fma(x, row[v], acc[r][v]);
                 }

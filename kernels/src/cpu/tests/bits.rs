@@ -2,7 +2,6 @@
 //! beside it, in whichever order, on however many threads.
 
 use super::attention::Batch;
-use super::oracle::Quantized;
 use super::*;
 use crate::backend::Heads;
 
@@ -67,37 +66,23 @@ fn row_wise_operations_depend_on_their_row_alone() {
     for isa in Isa::all() {
         let (rows, cols) = (21, 96);
         let mut random = Random(33);
-        let (x, y, w) = (random.normals(rows * cols), random.normals(rows * cols), random.normals(cols));
+        let (x, w) = (random.normals(rows * cols), random.normals(cols));
         let positions: Vec<u32> = (0..rows as u32).map(|i| i * 7).collect();
-        // Norm, rotary embedding and SwiGLU of rows `first..first + count`, with their codes and scales.
+        // Norm and rotary embedding of rows `first..first + count`, with their codes and scales.
         let run = |backend: &CpuBackend, first: usize, count: usize| {
             let part = |x: &[f32]| tensor(backend, count, cols, &x[first * cols..(first + count) * cols]);
-            let (mut normed, mut gated) = (backend.acts(count, cols, ALL), backend.acts(count, cols, ALL));
+            let mut normed = backend.acts(count, cols, ALL);
             backend.rms_norm(&part(&x), &backend.vector(&w), 1e-6, &mut normed);
-            backend.silu_mul(&part(&x), &part(&y), &mut gated);
             let (mut rotated, weight) = (part(&x), backend.vector(&w[..24]));
             backend.norm_rope(&mut rotated, &weight, 1e-6, &backend.rope(&positions[first..first + count], 24, 1e6));
-            (normed, gated, backend.read(&rotated))
+            (normed, backend.read(&rotated))
         };
         for backend in backends(isa) {
-            let (normed, gated, rotated) = run(&backend, 0, rows);
+            let (normed, rotated) = run(&backend, 0, rows);
             for (first, count) in [(0, 1), (3, 1), (8, 13), (20, 1)] {
-                let (n, g, r) = run(&self::backend(isa), first, count);
+                let (n, r) = run(&self::backend(isa), first, count);
                 assert_bits("norm_rope", &r, &rotated[first * cols..(first + count) * cols]);
-                for (what, part, all) in [("rms_norm", n, &normed), ("silu_mul", g, &gated)] {
-                    let range = |len: usize| first * len..(first + count) * len;
-                    assert_bits(what, &part.floats, &all.floats[range(cols)]);
-                    let halves = range(all.half_stride);
-                    assert_eq!(part.halves[..], all.halves[halves.clone()], "{what}");
-                    assert_eq!(part.rests[..], all.rests[halves], "{what}");
-                    let codes = |acts: &Acts| [Quantized::new(acts, &acts.bytes), Quantized::new(acts, &acts.words)];
-                    for (part, all) in codes(&part).iter().zip(codes(all)) {
-                        assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
-                        assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
-                        assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
-                        assert_eq!(part.codes[..], all.codes[range(cols)], "{what}");
-                    }
-                }
+                assert_acts("rms_norm", &n, &normed, first);
             }
         }
     }
@@ -105,17 +90,17 @@ fn row_wise_operations_depend_on_their_row_alone() {
 
 #[test]
 fn attention_of_a_text_is_the_same_alone_and_in_a_batch() {
-    for isa in Isa::all() {
-        for (heads, kv_heads, head_dim) in [(4, 2, 24), (3, 1, 64), (2, 2, 80)] {
-            let heads = Heads { heads, kv_heads, head_dim };
-            let lengths = [5, 130, 1, 64, 5, 65, 17];
-            let batch = Batch::new(heads, &lengths, 2.0, 34);
-            for backend in backends(isa) {
-                let all = batch.run(&backend);
+    for threads in 1..=3 {
+        for (backend, form) in attention::backends(threads) {
+            for (heads, kv_heads, head_dim) in [(4, 2, 24), (3, 1, 64), (2, 2, 80)] {
+                let heads = Heads { heads, kv_heads, head_dim };
+                let lengths = [5, 130, 1, 64, 5, 65, 17];
+                let batch = Batch::new(heads, &lengths, 2.0, 34);
+                let all = batch.run(&backend, form);
                 for (text, len) in lengths.into_iter().enumerate() {
-                    let alone = batch.alone(text, len).run(&self::backend(isa));
+                    let alone = batch.alone(text, len).run(&self::backend(backend.isa), form);
                     let rows = batch.offsets[text] * batch.q_cols()..batch.offsets[text + 1] * batch.q_cols();
-                    let what = format!("{} {heads:?} {} threads: text {text}", isa.name, backend.threads());
+                    let what = format!("{} {heads:?} {form:?} {threads} threads: text {text}", backend.isa.name);
                     assert_bits(&what, &all[rows], &alone);
                 }
             }
@@ -126,14 +111,70 @@ fn attention_of_a_text_is_the_same_alone_and_in_a_batch() {
 /// What lets texts share the work on a common beginning: a token's row does not depend on what follows it.
 #[test]
 fn attention_of_a_beginning_is_the_same_whatever_follows() {
-    for isa in Isa::all() {
-        let backend = backend(isa);
-        let heads = Heads { heads: 4, kv_heads: 2, head_dim: 24 };
+    for (backend, form) in attention::backends(1) {
+        let heads = Heads { heads: 4, kv_heads: 2, head_dim: attention::small_dim(form) };
         let batch = Batch::new(heads, &[200], 2.0, 35);
-        let all = batch.run(&backend);
+        let all = batch.run(&backend, form);
         for len in [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 128, 129, 199] {
-            let ours = batch.alone(0, len).run(&backend);
-            assert_bits(&format!("{} first {len} of 200", isa.name), &ours, &all[..len * batch.q_cols()]);
+            let ours = batch.alone(0, len).run(&backend, form);
+            assert_bits(
+                &format!("{} {form:?} first {len} of 200", backend.isa.name),
+                &ours,
+                &all[..len * batch.q_cols()],
+            );
         }
+    }
+}
+
+/// The gated product rounds as its parts do one after the other, and each row alone as in a batch.
+#[test]
+fn gated_products_are_those_of_their_parts() {
+    for isa in Isa::all() {
+        for (format, precision) in [(Format::Q4_K, Precision::Standard), (Format::Q8_0, Precision::High)] {
+            // More than one block of rows; columns that end inside of a pair of tiles.
+            let (rows, k, n) = (101, 512, 96);
+            let mut random = Random(34);
+            let x = random.normals(rows * k);
+            let weights = [random.weights(format, n, k), random.weights(format, n, k)];
+            let run = |backend: &CpuBackend, first: usize, count: usize| {
+                let [gate, up] = weights
+                    .each_ref()
+                    .map(|w| backend.weight(format, Bytes::from(w.clone()), n, k, precision).expect("a weight"));
+                let mut input = backend.acts(count, k, backend.form(&gate));
+                let x = tensor(backend, count, k, &x[first * k..(first + count) * k]);
+                backend.rms_norm(&x, &backend.vector(&vec![1.0; k]), 1e-6, &mut input);
+                let mut out = backend.acts(count, n, ALL);
+                backend.gated(&input, &gate, &up, &mut out);
+                let (mut gates, mut ups) = (backend.tensor(count, n), backend.tensor(count, n));
+                backend.matmul(&input, &mut [(&gate, &mut gates), (&up, &mut ups)]);
+                let mut parts = vec![0.0; count * n];
+                isa.silu_mul(&backend.read(&gates), &backend.read(&ups), &mut parts);
+                (out, parts)
+            };
+            for backend in backends(isa) {
+                let (all, parts) = run(&backend, 0, rows);
+                assert_bits(isa.name, &all.floats, &parts);
+                for (first, count) in [(0, 1), (47, 3), (100, 1)] {
+                    assert_acts(isa.name, &run(&backend, first, count).0, &all, first);
+                }
+            }
+        }
+    }
+}
+
+/// `part` is, in every form, rows `first..` of `all`.
+fn assert_acts(what: &str, part: &Acts, all: &Acts, first: usize) {
+    let range = |len: usize| first * len..(first + part.rows) * len;
+    let cols = part.cols;
+    assert_bits(what, &part.floats, &all.floats[range(cols)]);
+    let halves = range(all.half_stride);
+    assert_eq!(part.halves[..], all.halves[halves.clone()], "{what}");
+    assert_eq!(part.rests[..], all.rests[halves], "{what}");
+    let codes = |acts: &Acts| [oracle::Quantized::new(acts, &acts.bytes), oracle::Quantized::new(acts, &acts.words)];
+    for (part, all) in codes(part).into_iter().zip(codes(all)) {
+        assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
+        assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
+        assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);
+        assert_eq!(part.codes[..], all.codes[range(cols)], "{what}");
     }
 }

@@ -128,9 +128,8 @@ fn silu_mul_is_exact_but_for_rounding() {
     let cols = gate.len();
     let up = Random(14).normals(cols);
     for isa in Isa::all() {
-        let backend = backend(isa);
-        let mut out = backend.acts(1, cols, FLOATS);
-        backend.silu_mul(&tensor(&backend, 1, cols, &gate), &tensor(&backend, 1, cols, &up), &mut out);
+        let mut out = vec![0.0; cols];
+        isa.silu_mul(&gate, &up, &mut out);
         for i in 0..cols {
             let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
             let expected = g / (1.0 + (-g).exp()) * u;
@@ -138,7 +137,7 @@ fn silu_mul_is_exact_but_for_rounding() {
             // |g|; exp2 by 2e-7; sum, quotient and product by one rounding each. Below −88.3 e^−g overflows to infinity.
             let absolute = if g < -88.3 { 89.0 * u.abs() * (-88.3f64).exp() } else { 1e-44 };
             let tolerance = expected.abs() * (2.0 * U * g.abs() + 2e-7 + 3.0 * U) + absolute;
-            assert_close(|| format!("{} silu({g}) · {u}", isa.name), out.floats[i], expected, tolerance);
+            assert_close(|| format!("{} silu({g}) · {u}", isa.name), out[i], expected, tolerance);
         }
     }
 }
@@ -147,15 +146,14 @@ fn silu_mul_is_exact_but_for_rounding() {
 fn silu_mul_lets_through_what_is_not_finite() {
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     for isa in Isa::all() {
-        let backend = backend(isa);
         for cols in [16, 19] {
             for at in 0..cols {
                 for (gate, up) in odd.iter().flat_map(|x| [(*x, 1.0), (1.0, *x), (*x, *x), (-1.0, *x)]) {
                     let (mut gates, mut ups) = (vec![0.5; cols], vec![0.25; cols]);
                     (gates[at], ups[at]) = (gate, up);
-                    let mut out = backend.acts(1, cols, FLOATS);
-                    backend.silu_mul(&tensor(&backend, 1, cols, &gates), &tensor(&backend, 1, cols, &ups), &mut out);
-                    for (i, x) in out.floats.iter().enumerate() {
+                    let mut out = vec![0.0; cols];
+                    isa.silu_mul(&gates, &ups, &mut out);
+                    for (i, x) in out.iter().enumerate() {
                         assert_eq!(x.is_finite(), i != at, "{} silu({gate}) · {up} at {at} of {cols}: {i}", isa.name);
                     }
                 }

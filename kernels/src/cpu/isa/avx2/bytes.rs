@@ -8,11 +8,12 @@
 //! Panel layout: two halves of 16 weight rows; in each, for every four values, the fours of the 16 rows side by side:
 //! `[half][len / 4][16][4]` bytes.
 
-use super::transpose;
+use super::{pin, transpose, unroll};
 use crate::cpu::acts::Acts;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Largest unsigned code.
 pub(super) const MAX_CODE: i32 = 63;
@@ -60,15 +61,14 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
 /// # Safety
 /// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-    let groups = len / panel.group;
+pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group, i32::from(panel.range.1) - i32::from(panel.range.0)) {
-            (32, ..=15) => gemm_of::<32, 8>(panel, acts, first, groups, c),
-            (32, ..=31) => gemm_of::<32, 4>(panel, acts, first, groups, c),
-            (16, ..=31) => gemm_of::<16, 4>(panel, acts, first, groups, c),
-            (16, ..=MAX_CODE) => gemm_of::<16, 2>(panel, acts, first, groups, c),
+            (32, ..=15) => gemm_of::<32, 8>(panel, acts, rows, c),
+            (32, ..=31) => gemm_of::<32, 4>(panel, acts, rows, c),
+            (16, ..=31) => gemm_of::<16, 4>(panel, acts, rows, c),
+            (16, ..=MAX_CODE) => gemm_of::<16, 2>(panel, acts, rows, c),
             (group, code) => unreachable!("codes up to {code} in groups of {group}"),
         }
     }
@@ -77,24 +77,19 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, 
 /// # Safety
 /// As [`gemm`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm_of<const G: usize, const D: usize>(
-    panel: &Panel,
-    acts: &Acts,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
-) {
-    let mut row = 0;
-    while row < acts.rows {
-        let left = (acts.rows - row).min(4);
+unsafe fn gemm_of<const G: usize, const D: usize>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    let mut row = rows.start;
+    while row < rows.end {
+        let c = c[(row - rows.start) * TILE..].as_mut_ptr();
+        let left = (rows.end - row).min(4);
         for half in 0..2 {
             // SAFETY: rows row..row + left of acts and c, one half of the panel.
             unsafe {
                 match left {
-                    4 => block::<4, G, D>(panel, half, acts, row, first, groups, c),
-                    3 => block::<3, G, D>(panel, half, acts, row, first, groups, c),
-                    2 => block::<2, G, D>(panel, half, acts, row, first, groups, c),
-                    _ => block::<1, G, D>(panel, half, acts, row, first, groups, c),
+                    4 => block::<4, G, D>(panel, half, acts, row, c),
+                    3 => block::<3, G, D>(panel, half, acts, row, c),
+                    2 => block::<2, G, D>(panel, half, acts, row, c),
+                    _ => block::<1, G, D>(panel, half, acts, row, c),
                 }
             }
         }
@@ -113,64 +108,61 @@ unsafe fn block<const R: usize, const G: usize, const D: usize>(
     half: usize,
     acts: &Acts,
     row: usize,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
+    c: *mut f32,
 ) {
-    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
+    let (first, groups) = (panel.first, panel.len / G);
+    // SAFETY: offsets of existing rows, of the panel's groups, and of one half of the panel.
     unsafe {
-        let mut w = panel.codes.as_ptr().add(half_offset(half));
         let column = half * HALF;
-        let c = c.as_mut_ptr().add(row * TILE + column);
-        let a = acts.bytes.codes.as_ptr().add(row * acts.cols + first);
+        let mut w = panel.codes.as_ptr().add(half_offset(half));
+        let mut scale = panel.scales.as_ptr().add(column);
+        let mut min = panel.mins.as_ptr().add(column);
+        let mut c = c.add(column);
+        let mut a = acts.bytes.codes.as_ptr().add(row * acts.cols + first);
         let sums = if G == 32 { acts.bytes.sums.as_ptr() } else { acts.bytes.half_sums.as_ptr() };
-        let sums = sums.add(first / G * acts.stride + row);
-        let scales = acts.bytes.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let mut act_sums = sums.add(first / G * acts.stride + row);
+        let mut act_scales = acts.bytes.scales.as_ptr().add(first / 32 * acts.stride + row);
         let ones = _mm256_set1_epi16(1);
         for g in 0..groups {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
             for part in 0..G / 4 / D {
                 let mut narrow = [[_mm256_setzero_si256(); 2]; R];
-                for i in 0..D {
-                    let w0 = _mm256_load_si256(w.cast());
-                    let w1 = _mm256_load_si256(w.add(32).cast());
-                    w = w.add(64);
+                unroll!(D, i => {
+                    let four = part * D + i;
+                    let w0 = _mm256_load_si256(w.add(64 * four).cast());
+                    let w1 = _mm256_load_si256(w.add(64 * four + 32).cast());
                     for r in 0..R {
-                        let x = a.add(r * acts.cols + g * G + 4 * (part * D + i)).cast::<i32>().read_unaligned();
-                        let x = _mm256_set1_epi32(x);
+                        let x = _mm256_set1_epi32(a.add(r * acts.cols + 4 * four).cast::<i32>().read_unaligned());
                         narrow[r][0] = pin(_mm256_add_epi16(narrow[r][0], _mm256_maddubs_epi16(w0, x)));
                         narrow[r][1] = pin(_mm256_add_epi16(narrow[r][1], _mm256_maddubs_epi16(w1, x)));
                     }
-                }
+                });
                 for r in 0..R {
                     for v in 0..2 {
                         acc[r][v] = _mm256_add_epi32(acc[r][v], _mm256_madd_epi16(narrow[r][v], ones));
                     }
                 }
             }
-            let load = |values: &[f32], v: usize| _mm256_loadu_ps(values.as_ptr().add(g * TILE + column + 8 * v));
-            let scale = [load(&panel.scales, 0), load(&panel.scales, 1)];
-            let min = [load(&panel.mins, 0), load(&panel.mins, 1)];
+            // What the compiler cannot follow it cannot keep in registers, which are all taken.
+            asm!("/* {0} */", inout(reg) c, options(pure, nomem, nostack, preserves_flags));
             for r in 0..R {
-                let act_scale = _mm256_set1_ps(*scales.add(g * G / 32 * acts.stride + r));
-                let sum = _mm256_set1_ps(*sums.add(g * acts.stride + r));
+                let act_scale = _mm256_set1_ps(*act_scales.add(r));
+                let act_sum = _mm256_set1_ps(*act_sums.add(r));
                 for v in 0..2 {
-                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale[v]);
-                    let value = _mm256_fmadd_ps(min[v], sum, value);
+                    let value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), _mm256_load_ps(scale.add(8 * v)));
+                    let value = _mm256_fmadd_ps(_mm256_load_ps(min.add(8 * v)), act_sum, value);
                     let c = c.add(r * TILE + 8 * v);
-                    _mm256_storeu_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_loadu_ps(c)));
+                    _mm256_store_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_load_ps(c)));
                 }
+            }
+            w = w.add(HALF * G);
+            scale = scale.add(TILE);
+            min = min.add(TILE);
+            a = a.add(G);
+            act_sums = act_sums.add(acts.stride);
+            if G == 32 || g % 2 == 1 {
+                act_scales = act_scales.add(acts.stride);
             }
         }
     }
-}
-
-/// Keeps a running sum in its register. Without it the compiler unrolls the loop, adds products to each other before it
-/// adds them to the sums, and spills most of both: a fifth slower.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn pin(mut x: __m256i) -> __m256i {
-    // SAFETY: an empty instruction sequence.
-    unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
-    x
 }

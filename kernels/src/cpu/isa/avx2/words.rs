@@ -5,10 +5,12 @@
 //! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
 //! 32 · 128 · 32767 < 2^27.
 
-use super::transpose;
+use super::{pin, transpose, unroll};
 use crate::cpu::acts::Acts;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
+use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Weight rows per half of a panel.
 const HALF: usize = 16;
@@ -45,15 +47,14 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
 /// # Safety
 /// The shapes are those that `Integer::gemm` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, c: &mut [f32]) {
-    let groups = len / panel.group;
+pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<32, false>(panel, acts, first, groups, c),
-            (32, true) => gemm_of::<32, true>(panel, acts, first, groups, c),
-            (16, false) => gemm_of::<16, false>(panel, acts, first, groups, c),
-            (16, true) => gemm_of::<16, true>(panel, acts, first, groups, c),
+            (32, false) => gemm_of::<32, false>(panel, acts, rows, c),
+            (32, true) => gemm_of::<32, true>(panel, acts, rows, c),
+            (16, false) => gemm_of::<16, false>(panel, acts, rows, c),
+            (16, true) => gemm_of::<16, true>(panel, acts, rows, c),
             (group, _) => unreachable!("groups of {group}"),
         }
     }
@@ -62,24 +63,19 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, first: usize, len: usize, 
 /// # Safety
 /// As [`gemm`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm_of<const G: usize, const MIN: bool>(
-    panel: &Panel,
-    acts: &Acts,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
-) {
-    let mut row = 0;
-    while row < acts.rows {
-        let left = (acts.rows - row).min(4);
+unsafe fn gemm_of<const G: usize, const MIN: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    let mut row = rows.start;
+    while row < rows.end {
+        let c = c[(row - rows.start) * TILE..].as_mut_ptr();
+        let left = (rows.end - row).min(4);
         for half in 0..2 {
             // SAFETY: rows row..row + left of acts and c, one half of the panel.
             unsafe {
                 match left {
-                    4 => block::<4, G, MIN>(panel, half, acts, row, first, groups, c),
-                    3 => block::<3, G, MIN>(panel, half, acts, row, first, groups, c),
-                    2 => block::<2, G, MIN>(panel, half, acts, row, first, groups, c),
-                    _ => block::<1, G, MIN>(panel, half, acts, row, first, groups, c),
+                    4 => block::<4, G, MIN>(panel, half, acts, row, c),
+                    3 => block::<3, G, MIN>(panel, half, acts, row, c),
+                    2 => block::<2, G, MIN>(panel, half, acts, row, c),
+                    _ => block::<1, G, MIN>(panel, half, acts, row, c),
                 }
             }
         }
@@ -98,46 +94,52 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     half: usize,
     acts: &Acts,
     row: usize,
-    first: usize,
-    groups: usize,
-    c: &mut [f32],
+    c: *mut f32,
 ) {
-    // SAFETY: offsets of existing rows, of the `groups` groups from value `first` on, and of one half of the panel.
+    let (first, groups) = (panel.first, panel.len / G);
+    // SAFETY: offsets of existing rows, of the panel's groups, and of one half of the panel.
     unsafe {
-        let mut w = panel.codes.as_i16().as_ptr().add(half_offset(half));
         let column = half * HALF;
-        let c = c.as_mut_ptr().add(row * TILE + column);
-        let a = acts.words.codes.as_ptr().add(row * acts.cols + first);
-        let scales = acts.words.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let mut w = panel.codes.as_i16().as_ptr().add(half_offset(half));
+        let mut scale = panel.scales.as_ptr().add(column);
+        let mut min = panel.mins.as_ptr().add(column);
+        let mut c = c.add(column);
+        let mut a = acts.words.codes.as_ptr().add(row * acts.cols + first);
         let sums = if G == 32 { acts.words.sums.as_ptr() } else { acts.words.half_sums.as_ptr() };
-        let sums = sums.add(first / G * acts.stride + row);
+        let mut act_sums = sums.add(first / G * acts.stride + row);
+        let mut act_scales = acts.words.scales.as_ptr().add(first / 32 * acts.stride + row);
         for g in 0..groups {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
-            for pair in 0..G / 2 {
-                let w0 = _mm256_load_si256(w.cast());
-                let w1 = _mm256_load_si256(w.add(16).cast());
-                w = w.add(32);
+            unroll!(G / 2, pair => {
+                let w0 = _mm256_load_si256(w.add(32 * pair).cast());
+                let w1 = _mm256_load_si256(w.add(32 * pair + 16).cast());
                 for r in 0..R {
-                    let x = a.add(r * acts.cols + g * G + 2 * pair).cast::<i32>().read_unaligned();
-                    let x = _mm256_set1_epi32(x);
-                    acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0));
-                    acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1));
+                    let x = _mm256_set1_epi32(a.add(r * acts.cols + 2 * pair).cast::<i32>().read_unaligned());
+                    acc[r][0] = pin(_mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0)));
+                    acc[r][1] = pin(_mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1)));
                 }
-            }
-            let load = |values: &[f32], v: usize| _mm256_loadu_ps(values.as_ptr().add(g * TILE + column + 8 * v));
-            let scale = [load(&panel.scales, 0), load(&panel.scales, 1)];
-            let min = if MIN { [load(&panel.mins, 0), load(&panel.mins, 1)] } else { [_mm256_setzero_ps(); 2] };
+            });
+            // What the compiler cannot follow it cannot keep in registers, which are all taken.
+            asm!("/* {0} */", inout(reg) c, options(pure, nomem, nostack, preserves_flags));
             for r in 0..R {
-                let act_scale = _mm256_set1_ps(*scales.add(g * G / 32 * acts.stride + r));
-                let sum = if MIN { _mm256_set1_ps(*sums.add(g * acts.stride + r)) } else { _mm256_setzero_ps() };
+                let act_scale = _mm256_set1_ps(*act_scales.add(r));
+                let act_sum = if MIN { _mm256_set1_ps(*act_sums.add(r)) } else { _mm256_setzero_ps() };
                 for v in 0..2 {
-                    let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), scale[v]);
+                    let mut value = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[r][v]), _mm256_load_ps(scale.add(8 * v)));
                     if MIN {
-                        value = _mm256_fmadd_ps(min[v], sum, value);
+                        value = _mm256_fmadd_ps(_mm256_load_ps(min.add(8 * v)), act_sum, value);
                     }
                     let c = c.add(r * TILE + 8 * v);
-                    _mm256_storeu_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_loadu_ps(c)));
+                    _mm256_store_ps(c, _mm256_fmadd_ps(value, act_scale, _mm256_load_ps(c)));
                 }
+            }
+            w = w.add(HALF * G);
+            scale = scale.add(TILE);
+            min = min.add(TILE);
+            a = a.add(G);
+            act_sums = act_sums.add(acts.stride);
+            if G == 32 || g % 2 == 1 {
+                act_scales = act_scales.add(acts.stride);
             }
         }
     }
