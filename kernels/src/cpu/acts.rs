@@ -136,6 +136,11 @@ impl Acts {
         }
     }
 
+    /// Whether bfloat16, and nothing finer, is what it is wanted in.
+    pub(crate) fn is_half(&self) -> bool {
+        !self.halves.is_empty() && self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
+    }
+
     pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {
         ActParts {
             isa,

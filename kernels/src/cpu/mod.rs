@@ -17,26 +17,24 @@ use acts::RowGroups;
 pub use acts::{Acts, Form};
 
 use crate::backend::{Backend, Heads, Precision, Product, WeightError};
-use crate::buffer::{Buffer, Parts};
+use crate::buffer::{Buffer, Parts, Plain};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Isa, Kernel};
-use ops::attention::{self, KEYS, PAD, Shape};
+use isa::{AttendTask, Attention, Isa, Kernel};
+use ops::attention::{self, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::ops::Range;
 use std::sync::Mutex;
 
-/// Activation rows that meet a tile before the next ones do: their sums stay in the L1 cache. Whole register tiles of
-/// every tier (4, 6, 8, 16 or 32 rows).
-const ROWS_PER_BLOCK: usize = 96;
+/// Activation rows that meet a tile before the next ones do, unless a kernel wants more: their sums stay in the L1 cache.
+/// Whole register tiles of every tier (4, 6, 8 or 16 rows).
+const ROWS_PER_BLOCK: usize = 48;
 /// Values of each row of a tile that are unpacked before they are used; their panels stay in the L2 cache.
 const SPAN: usize = 4 * CHUNK;
-/// Most tiles whose panels a worker has at a time.
-const TILES: usize = 4;
-/// Neighbouring tiles whose columns of activations, a byte each at least, fill a cache line: one task's work, so that no
-/// two threads write to one line.
-const TILES_PER_LINE: usize = 64 / TILE;
+/// Neighbouring columns of activations, a byte each at least, that fill a cache line: one task's work, so that no two
+/// threads write to one line.
+const LINE: usize = 64;
 
 /// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
 const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
@@ -51,9 +49,9 @@ pub struct CpuBackend {
 
 /// What a worker keeps from task to task.
 struct Scratch {
-    /// For each of a few tiles, made when first needed.
-    panels: [Vec<Panel>; TILES],
-    /// Products of two tiles, and what becomes of them, each [ROWS_PER_BLOCK × TILE].
+    /// For each of two tiles, made when first needed.
+    panels: [Vec<Panel>; 2],
+    /// Products of two tiles, and what becomes of them, each [rows of a block × width].
     products: [Buffer<f32>; 3],
     row: Vec<f32>,
     groups: RowGroups,
@@ -70,7 +68,7 @@ impl CpuBackend {
         let scratch = || {
             Mutex::new(Scratch {
                 panels: Default::default(),
-                products: std::array::from_fn(|_| Buffer::zeroed(ROWS_PER_BLOCK * TILE)),
+                products: std::array::from_fn(|_| Buffer::zeroed(0)),
                 row: Vec::new(),
                 groups: RowGroups::default(),
                 attention: attention::Scratch::new(),
@@ -104,11 +102,8 @@ impl CpuBackend {
         });
     }
 
-    /// One task per tile, or a few tiles, of every product; `add` to the outputs or set them.
+    /// One task per tile of every product; `add` to the outputs or set them.
     fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
-        let total: usize = products.iter().map(|(weight, _)| weight.n.div_ceil(TILE)).sum();
-        // As many tiles a task as the kernel can take, while there are tasks enough for all threads.
-        let most = (total / (2 * self.threads())).max(1);
         let mut tiles = Vec::new();
         let mut outputs = Vec::new();
         for (i, (weight, output)) in products.iter_mut().enumerate() {
@@ -116,36 +111,31 @@ impl CpuBackend {
                 weight.k == input.cols && weight.n == output.cols && input.rows == output.rows,
                 "shapes of a product"
             );
-            let (count, step) = (weight.n.div_ceil(TILE), weight.kernel.map_or(1, |kernel| kernel.tiles.min(most)));
-            tiles.extend((0..count).step_by(step).map(|tile| (i, tile..count.min(tile + step))));
+            tiles.extend((0..weight.tiles()).map(|tile| (i, tile)));
             outputs.push((*weight, output.parts()));
         }
         if input.rows == 0 {
             return;
         }
         self.pool.run(tiles.len(), |task, worker| {
-            let (i, tiles) = &tiles[task];
-            let (weight, output) = &outputs[*i];
+            let (i, tile) = tiles[task];
+            let (weight, output) = &outputs[i];
             let Scratch { panels, products, .. } = &mut *self.scratch(worker);
+            let columns = weight.columns(tile);
+            let width = columns.len().next_multiple_of(TILE);
             for span in (0..weight.k).step_by(SPAN) {
-                let span = span..weight.k.min(span + SPAN);
-                for (panels, tile) in panels.iter_mut().zip(tiles.clone()) {
-                    self.unpack(weight, tile, span.clone(), panels);
-                }
-                for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
-                    let block = first..input.rows.min(first + ROWS_PER_BLOCK);
-                    let products = &mut products[0][..block.len() * TILE];
-                    for (panels, tile) in panels.iter().zip(tiles.clone()) {
-                        self.multiply(weight, &panels[..span.len().div_ceil(CHUNK)], input, block.clone(), products);
-                        let columns = weight.columns(tile);
-                        for (row, products) in block.clone().zip(products.chunks_exact(TILE)) {
-                            // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                            let output = unsafe { output.part(row, columns.clone()) };
-                            if add || span.start > 0 {
-                                output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
-                            } else {
-                                output.copy_from_slice(&products[..output.len()]);
-                            }
+                let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
+                for block in weight.blocks(input.rows) {
+                    let products = &mut products[0];
+                    products.resize(block.len() * width);
+                    self.multiply(weight, panels, input, block.clone(), products);
+                    for (row, products) in block.zip(products.chunks_exact(width)) {
+                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                        let output = unsafe { output.part(row, columns.clone()) };
+                        if add || span > 0 {
+                            output.iter_mut().zip(products).for_each(|(x, product)| *x += product);
+                        } else {
+                            output.copy_from_slice(&products[..output.len()]);
                         }
                     }
                 }
@@ -154,11 +144,18 @@ impl CpuBackend {
     }
 
     /// Unpacks values `span` of a tile's rows into as many panels as they take.
-    fn unpack(&self, weight: &Weight, tile: usize, span: Range<usize>, panels: &mut Vec<Panel>) {
+    fn unpack<'a>(
+        &self,
+        weight: &Weight,
+        tile: usize,
+        span: Range<usize>,
+        panels: &'a mut Vec<Panel>,
+    ) -> &'a mut [Panel] {
         let chunks = span.clone().step_by(CHUNK);
         if panels.len() < chunks.len() {
             panels.resize_with(chunks.len(), Panel::new);
         }
+        let panels = &mut panels[..chunks.len()];
         for (panel, first) in panels.iter_mut().zip(chunks) {
             let len = (span.end - first).min(CHUNK);
             match weight.kernel {
@@ -166,9 +163,10 @@ impl CpuBackend {
                 None => panel.unpack_floats(weight.tile(tile), first, len),
             }
         }
+        panels
     }
 
-    /// Products of the rows `block` of the input and a tile [rows × TILE].
+    /// Products of the rows `block` of the input and a tile [rows × width].
     fn multiply(&self, weight: &Weight, panels: &[Panel], input: &Acts, block: Range<usize>, products: &mut [f32]) {
         products.fill(0.0);
         for panel in panels {
@@ -177,6 +175,78 @@ impl CpuBackend {
                 None => self.isa.gemm_floats(panel, input, block.clone(), products),
             }
         }
+    }
+
+    /// Attention of every text and head, with keys and values packed as `kernel` wants them.
+    fn attend<E: Plain + Send + Sync>(
+        &self,
+        kernel: &Attention<E>,
+        shape: Shape,
+        offsets: &[usize],
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
+        context: &mut Tensor,
+    ) {
+        let kv_heads = k.cols / shape.head_dim;
+        // Where each text starts in the packed keys and values of a head, in tokens.
+        let mut packed_starts = vec![0];
+        for text in offsets.windows(2) {
+            packed_starts.push(packed_starts.last().unwrap() + (text[1] - text[0]).next_multiple_of(kernel.pad));
+        }
+        let packed = *packed_starts.last().expect("starts with 0");
+        let (dim, dim_pad) = (shape.head_dim, shape.padded_dim());
+        let mut kt = Buffer::<E>::zeroed(kv_heads * packed * dim);
+        let mut vp = Buffer::<E>::zeroed(kv_heads * packed * dim_pad);
+        let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));
+        let blocks: Vec<(usize, usize)> = offsets
+            .windows(2)
+            .enumerate()
+            .flat_map(|(text, o)| (0..(o[1] - o[0]).div_ceil(kernel.keys)).map(move |block| (text, block)))
+            .collect();
+        self.pool.run(blocks.len() * kv_heads, |task, _| {
+            let ((text, block), head) = (blocks[task / kv_heads], task % kv_heads);
+            let len = offsets[text + 1] - offsets[text];
+            let from = offsets[text] * k.stride + head * dim;
+            let first = head * packed + packed_starts[text] + block * kernel.keys;
+            let width = (len - block * kernel.keys).min(kernel.keys).next_multiple_of(kernel.pad);
+            // SAFETY: this block of this head of this text, packed by this task alone.
+            let (kt, vp) = unsafe {
+                (
+                    kt_parts.part(first * dim..(first + width) * dim),
+                    vp_parts.part(first * dim_pad..(first + width) * dim_pad),
+                )
+            };
+            kernel.pack(shape, len, block, &k.data[from..], &v.data[from..], kt, vp);
+        });
+
+        let parts = context.parts();
+        let step = shape.query_block();
+        let mut tasks: Vec<(usize, usize)> = offsets
+            .windows(2)
+            .enumerate()
+            .flat_map(|(text, o)| (0..o[1] - o[0]).step_by(step).map(move |first| (text, first)))
+            .collect();
+        // Long rows first, so that the loop ends with small tasks.
+        tasks.sort_by_key(|(_, first)| std::cmp::Reverse(*first));
+        self.pool.run(tasks.len() * kv_heads, |task, worker| {
+            let ((text, first), head) = (tasks[task / kv_heads], task % kv_heads);
+            let len = offsets[text + 1] - offsets[text];
+            let packed_start = head * packed + packed_starts[text];
+            let column = head * shape.group * dim;
+            let task = AttendTask {
+                shape,
+                first,
+                count: step.min(len - first),
+                len,
+                q: &q.data[offsets[text] * q.stride + column..],
+                kt: &kt[packed_start * dim..],
+                vp: &vp[packed_start * dim_pad..],
+            };
+            kernel.attend(task, &mut self.scratch(worker).attention, &mut |token, in_group, values| {
+                let start = column + in_group * dim;
+                // SAFETY: each head of each token is computed by one task.
+                unsafe { parts.part(offsets[text] + token, start..start + dim) }.copy_from_slice(values);
+            });
+        });
     }
 }
 
@@ -237,12 +307,24 @@ pub struct Weight {
     row_bytes: usize,
     /// How it is multiplied; `None`: as floats.
     kernel: Option<&'static Kernel>,
+    /// Rows of a task's tile: [`TILE`] or, where the kernel takes several at a time, so many times as much.
+    width: usize,
 }
 
 impl Weight {
     /// The columns of an output that a tile computes.
     fn columns(&self, tile: usize) -> Range<usize> {
-        tile * TILE..self.n.min((tile + 1) * TILE)
+        tile * self.width..self.n.min((tile + 1) * self.width)
+    }
+
+    fn tiles(&self) -> usize {
+        self.n.div_ceil(self.width)
+    }
+
+    /// The blocks of `rows` rows of activations that meet a tile one after the other.
+    fn blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let size = self.kernel.map_or(ROWS_PER_BLOCK, |kernel| kernel.rows);
+        (0..rows).step_by(size).map(move |first| first..rows.min(first + size))
     }
 
     fn tile(&self, tile: usize) -> TileRows<'_> {
@@ -277,7 +359,12 @@ impl Backend for CpuBackend {
     ) -> Result<Weight, WeightError> {
         match format.row_bytes(k) {
             Some(row_bytes) if row_bytes > 0 && n.checked_mul(row_bytes) == Some(bytes.len()) => {
-                Ok(Weight { format, bytes, n, k, row_bytes, kernel: self.isa.kernel(format, precision) })
+                let kernel = self.isa.kernel(format, precision);
+                // Several tiles at a time, while there are tasks for every thread, and while the panels of two weights
+                // (a gate and its up) stay in the L2 cache.
+                let most = if k > SPAN { 2 } else { 4 }.min(n.div_ceil(TILE) / (2 * self.threads()));
+                let width = TILE * kernel.map_or(1, |kernel| kernel.tiles).min(most).max(1);
+                Ok(Weight { format, bytes, n, k, row_bytes, kernel, width })
             }
             _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),
         }
@@ -369,67 +456,13 @@ impl Backend for CpuBackend {
         assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
         assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);
 
-        // Where each text starts in the packed keys and values of a head, in tokens.
-        let mut packed_starts = vec![0];
-        for text in offsets.windows(2) {
-            packed_starts.push(packed_starts.last().unwrap() + (text[1] - text[0]).next_multiple_of(PAD));
-        }
-        let packed = *packed_starts.last().expect("starts with 0");
-        let (dim, dim_pad) = (head_dim, shape.padded_dim());
-        let mut kt = Buffer::<f32>::zeroed(kv_heads * packed * dim);
-        let mut vp = Buffer::<f32>::zeroed(kv_heads * packed * dim_pad);
-        let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));
-        let blocks: Vec<(usize, usize)> = offsets
-            .windows(2)
-            .enumerate()
-            .flat_map(|(text, o)| (0..(o[1] - o[0]).div_ceil(KEYS)).map(move |block| (text, block)))
-            .collect();
-        self.pool.run(blocks.len() * kv_heads, |task, _| {
-            let ((text, block), head) = (blocks[task / kv_heads], task % kv_heads);
-            let len = offsets[text + 1] - offsets[text];
-            let from = offsets[text] * k.stride + head * dim;
-            let first = head * packed + packed_starts[text] + block * KEYS;
-            let width = (len - block * KEYS).min(KEYS).next_multiple_of(PAD);
-            // SAFETY: this block of this head of this text, packed by this task alone.
-            let (kt, vp) = unsafe {
-                (
-                    kt_parts.part(first * dim..(first + width) * dim),
-                    vp_parts.part(first * dim_pad..(first + width) * dim_pad),
-                )
-            };
-            attention::pack_block(shape, len, block, &k.data[from..], &v.data[from..], kt, vp);
-        });
-
         let mut context = self.tensor(q.rows, q.cols);
-        let parts = context.parts();
-        let step = shape.query_block();
-        let mut tasks: Vec<(usize, usize)> = offsets
-            .windows(2)
-            .enumerate()
-            .flat_map(|(text, o)| (0..o[1] - o[0]).step_by(step).map(move |first| (text, first)))
-            .collect();
-        // Long rows first, so that the loop ends with small tasks.
-        tasks.sort_by_key(|(_, first)| std::cmp::Reverse(*first));
-        self.pool.run(tasks.len() * kv_heads, |task, worker| {
-            let ((text, first), head) = (tasks[task / kv_heads], task % kv_heads);
-            let len = offsets[text + 1] - offsets[text];
-            let packed_start = head * packed + packed_starts[text];
-            let column = head * shape.group * dim;
-            let task = AttendTask {
-                shape,
-                first,
-                count: step.min(len - first),
-                len,
-                q: &q.data[offsets[text] * q.stride + column..],
-                kt: &kt[packed_start * dim..],
-                vp: &vp[packed_start * dim_pad..],
-            };
-            self.isa.attend(task, &mut self.scratch(worker).attention, &mut |token, in_group, values| {
-                let start = column + in_group * dim;
-                // SAFETY: each head of each token is computed by one task.
-                unsafe { parts.part(offsets[text] + token, start..start + dim) }.copy_from_slice(values);
-            });
-        });
+        // As fine as what comes next: products of bfloat16, without the rests, may see attention in bfloat16.
+        let half = self.isa.half_attention.filter(|kernel| out.is_half() && head_dim.is_multiple_of(kernel.dims));
+        match half {
+            Some(kernel) => self.attend(kernel, shape, offsets, (q, k, v), &mut context),
+            None => self.attend(&self.isa.attention, shape, offsets, (q, k, v), &mut context),
+        }
         let parts = out.parts(self.isa);
         // SAFETY: each row is set by one task.
         self.for_rows(q.rows, |row, scratch| unsafe { parts.set(row, 0, context.row(row), &mut scratch.groups) });
@@ -437,32 +470,26 @@ impl Backend for CpuBackend {
 
     fn gated(&self, input: &Acts, gate: &Weight, up: &Weight, out: &mut Acts) {
         assert!(gate.k == input.cols && gate.n == out.cols && input.rows == out.rows, "shapes of a product");
-        assert!(up.k == gate.k && up.n == gate.n, "two weights of one shape");
+        assert!(up.k == gate.k && up.n == gate.n && up.width == gate.width, "two weights of one shape");
         let parts = out.parts(self.isa);
-        let (tiles, chunks) = (gate.n.div_ceil(TILE), gate.k.div_ceil(CHUNK));
-        // Tiles at a time, of each weight.
-        let step = gate.kernel.map_or(1, |kernel| kernel.tiles.div_ceil(2)).min(TILES_PER_LINE);
-        self.pool.run(tiles.div_ceil(TILES_PER_LINE), |task, worker| {
+        let (tiles, step) = (gate.tiles(), LINE.div_ceil(gate.width));
+        self.pool.run(tiles.div_ceil(step), |task, worker| {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
-            let end = tiles.min((task + 1) * TILES_PER_LINE);
-            for start in (task * TILES_PER_LINE..end).step_by(step) {
-                let pairs = || (start..end.min(start + step)).enumerate();
-                for (i, tile) in pairs() {
-                    self.unpack(gate, tile, 0..gate.k, &mut panels[2 * i]);
-                    self.unpack(up, tile, 0..up.k, &mut panels[2 * i + 1]);
-                }
-                for first in (0..input.rows).step_by(ROWS_PER_BLOCK) {
-                    let block = first..input.rows.min(first + ROWS_PER_BLOCK);
-                    let [gates, ups, gated] = products.each_mut().map(|x| &mut x[..block.len() * TILE]);
-                    for (i, tile) in pairs() {
-                        self.multiply(gate, &panels[2 * i][..chunks], input, block.clone(), gates);
-                        self.multiply(up, &panels[2 * i + 1][..chunks], input, block.clone(), ups);
-                        self.isa.silu_mul(gates, ups, gated);
-                        let columns = gate.columns(tile);
-                        for (row, gated) in block.clone().zip(gated.chunks_exact(TILE)) {
-                            // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                            unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
-                        }
+            for tile in task * step..tiles.min((task + 1) * step) {
+                let [gate_panels, up_panels] = panels;
+                let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
+                let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
+                let columns = gate.columns(tile);
+                let width = columns.len().next_multiple_of(TILE);
+                for block in gate.blocks(input.rows) {
+                    products.iter_mut().for_each(|x| x.resize(block.len() * width));
+                    let [gates, ups, gated] = products;
+                    self.multiply(gate, gate_panels, input, block.clone(), gates);
+                    self.multiply(up, up_panels, input, block.clone(), ups);
+                    self.isa.silu_mul(gates, ups, gated);
+                    for (row, gated) in block.zip(gated.chunks_exact(width)) {
+                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                        unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
                     }
                 }
             }

@@ -116,7 +116,6 @@ impl Panel {
     /// multiple of 32 values. Rows that the tile lacks become zeros.
     pub(crate) fn unpack_float_rows(&mut self, tile: TileRows, first: usize, len: usize) {
         assert!(len <= CHUNK && tile.rows() <= TILE);
-        (self.first, self.len) = (first, len);
         self.group = 1;
         for (row, to) in self.floats.chunks_exact_mut(CHUNK).enumerate() {
             let (values, rest) = to[..len.next_multiple_of(32)].split_at_mut(len);

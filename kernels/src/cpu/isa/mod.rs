@@ -24,14 +24,27 @@ use crate::formats::Format;
 use std::ops::Range;
 
 /// One attention task; see [`attend`](super::ops::attention::attend).
-pub(crate) struct AttendTask<'a> {
+pub(crate) struct AttendTask<'a, E> {
     pub(crate) shape: Shape,
     pub(crate) first: usize,
     pub(crate) count: usize,
     pub(crate) len: usize,
     pub(crate) q: &'a [f32],
-    pub(crate) kt: &'a [f32],
-    pub(crate) vp: &'a [f32],
+    pub(crate) kt: &'a [E],
+    pub(crate) vp: &'a [E],
+}
+
+/// Attention over keys and values that are packed as `E`.
+pub(crate) struct Attention<E: 'static> {
+    /// Keys per block.
+    pub(crate) keys: usize,
+    /// Padding granularity of packed keys; divides `keys`.
+    pub(crate) pad: usize,
+    /// What the dimensions of a head must be a multiple of.
+    pub(crate) dims: usize,
+    #[allow(clippy::type_complexity)]
+    pack: unsafe fn(Shape, usize, usize, &[f32], &[f32], &mut [E], &mut [E]),
+    attend: unsafe fn(AttendTask<E>, &mut Scratch, WriteRow),
 }
 
 /// Receives a finished attention row: token, head of the group, values.
@@ -47,7 +60,9 @@ pub struct Isa {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     norm_rope: unsafe fn(&mut [f32], &[f32], f32, &[f32], &[f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
-    attend: unsafe fn(AttendTask, &mut Scratch, WriteRow),
+    pub(crate) attention: Attention<f32>,
+    /// Attention in bfloat16, of a tier that has a faster one.
+    pub(crate) half_attention: Option<&'static Attention<u16>>,
     gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
     quantize_words: Quantize<i16>,
@@ -65,8 +80,10 @@ type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
 pub(crate) struct Kernel {
     /// The form of its activations.
     pub(crate) form: Form,
-    /// Tiles of weights that each block of activation rows passes over before the next does, at most.
+    /// Tiles of weights that it takes at a time, at most.
     pub(crate) tiles: usize,
+    /// Rows of activations that should meet a tile before the next ones do; whole register tiles.
+    pub(crate) rows: usize,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
     gemm: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
 }
@@ -178,17 +195,11 @@ impl Isa {
         (self.kernel)(format, precision)
     }
 
-    /// See [`attend`](super::ops::attention::attend).
-    pub(crate) fn attend(&self, task: AttendTask, scratch: &mut Scratch, write: WriteRow) {
-        // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.attend)(task, scratch, write) }
-    }
-
     /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE].
     /// The panel is one of floats.
     pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
         assert!(acts.floats.len() == acts.rows * acts.cols);
-        check(panel, acts, &rows, c);
+        check(panel, acts, &rows, c, 1);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm_floats)(panel, acts, rows, c) }
     }
@@ -201,6 +212,30 @@ impl Isa {
     }
 }
 
+impl<E> Attention<E> {
+    /// See [`pack_block`](super::ops::attention::pack_block).
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn pack(
+        &self,
+        shape: Shape,
+        len: usize,
+        block: usize,
+        k: &[f32],
+        v: &[f32],
+        kt: &mut [E],
+        vp: &mut [E],
+    ) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.pack)(shape, len, block, k, v, kt, vp) }
+    }
+
+    /// See [`attend`](super::ops::attention::attend).
+    pub(crate) fn attend(&self, task: AttendTask<E>, scratch: &mut Scratch, write: WriteRow) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.attend)(task, scratch, write) }
+    }
+}
+
 impl Kernel {
     /// Unpacks values `first..first + len` of a tile of weight rows, or several, into the layout of this kernel.
     pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
@@ -208,8 +243,8 @@ impl Kernel {
         unsafe { (self.unpack)(panel, tile, first, len) }
     }
 
-    /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE].
-    /// The panel is one that [`Kernel::unpack`] made.
+    /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE], or as
+    /// many times wider as tiles were unpacked. The panel is one that [`Kernel::unpack`] made.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
         let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
@@ -217,16 +252,16 @@ impl Kernel {
         assert!(!self.form.halves || acts.halves.len() == halves);
         assert!(!self.form.rests || acts.rests.len() == halves);
         assert!(panel.len.is_multiple_of(panel.group));
-        check(panel, acts, &rows, c);
+        check(panel, acts, &rows, c, self.tiles);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm)(panel, acts, rows, c) }
     }
 }
 
 /// What every product of a panel relies on.
-fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>, c: &[f32]) {
+fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>, c: &[f32], tiles: usize) {
     assert!(panel.first + panel.len <= acts.cols && panel.len <= super::panel::CHUNK);
-    assert!(rows.end <= acts.rows && c.len() == rows.len() * super::panel::TILE);
+    assert!(rows.end <= acts.rows && (1..=tiles).any(|tiles| c.len() == rows.len() * tiles * super::panel::TILE));
 }
 
 impl std::fmt::Debug for Isa {
@@ -238,9 +273,12 @@ impl std::fmt::Debug for Isa {
 /// Defines `TIER`: the generic operations compiled for one instruction set; `kernel!` makes what its last argument chooses from.
 macro_rules! tier {
     ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr) => {
+        crate::cpu::isa::tier!($name, $detect, $simd, #[$attribute], $kernel, None);
+    };
+    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr, $half_attention:expr) => {
         use crate::cpu::acts::Acts;
-        use crate::cpu::isa::{AttendTask, Isa, WriteRow};
-        use crate::cpu::ops::{attention, bf16, elementwise, matmul, quantize};
+        use crate::cpu::isa::Isa;
+        use crate::cpu::ops::{bf16, elementwise, matmul, quantize};
         use crate::cpu::panel::{Panel, TILE};
 
         #[doc = concat!("The `", $name, "` tier.")]
@@ -250,7 +288,19 @@ macro_rules! tier {
             rms_norm: rms_norm_tier,
             norm_rope: norm_rope_tier,
             silu_mul: silu_mul_tier,
-            attend: attend_tier,
+            attention: {
+                use crate::cpu::isa::{AttendTask, Attention, WriteRow};
+                use crate::cpu::ops::attention;
+
+                #[$attribute]
+                unsafe fn attend(task: AttendTask<f32>, scratch: &mut attention::Scratch, write: WriteRow) {
+                    let AttendTask { shape, first, count, len, q, kt, vp } = task;
+                    attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
+                }
+                let (keys, pad) = (attention::KEYS, attention::PAD);
+                Attention { keys, pad, dims: 1, pack: attention::pack_block, attend }
+            },
+            half_attention: $half_attention,
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
             quantize_words: quantize_words_tier,
@@ -307,12 +357,6 @@ macro_rules! tier {
         }
 
         #[$attribute]
-        unsafe fn attend_tier(task: AttendTask, scratch: &mut attention::Scratch, write: WriteRow) {
-            let AttendTask { shape, first, count, len, q, kt, vp } = task;
-            attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
-        }
-
-        #[$attribute]
         unsafe fn gemm_floats_tier(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, c: &mut [f32]) {
             let a = acts.floats[rows.start * acts.cols + panel.first..].as_ptr();
             // SAFETY: `Isa::gemm_floats` checked the shapes: a is [rows × cols] from the panel's first column on, the
@@ -345,7 +389,7 @@ macro_rules! kernel {
             form.$form = true;
             form
         };
-        crate::cpu::isa::Kernel { form: FORM, tiles: 1, unpack: unpack_tier, gemm: $gemm }
+        crate::cpu::isa::Kernel { form: FORM, tiles: 1, rows: crate::cpu::ROWS_PER_BLOCK, unpack: unpack_tier, gemm: $gemm }
     }};
 }
 use kernel;

@@ -63,17 +63,27 @@ pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &
 
 /// Working memory of one task.
 pub(crate) struct Scratch {
-    q: Buffer<f32>,
-    scores: Buffer<f32>,
-    out: Buffer<f32>,
-    max: Vec<f32>,
-    sum: Vec<f32>,
+    pub(crate) q: Buffer<f32>,
+    pub(crate) scores: Buffer<f32>,
+    pub(crate) out: Buffer<f32>,
+    pub(crate) max: Vec<f32>,
+    pub(crate) sum: Vec<f32>,
+    /// Queries and weights in bfloat16, where a tier multiplies those.
+    pub(crate) query_halves: Buffer<u16>,
+    pub(crate) weights: Buffer<u16>,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        let empty = || Buffer::zeroed(0);
-        Self { q: empty(), scores: empty(), out: empty(), max: Vec::new(), sum: Vec::new() }
+        Self {
+            q: Buffer::zeroed(0),
+            scores: Buffer::zeroed(0),
+            out: Buffer::zeroed(0),
+            max: Vec::new(),
+            sum: Vec::new(),
+            query_halves: Buffer::zeroed(0),
+            weights: Buffer::zeroed(0),
+        }
     }
 }
 
@@ -162,7 +172,7 @@ pub(crate) fn attend<S: Simd>(
 /// Turns scores of a block into weights 2^(score − max) and updates the running maximum and sum; returns the factor
 /// by which what was accumulated before must be multiplied. A length that is a multiple of [`PAD`].
 #[inline(always)]
-fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum: &mut f32) -> f32 {
+pub(crate) fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum: &mut f32) -> f32 {
     let p = scores.as_mut_ptr();
     let vectors = (0..scores.len()).step_by(S::LANES);
     // SAFETY: PAD is a multiple of LANES, so every vector lies inside scores.

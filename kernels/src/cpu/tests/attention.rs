@@ -41,27 +41,39 @@ impl Batch {
         Self { heads: self.heads, offsets: vec![0, len], q, k, v: rows(&self.v, self.kv_cols()) }
     }
 
-    pub(super) fn run(&self, backend: &CpuBackend) -> Vec<f32> {
+    /// The output in `form`: floats, or halves, for which a tier may work in bfloat16.
+    pub(super) fn run(&self, backend: &CpuBackend, form: Form) -> Vec<f32> {
         let rows = *self.offsets.last().unwrap();
         let (q, k) = (tensor(backend, rows, self.q_cols(), &self.q), tensor(backend, rows, self.kv_cols(), &self.k));
         let v = tensor(backend, rows, self.kv_cols(), &self.v);
-        let mut out = backend.acts(rows, self.q_cols(), FLOATS);
+        let mut out = backend.acts(rows, self.q_cols(), form);
         backend.attention(self.heads, &self.offsets, &q, &k, &v, &mut out);
-        out.floats.to_vec()
+        if form == FLOATS { out.floats.to_vec() } else { oracle::halves(&out, &out.halves) }
     }
 
-    /// Calls `f(index, value, tolerance)` for each value of the output.
-    fn expect(&self, mut f: impl FnMut(usize, f64, f64)) {
+    /// Calls `f(index, value, tolerance)` for each value of the output. With `half`, operands are rounded to bfloat16.
+    fn expect(&self, half: bool, mut f: impl FnMut(usize, f64, f64)) {
         let Heads { heads, kv_heads, head_dim: dim } = self.heads;
-        let root = (dim as f64).sqrt();
+        let rounded = |x: &[f32]| x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
+        // The queries, scaled before they are rounded, have the scores of a softmax by powers of two.
+        let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
+        let scaled: Vec<f32> = self.q.iter().map(|q| q * scale).collect();
+        let (all_q, all_k, all_v) = if half {
+            (rounded(&scaled), rounded(&self.k), rounded(&self.v))
+        } else {
+            (self.q.clone(), self.k.clone(), self.v.clone())
+        };
+        let root = if half { std::f64::consts::LOG2_E } else { (dim as f64).sqrt() };
+        // A weight is rounded too.
+        let weight_error = if half { 2f64.powi(-8) } else { 0.0 };
         for text in self.offsets.windows(2) {
             for token in text[0]..text[1] {
                 for head in 0..heads {
                     let kv = head / (heads / kv_heads) * dim;
                     let at = token * self.q_cols() + head * dim;
-                    let q = &self.q[at..at + dim];
+                    let q = &all_q[at..at + dim];
                     let seen: Vec<usize> = (text[0]..=token).map(|key| key * self.kv_cols() + kv).collect();
-                    let scores: Vec<(f64, f64)> = seen.iter().map(|k| dot(q, &self.k[*k..k + dim])).collect();
+                    let scores: Vec<(f64, f64)> = seen.iter().map(|k| dot(q, &all_k[*k..k + dim])).collect();
                     let max = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(s.0 / root));
                     let weights: Vec<f64> = scores.iter().map(|s| (s.0 / root - max).exp()).collect();
                     let sum: f64 = weights.iter().sum();
@@ -80,10 +92,10 @@ impl Batch {
                     for d in 0..dim {
                         let (mut value, mut tolerance) = (0.0, 0.0);
                         for ((k, w), e) in seen.iter().zip(&weights).zip(&errors) {
-                            let v = f64::from(self.v[k + d]);
+                            let v = f64::from(all_v[k + d]);
                             value += w / sum * v;
                             // First order in the errors; their squares are within a tenth of it while e < 0.1.
-                            tolerance += w / sum * v.abs() * (e + mean + sums) * 1.1;
+                            tolerance += w / sum * v.abs() * (e + mean + sums + weight_error) * 1.1;
                         }
                         f(at + d, value, tolerance);
                     }
@@ -92,16 +104,33 @@ impl Batch {
         }
     }
 
-    fn check(&self, backend: &CpuBackend, what: &str) {
-        let ours = self.run(backend);
-        self.expect(|i, expected, tolerance| {
+    fn check(&self, backend: &CpuBackend, form: Form, what: &str) {
+        let ours = self.run(backend, form);
+        let dims = backend.isa.half_attention.map_or(0, |attention| attention.dims);
+        let half = form == HALVES && dims > 0 && self.heads.head_dim.is_multiple_of(dims);
+        self.expect(half, |i, expected, tolerance| {
             let what = || {
                 let (token, column) = (i / self.q_cols(), i % self.q_cols());
-                format!("{} {what} {:?}: token {token} column {column}", backend.isa.name, self.heads)
+                format!("{} {what} {:?} {form:?}: token {token} column {column}", backend.isa.name, self.heads)
             };
-            assert_close(what, ours[i], expected, tolerance);
+            // The output itself is rounded.
+            let rounding = if form == HALVES { 2f64.powi(-8) * (expected.abs() + tolerance) } else { 0.0 };
+            assert_close(what, ours[i], expected, tolerance + rounding);
         });
     }
+}
+
+/// Every tier on `threads` threads, with every form of output that makes a difference to it.
+pub(super) fn backends(threads: usize) -> impl Iterator<Item = (CpuBackend, Form)> {
+    Isa::all().flat_map(move |isa| {
+        let forms = if isa.half_attention.is_some() { &[FLOATS, HALVES][..] } else { &[FLOATS] };
+        forms.iter().map(move |form| (CpuBackend::new(isa, threads).unwrap(), *form))
+    })
+}
+
+/// A small head that every form of attention can have.
+pub(super) fn small_dim(form: Form) -> usize {
+    if form == HALVES { 32 } else { 24 }
 }
 
 /// Σ a · b and Σ |a · b|.
@@ -111,24 +140,22 @@ fn dot(a: &[f32], b: &[f32]) -> (f64, f64) {
 
 #[test]
 fn every_length_around_a_border() {
-    for isa in Isa::all() {
-        let backend = backend(isa);
-        for len in [1, 2, 15, 16, 17, 63, 64, 65, 129, 300] {
-            let heads = Heads { heads: 2, kv_heads: 1, head_dim: 24 };
-            Batch::new(heads, &[len], 1.0, len as u64).check(&backend, &format!("{len} tokens"));
+    for (backend, form) in backends(1) {
+        for len in [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 300] {
+            let heads = Heads { heads: 2, kv_heads: 1, head_dim: small_dim(form) };
+            Batch::new(heads, &[len], 1.0, len as u64).check(&backend, form, &format!("{len} tokens"));
         }
     }
 }
 
 #[test]
 fn every_shape_of_heads() {
-    for isa in Isa::all() {
-        let backend = CpuBackend::new(isa, 2).unwrap();
+    for (backend, form) in backends(2) {
         for head_dim in [2, 24, 64, 80, 128] {
             for (heads, kv_heads) in [(1, 1), (2, 2), (4, 2), (4, 1), (6, 2), (3, 1)] {
                 let heads = Heads { heads, kv_heads, head_dim };
                 // The first text of all and the last; texts shorter and longer than a block; one without tokens.
-                Batch::new(heads, &[3, 70, 0, 1, 40], 1.0, 21).check(&backend, "texts of 3, 70, 0, 1, 40");
+                Batch::new(heads, &[3, 70, 0, 1, 40], 1.0, 21).check(&backend, form, "texts of 3, 70, 0, 1, 40");
             }
         }
     }
@@ -137,11 +164,10 @@ fn every_shape_of_heads() {
 /// Scores in the thousands: a softmax that is all but a choice, where the running maximum has to be subtracted.
 #[test]
 fn large_scores_do_not_overflow() {
-    for isa in Isa::all() {
-        let backend = backend(isa);
+    for (backend, form) in backends(1) {
         for (head_dim, seed) in [(24, 1), (128, 2)] {
             let heads = Heads { heads: 4, kv_heads: 2, head_dim };
-            Batch::new(heads, &[1, 150], 30.0, seed).check(&backend, "q and k times 30");
+            Batch::new(heads, &[1, 150], 30.0, seed).check(&backend, form, "q and k times 30");
         }
     }
 }
@@ -149,18 +175,17 @@ fn large_scores_do_not_overflow() {
 /// The maximum grows from block to block, so that everything is rescaled each time; then it stays.
 #[test]
 fn a_growing_maximum_rescales() {
-    for isa in Isa::all() {
-        let backend = backend(isa);
+    for (backend, form) in backends(1) {
         for falling in [false, true] {
-            let heads = Heads { heads: 1, kv_heads: 1, head_dim: 16 };
-            let len = 260;
+            let (head_dim, len) = (small_dim(form), 260);
+            let heads = Heads { heads: 1, kv_heads: 1, head_dim };
             let mut batch = Batch::new(heads, &[len], 1.0, 3);
             batch.q.fill(0.5);
-            for (i, k) in batch.k.chunks_mut(16).enumerate() {
+            for (i, k) in batch.k.chunks_mut(head_dim).enumerate() {
                 let step = if falling { len - i } else { i };
                 k.fill(0.02 * step as f32);
             }
-            batch.check(&backend, "sorted scores");
+            batch.check(&backend, form, "sorted scores");
         }
     }
 }
@@ -168,11 +193,11 @@ fn a_growing_maximum_rescales() {
 /// A text that holds NaN is broken; its neighbours are not, and in it no token before the block of the broken one.
 #[test]
 fn a_broken_text_harms_no_other() {
-    for isa in Isa::all() {
-        let backend = backend(isa);
-        let heads = Heads { heads: 2, kv_heads: 1, head_dim: 24 };
+    for (backend, form) in backends(1) {
+        let dim = small_dim(form);
+        let heads = Heads { heads: 2, kv_heads: 1, head_dim: dim };
         let good = Batch::new(heads, &[20, 130, 33], 1.0, 4);
-        let expected = good.run(&backend);
+        let expected = good.run(&backend, form);
         // Not infinity in k: its score may be minus infinity, whose weight is zero, and that is right.
         for (poison, what) in
             [(f32::NAN, "q"), (f32::NAN, "k"), (f32::NAN, "v"), (f32::INFINITY, "q"), (f32::INFINITY, "v")]
@@ -180,19 +205,20 @@ fn a_broken_text_harms_no_other() {
             let mut bad = Batch::new(heads, &[20, 130, 33], 1.0, 4);
             let token = 20 + 70;
             match what {
-                "q" => bad.q[token * 48 + 5] = poison,
-                "k" => bad.k[token * 24 + 5] = poison,
-                _ => bad.v[token * 24 + 5] = poison,
+                "q" => bad.q[token * 2 * dim + 5] = poison,
+                "k" => bad.k[token * dim + 5] = poison,
+                _ => bad.v[token * dim + 5] = poison,
             }
-            let ours = bad.run(&backend);
-            let block = (20 + KEYS) * 48;
+            let ours = bad.run(&backend, form);
+            let keys = if form == HALVES { 128 } else { KEYS };
+            let (block, after) = ((20 + 70 / keys * keys) * 2 * dim, 150 * 2 * dim);
             assert_bits("before", &ours[..block], &expected[..block]);
-            assert_bits("after", &ours[150 * 48..], &expected[150 * 48..]);
-            let of_token = &ours[token * 48..token * 48 + 24];
-            assert!(of_token.iter().any(|x| !x.is_finite()), "{} {poison} in {what}", isa.name);
+            assert_bits("after", &ours[after..], &expected[after..]);
+            let of_token = &ours[token * 2 * dim..][..dim];
+            assert!(of_token.iter().any(|x| !x.is_finite()), "{} {poison} in {what}", backend.isa.name);
             if what != "q" {
-                let last = &ours[149 * 48..149 * 48 + 24];
-                assert!(last.iter().any(|x| !x.is_finite()), "{} {poison} before the last token", isa.name);
+                let last = &ours[149 * 2 * dim..][..dim];
+                assert!(last.iter().any(|x| !x.is_finite()), "{} {poison} before the last token", backend.isa.name);
             }
         }
     }

@@ -2,7 +2,6 @@
 //! beside it, in whichever order, on however many threads.
 
 use super::attention::Batch;
-use super::oracle::Quantized;
 use super::*;
 use crate::backend::Heads;
 
@@ -91,17 +90,17 @@ fn row_wise_operations_depend_on_their_row_alone() {
 
 #[test]
 fn attention_of_a_text_is_the_same_alone_and_in_a_batch() {
-    for isa in Isa::all() {
-        for (heads, kv_heads, head_dim) in [(4, 2, 24), (3, 1, 64), (2, 2, 80)] {
-            let heads = Heads { heads, kv_heads, head_dim };
-            let lengths = [5, 130, 1, 64, 5, 65, 17];
-            let batch = Batch::new(heads, &lengths, 2.0, 34);
-            for backend in backends(isa) {
-                let all = batch.run(&backend);
+    for threads in 1..=3 {
+        for (backend, form) in attention::backends(threads) {
+            for (heads, kv_heads, head_dim) in [(4, 2, 24), (3, 1, 64), (2, 2, 80)] {
+                let heads = Heads { heads, kv_heads, head_dim };
+                let lengths = [5, 130, 1, 64, 5, 65, 17];
+                let batch = Batch::new(heads, &lengths, 2.0, 34);
+                let all = batch.run(&backend, form);
                 for (text, len) in lengths.into_iter().enumerate() {
-                    let alone = batch.alone(text, len).run(&self::backend(isa));
+                    let alone = batch.alone(text, len).run(&self::backend(backend.isa), form);
                     let rows = batch.offsets[text] * batch.q_cols()..batch.offsets[text + 1] * batch.q_cols();
-                    let what = format!("{} {heads:?} {} threads: text {text}", isa.name, backend.threads());
+                    let what = format!("{} {heads:?} {form:?} {threads} threads: text {text}", backend.isa.name);
                     assert_bits(&what, &all[rows], &alone);
                 }
             }
@@ -112,14 +111,17 @@ fn attention_of_a_text_is_the_same_alone_and_in_a_batch() {
 /// What lets texts share the work on a common beginning: a token's row does not depend on what follows it.
 #[test]
 fn attention_of_a_beginning_is_the_same_whatever_follows() {
-    for isa in Isa::all() {
-        let backend = backend(isa);
-        let heads = Heads { heads: 4, kv_heads: 2, head_dim: 24 };
+    for (backend, form) in attention::backends(1) {
+        let heads = Heads { heads: 4, kv_heads: 2, head_dim: attention::small_dim(form) };
         let batch = Batch::new(heads, &[200], 2.0, 35);
-        let all = batch.run(&backend);
+        let all = batch.run(&backend, form);
         for len in [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 128, 129, 199] {
-            let ours = batch.alone(0, len).run(&backend);
-            assert_bits(&format!("{} first {len} of 200", isa.name), &ours, &all[..len * batch.q_cols()]);
+            let ours = batch.alone(0, len).run(&backend, form);
+            assert_bits(
+                &format!("{} {form:?} first {len} of 200", backend.isa.name),
+                &ours,
+                &all[..len * batch.q_cols()],
+            );
         }
     }
 }
@@ -168,8 +170,8 @@ fn assert_acts(what: &str, part: &Acts, all: &Acts, first: usize) {
     let halves = range(all.half_stride);
     assert_eq!(part.halves[..], all.halves[halves.clone()], "{what}");
     assert_eq!(part.rests[..], all.rests[halves], "{what}");
-    let codes = |acts: &Acts| [Quantized::new(acts, &acts.bytes), Quantized::new(acts, &acts.words)];
-    for (part, all) in codes(part).iter().zip(codes(all)) {
+    let codes = |acts: &Acts| [oracle::Quantized::new(acts, &acts.bytes), oracle::Quantized::new(acts, &acts.words)];
+    for (part, all) in codes(part).into_iter().zip(codes(all)) {
         assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
         assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);
         assert_bits(what, &part.half_sums, &all.half_sums[range(cols / 16)]);

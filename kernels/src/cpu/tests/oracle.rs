@@ -96,6 +96,12 @@ impl Quantized {
     }
 }
 
+/// Values of bfloat16 as floats [rows × cols].
+pub(super) fn halves(acts: &Acts, values: &[u16]) -> Vec<f32> {
+    let rows = values.chunks_exact(acts.half_stride);
+    rows.flat_map(|row| &row[..acts.cols]).map(|bits| widen(*bits)).collect()
+}
+
 /// What a product sees of its activations.
 pub(super) enum Seen {
     /// [rows × cols]
@@ -118,10 +124,7 @@ pub(super) struct Expected {
 impl Seen {
     /// What weights of `form` see of `acts`, made from `x`.
     pub(super) fn new(form: Form, acts: &Acts, x: &[f32]) -> Self {
-        let halves = |values: &[u16]| {
-            let rows = values.chunks_exact(acts.half_stride);
-            rows.flat_map(|row| &row[..acts.cols]).map(|bits| f64::from(widen(*bits))).collect()
-        };
+        let halves = |values| halves(acts, values).into_iter().map(f64::from).collect();
         match form {
             Form { bytes: true, .. } => Self::Codes(Quantized::new(acts, &acts.bytes)),
             Form { words: true, .. } => Self::Codes(Quantized::new(acts, &acts.words)),

@@ -1,0 +1,169 @@
+//! Attention in tile registers: queries, keys, values and softmax weights are rounded to bfloat16; scores, the softmax and
+//! all sums are f32. The blocks and their order are those of [`ops::attention`](crate::cpu::ops::attention).
+
+use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
+use super::{load_square, round, store};
+use crate::cpu::isa::avx512vnni::{Avx512, transpose};
+use crate::cpu::isa::{AttendTask, Attention, WriteRow};
+use crate::cpu::ops::attention::{Scratch, Shape, softmax_step};
+use crate::cpu::ops::bf16::round_row;
+use std::arch::x86_64::*;
+
+/// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
+const KEYS: usize = 128;
+
+pub(super) static ATTENTION: Attention<u16> = Attention { keys: KEYS, pad: STEP, dims: STEP, pack, attend };
+
+/// As [`pack_block`](crate::cpu::ops::attention::pack_block). Keys are the weights of a product over the head's
+/// dimensions, values those of a product over the block's keys; both in the layout of [`Product::w`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+unsafe fn pack(shape: Shape, len: usize, block: usize, k: &[f32], v: &[f32], kt: &mut [u16], vp: &mut [u16]) {
+    let (dim, stride, first) = (shape.head_dim, shape.kv_stride, block * KEYS);
+    let keys = (len - first).min(KEYS);
+    let width = keys.next_multiple_of(STEP);
+    let (k, v) = (&k[first * stride..], &v[first * stride..]);
+    let end = (keys - 1) * stride + dim;
+    assert!(dim.is_multiple_of(STEP) && k.len() >= end && v.len() >= end);
+
+    // [width / COLUMNS][dim / STEP][2] squares.
+    let squares = kt[..width * dim].as_chunks_mut::<SQUARE>().0;
+    for (i, to) in squares.iter_mut().enumerate() {
+        let (columns, step, half) = (i / 2 / (dim / STEP), i / 2 % (dim / STEP), i % 2);
+        let key = columns * COLUMNS + half * ROWS;
+        let present = keys.saturating_sub(key).min(ROWS);
+        // SAFETY: 32 values of each of the keys that are present.
+        store(
+            to,
+            transpose(unsafe { load_square(k.as_ptr().wrapping_add(key * stride + step * STEP), stride, present) }),
+        );
+    }
+
+    // [dim / COLUMNS][width / STEP][2] squares, each 16 pairs of keys × 16 dimensions.
+    let squares = vp[..width * dim].as_chunks_mut::<SQUARE>().0;
+    for (i, to) in squares.iter_mut().enumerate() {
+        let (columns, step, half) = (i / 2 / (width / STEP), i / 2 % (width / STEP), i % 2);
+        let v = v.as_ptr().wrapping_add(columns * COLUMNS + half * ROWS);
+        let mut pairs = [_mm512_setzero_si512(); ROWS];
+        for (j, pair) in pairs.iter_mut().enumerate() {
+            let key = step * STEP + 2 * j;
+            // SAFETY: 16 values of each of the keys that are present.
+            let load = |key: usize| unsafe {
+                if key < keys { _mm512_loadu_ps(v.wrapping_add(key * stride)) } else { _mm512_setzero_ps() }
+            };
+            *pair = _mm512_permutexvar_epi16(interleaved(), round(load(key), load(key + 1)));
+        }
+        store(to, pairs);
+    }
+}
+
+/// Indices that bring two vectors of 16 words, one after the other, into pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleaved() -> __m512i {
+    const INDICES: [u16; 32] = {
+        let mut indices = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            indices[i] = (i / 2 + i % 2 * 16) as u16;
+            i += 1;
+        }
+        indices
+    };
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_loadu_si512(INDICES.as_ptr().cast()) }
+}
+
+/// As [`attend`](crate::cpu::ops::attention::attend).
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
+    let AttendTask { shape, first, count, len, q, kt, vp } = task;
+    let (dim, group) = (shape.head_dim, shape.group);
+    let rows = count * group;
+    let packed = len.next_multiple_of(STEP) * dim;
+    assert!(first + count <= len && kt.len() >= packed && vp.len() >= packed && dim.is_multiple_of(STEP));
+    let Scratch { q: query, scores, out, max, sum, query_halves, weights } = scratch;
+    query.resize(dim);
+    query_halves.resize(rows * dim);
+    scores.resize(rows * KEYS);
+    weights.resize(rows * KEYS);
+    out.resize(rows * dim);
+    out.fill(0.0);
+    max.clear();
+    max.resize(rows, f32::NEG_INFINITY);
+    sum.clear();
+    sum.resize(rows, 0.0);
+
+    // Scores in units of log2, so that the softmax needs exp2 only.
+    let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
+    for (r, halves) in query_halves.chunks_exact_mut(dim).enumerate() {
+        let from = (first + r / group) * shape.q_stride + r % group * dim;
+        for (to, x) in query.iter_mut().zip(&q[from..from + dim]) {
+            *to = x * scale;
+        }
+        round_row(query, halves, &mut []);
+    }
+
+    // SAFETY: this tier has AMX.
+    let mut tiles = unsafe { Tiles::new() };
+    for start in (0..first + count).step_by(KEYS) {
+        let stride = (len - start).min(KEYS).next_multiple_of(STEP);
+        // No query of this task sees further.
+        let width = (first + count - start).min(KEYS).next_multiple_of(STEP);
+        scores.fill(0.0);
+        let scores_of_keys = Product {
+            rows,
+            columns: width,
+            steps: dim / STEP,
+            w: kt[start * dim..].as_ptr(),
+            w_stride: COLUMNS * dim,
+            x: query_halves.as_ptr(),
+            x_stride: dim,
+            c: scores.as_mut_ptr(),
+            c_stride: KEYS,
+        };
+        // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride; the blocks before
+        // it hold `start` keys. Queries are [rows × dim], scores [rows × KEYS].
+        unsafe { scores_of_keys.add(&mut tiles) };
+        for r in 0..rows {
+            let visible = (first + r / group + 1).saturating_sub(start).min(width);
+            let (scores, weights) = (&mut scores[r * KEYS..][..width], &mut weights[r * KEYS..][..width]);
+            if visible == 0 {
+                // Nothing of this block is visible: weights of exactly zero.
+                weights.fill(0);
+                continue;
+            }
+            scores[visible..].fill(f32::NEG_INFINITY);
+            let factor = softmax_step(Avx512, scores, &mut max[r], &mut sum[r]);
+            for (to, x) in weights.as_chunks_mut::<STEP>().0.iter_mut().zip(scores.as_chunks::<STEP>().0) {
+                // SAFETY: 32 floats, 64 bytes.
+                unsafe {
+                    let (a, b) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
+                    _mm512_storeu_si512(to.as_mut_ptr().cast(), round(a, b));
+                }
+            }
+            if factor != 1.0 {
+                out[r * dim..(r + 1) * dim].iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+        let weighted_values = Product {
+            rows,
+            columns: dim,
+            steps: width / STEP,
+            w: vp[start * dim..].as_ptr(),
+            w_stride: COLUMNS * stride,
+            x: weights.as_ptr(),
+            x_stride: KEYS,
+            c: out.as_mut_ptr(),
+            c_stride: dim,
+        };
+        // SAFETY: this block of vp is [dim / COLUMNS] times COLUMNS · stride values; weights are [rows × KEYS], out is
+        // [rows × dim].
+        unsafe { weighted_values.add(&mut tiles) };
+    }
+
+    for (r, out) in out.chunks_exact_mut(dim).enumerate() {
+        let inverse = 1.0 / sum[r];
+        out.iter_mut().for_each(|x| *x *= inverse);
+        write(first + r / group, r % group, out);
+    }
+}
