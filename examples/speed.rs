@@ -1,0 +1,52 @@
+//! Tokens per second of forward passes alone, for comparisons: no start-up, no tokenizer, the file in the page cache.
+//!
+//! `cargo run --release --example speed -- --gguf model.gguf --texts 8 --tokens 512`
+//!
+//! Prints one figure a line. It answers each line of standard input, so that a script can alternate it with another engine.
+
+use clap::Parser;
+use qembed_kernels::cpu::CpuBackend;
+use qembed_kernels::cpu::isa::Isa;
+use qembed_models::gguf::Gguf;
+use qembed_models::{Batch, Qwen3};
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Parser)]
+#[command(about = "Measure forward passes, one for each line of standard input")]
+struct Arguments {
+    #[arg(long)]
+    gguf: PathBuf,
+    #[arg(long)]
+    isa: Option<String>,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Texts in a batch
+    #[arg(long, default_value_t = 1)]
+    texts: usize,
+    /// Tokens of each text
+    #[arg(long, default_value_t = 512)]
+    tokens: usize,
+    /// Passes a figure is made of
+    #[arg(long, default_value_t = 1)]
+    passes: usize,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    let backend = CpuBackend::new(Isa::select(arguments.isa.as_deref())?, arguments.threads)?;
+    let model = Qwen3::load(&Gguf::open(&arguments.gguf)?, backend)?;
+    let mut batch = Batch::new();
+    for text in 0..arguments.texts {
+        batch.push(&(0..arguments.tokens).map(|i| ((i * 7 + text) % 1000) as u32).collect::<Vec<_>>());
+    }
+    let pass = || (0..arguments.passes).try_for_each(|_| model.forward(&batch).map(drop));
+    pass()?;
+    for line in std::io::stdin().lines() {
+        line?;
+        let start = Instant::now();
+        pass()?;
+        println!("{:.2}", (arguments.passes * batch.tokens()) as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
