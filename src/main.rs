@@ -10,10 +10,8 @@ macro_rules! say {
         let _ = writeln!(std::io::stderr(), $($arguments)*);
     }};
 }
-pub(crate) use say;
 
 mod cli;
-mod output;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,25 +1,21 @@
-//! The command line: what to embed, with which model, in which form.
+//! The command without a subcommand: texts in, vectors out.
 
-use crate::output::{self, Format};
-use clap::{Parser, ValueEnum};
-use qembed_q::{EmbedOptions, Embedder, LoadOptions, Prompt, Truncate};
+use super::Failure;
+use super::model::ModelArguments;
+use super::output::{self, Format};
+use clap::{Args, ValueEnum};
+use qembed_q::{EmbedOptions, Prompt, Truncate};
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
 use std::time::Instant;
 
-/// Embed texts with a Qwen3-Embedding GGUF file, on the CPU.
-///
-/// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does.
-#[derive(Parser, Debug)]
-#[command(name = "qembed-q", version, after_help = EXAMPLES)]
-pub(crate) struct Arguments {
+#[derive(Args, Debug)]
+pub(super) struct EmbedArguments {
     /// Texts to embed; `-` stands for the lines of standard input
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
 
-    /// Model file (any part of a split one)
-    #[arg(long, value_name = "FILE")]
-    gguf: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArguments,
 
     /// The texts are search queries: put the default instruction before each
     #[arg(long, conflicts_with = "instruct")]
@@ -41,24 +37,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 
-    /// Threads to work with [default: physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-
-    /// Instruction set: avx512vnni, avx2 or scalar [default: $QEMBED_ISA, else the best of this CPU]
-    #[arg(long, value_name = "NAME")]
-    isa: Option<String>,
-
     /// Say on standard error what was used and how long it took
     #[arg(short, long)]
     verbose: bool,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  qembed-q --gguf model.gguf \"The capital of China is Beijing.\"
-  qembed-q --gguf model.gguf --query \"What is the capital of China?\"
-  qembed-q --gguf model.gguf --format npy < passages.txt > passages.npy";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum TruncateEnd {
@@ -66,40 +48,15 @@ enum TruncateEnd {
     Right,
 }
 
-/// Why the command ends without having done its work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error("{0}")]
-    Usage(String),
-    #[error(transparent)]
-    Embed(#[from] qembed_q::Error),
-    #[error("{0}")]
-    Input(String),
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-}
-
-const NO_MODEL: &str = "\
-no model: say which with --gguf FILE.
-  Get one, for instance Qwen3-Embedding-0.6B-Q8_0.gguf, from https://huggingface.co/Qwen/Qwen3-Embedding-0.6B-GGUF
-  or, from the source folder, make one with random weights to try the program:
-  cargo run --release --example synth -- --out tiny.gguf";
-
-/// Does what the command line says.
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let Some(gguf) = &arguments.gguf else {
-        return Err(Failure::Usage(NO_MODEL.into()));
-    };
+/// Embeds the texts and writes their vectors.
+pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
+    let gguf = arguments.model.path()?;
     if arguments.format.is_binary() && io::stdout().is_terminal() {
         return Err(Failure::Usage("binary output would garble the terminal: redirect it to a file or a pipe".into()));
     }
-    let load = LoadOptions { threads: arguments.threads.map(usize::from), isa: arguments.isa.clone() };
     let started = Instant::now();
-    let embedder = Embedder::open_with(gguf, &load)?;
+    let embedder = arguments.model.open()?;
     let loaded = started.elapsed();
-    for warning in embedder.warnings() {
-        crate::say!("qembed-q: warning: {warning}");
-    }
 
     let texts = texts(&arguments.texts)?;
     let options = EmbedOptions {
@@ -123,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let tokens: usize = embeddings.tokens().iter().sum();
         let per_second = tokens as f64 / embedded.as_secs_f64();
         let resident = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
-        crate::say!(
+        say!(
             "model {} ({} MB), {} on {} threads, opened in {:.3} s",
             gguf.display(),
             embedder.file_size() / 1_000_000,
@@ -131,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             embedder.threads(),
             loaded.as_secs_f64(),
         );
-        crate::say!(
+        say!(
             "{} texts, {tokens} tokens, {:.3} s, {per_second:.1} tokens/s, {} MB resident (model file included)",
             embeddings.len(),
             embedded.as_secs_f64(),
@@ -164,7 +121,7 @@ fn texts(arguments: &[String]) -> Result<Vec<String>, Failure> {
 fn lines() -> Result<Vec<String>, Failure> {
     let mut stdin = io::stdin().lock();
     if stdin.is_terminal() {
-        crate::say!("qembed-q: reading texts from the terminal, one a line; end with Ctrl-D (Windows: Ctrl-Z, Enter)");
+        say!("qembed-q: reading texts from the terminal, one a line; end with Ctrl-D (Windows: Ctrl-Z, Enter)");
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| Failure::Input(format!("cannot read standard input: {error}")))?;

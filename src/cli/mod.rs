@@ -1,0 +1,42 @@
+//! The command line. Each subcommand is a file here, with its arguments and what it does.
+
+use clap::Parser;
+use std::io;
+
+mod embed;
+mod model;
+mod output;
+
+/// Embed texts with a Qwen3-Embedding GGUF file, on the CPU.
+///
+/// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does.
+#[derive(Parser, Debug)]
+#[command(name = "qembed-q", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    embed: embed::EmbedArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  qembed-q --gguf model.gguf \"The capital of China is Beijing.\"
+  qembed-q --gguf model.gguf --query \"What is the capital of China?\"
+  qembed-q --gguf model.gguf --format npy < passages.txt > passages.npy";
+
+/// Why the command ends without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Embed(#[from] qembed_q::Error),
+    #[error("{0}")]
+    Input(String),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Does what the command line says.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    embed::run(&arguments.embed)
+}

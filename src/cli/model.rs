@@ -1,0 +1,44 @@
+//! The options of every command that loads a model.
+
+use super::Failure;
+use clap::Args;
+use qembed_q::{Embedder, LoadOptions};
+use std::path::{Path, PathBuf};
+
+#[derive(Args, Debug)]
+pub(super) struct ModelArguments {
+    /// Model file (any part of a split one)
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
+
+    /// Threads to work with [default: physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// Instruction set: amx, avx512vnni, avxvnni, avx2 or scalar [default: $QEMBED_ISA, else the best of this CPU]
+    #[arg(long, value_name = "NAME")]
+    isa: Option<String>,
+}
+
+const NO_MODEL: &str = "\
+no model: say which with --gguf FILE.
+  Get one, for instance Qwen3-Embedding-0.6B-Q8_0.gguf, from https://huggingface.co/Qwen/Qwen3-Embedding-0.6B-GGUF
+  or, from the source folder, make one with random weights to try the program:
+  cargo run --release --example synth -- --out tiny.gguf";
+
+impl ModelArguments {
+    /// The model file.
+    pub(super) fn path(&self) -> Result<&Path, Failure> {
+        self.gguf.as_deref().ok_or_else(|| Failure::Usage(NO_MODEL.into()))
+    }
+
+    /// The model, its warnings said.
+    pub(super) fn open(&self) -> Result<Embedder, Failure> {
+        let load = LoadOptions { threads: self.threads.map(usize::from), isa: self.isa.clone() };
+        let embedder = Embedder::open_with(self.path()?, &load)?;
+        for warning in embedder.warnings() {
+            say!("qembed-q: warning: {warning}");
+        }
+        Ok(embedder)
+    }
+}
