@@ -363,7 +363,7 @@ macro_rules! tier {
             // panel [len × TILE], c [rows × TILE].
             unsafe {
                 let size = (rows.len(), panel.len, TILE);
-                matmul::matmul($simd, size, a, acts.cols, panel.floats.as_ptr(), TILE, c.as_mut_ptr(), TILE)
+                matmul::matmul::<_, TILE>($simd, size, a, acts.cols, panel.floats.as_ptr(), 0, c.as_mut_ptr(), TILE)
             }
         }
     };

@@ -11,7 +11,7 @@ use crate::cpu::simd::Simd;
 
 /// Keys per block.
 pub(crate) const KEYS: usize = 64;
-/// Padding granularity of packed keys and of the packed head dimension: the widest vector, in floats.
+/// Columns of a packed panel, to which keys and the head dimension are padded: the widest vector, in floats.
 pub(crate) const PAD: usize = 16;
 /// Query rows (tokens × heads of the group) that a task aims at.
 pub(crate) const ROWS: usize = 64;
@@ -40,8 +40,11 @@ impl Shape {
 }
 
 /// Packs block `block` of one head of a text: `k`, `v` start at the text's first token and this head's columns.
-/// Keys become `kt` [head_dim × width], values `vp` [width × padded_dim], where width is the block's number of keys
-/// rounded up to [`PAD`]; padding is zero. Both outputs hold the whole text of this head, block after block.
+/// Keys become `kt` [width / PAD][head_dim][PAD], values `vp` [padded_dim / PAD][width][PAD], where width is the block's
+/// number of keys rounded up to [`PAD`]; padding is zero. Both outputs hold the whole text of this head, block after block.
+///
+/// A panel of 16 columns is what a register tile reads in one go. In rows of the whole width, its lines would lie 256 or
+/// 512 bytes apart and evict each other from a few sets of the L1 cache.
 #[inline(always)]
 pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &[f32], kt: &mut [f32], vp: &mut [f32]) {
     let (dim, dim_pad, stride) = (shape.head_dim, shape.padded_dim(), shape.kv_stride);
@@ -55,9 +58,11 @@ pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &
     for i in 0..keys {
         let row = (first + i) * stride;
         for (d, x) in k[row..row + dim].iter().enumerate() {
-            kt[d * width + i] = *x;
+            kt[(i / PAD * dim + d) * PAD + i % PAD] = *x;
         }
-        vp[i * dim_pad..i * dim_pad + dim].copy_from_slice(&v[row..row + dim]);
+        for (panel, x) in v[row..row + dim].chunks(PAD).enumerate() {
+            vp[(panel * width + i) * PAD..][..x.len()].copy_from_slice(x);
+        }
     }
 }
 
@@ -131,11 +136,12 @@ pub(crate) fn attend<S: Simd>(
         // No query of this task sees further.
         let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
         scratch.scores.fill(0.0);
-        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] (blocks before it hold start keys each of dim
-        // floats), scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
+        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] in panels (blocks before it hold start keys each of
+        // dim floats), scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
         unsafe {
             let kt = kt[start * dim..start * dim + stride * dim].as_ptr();
-            matmul(s, (rows, dim, width), scratch.q.as_ptr(), dim, kt, stride, scratch.scores.as_mut_ptr(), KEYS);
+            let (q, scores) = (scratch.q.as_ptr(), scratch.scores.as_mut_ptr());
+            matmul::<_, PAD>(s, (rows, dim, width), q, dim, kt, dim * PAD, scores, KEYS);
         }
         for r in 0..rows {
             let visible = (first + r / group + 1).saturating_sub(start).min(width);
@@ -152,12 +158,12 @@ pub(crate) fn attend<S: Simd>(
                 out.iter_mut().for_each(|x| *x *= factor);
             }
         }
-        // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [width × dim_pad], out is
-        // [rows × dim_pad]; three different buffers.
+        // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [stride × dim_pad] in panels, out is
+        // [rows × dim_pad], and width <= stride; three different buffers.
         unsafe {
-            let vp = vp[start * dim_pad..(start + width) * dim_pad].as_ptr();
+            let vp = vp[start * dim_pad..(start + stride) * dim_pad].as_ptr();
             let (scores, out) = (scratch.scores.as_ptr(), scratch.out.as_mut_ptr());
-            matmul(s, (rows, width, dim_pad), scores, KEYS, vp, dim_pad, out, dim_pad);
+            matmul::<_, PAD>(s, (rows, width, dim_pad), scores, KEYS, vp, stride * PAD, out, dim_pad);
         }
     }
 
