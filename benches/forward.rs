@@ -28,8 +28,7 @@ fn forward(c: &mut Criterion) {
             let backend = CpuBackend::new(isa, default_threads()).expect("threads");
             let model = Qwen3::load(&gguf, backend).expect("a model");
             for tokens in LENGTHS {
-                let mut batch = Batch::new();
-                batch.push(&(0..tokens as u32).map(|i| i * 7 % 1000).collect::<Vec<_>>());
+                let batch = Batch::new(&[(0..tokens as u32).map(|i| i * 7 % 1000).collect::<Vec<_>>()]);
                 group.throughput(Throughput::Elements(tokens as u64));
                 group.bench_function(BenchmarkId::new(isa.name, tokens), |b| b.iter(|| model.forward(&batch)));
             }

@@ -36,10 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let backend = CpuBackend::new(Isa::select(arguments.isa.as_deref())?, arguments.threads)?;
     let model = Qwen3::load(&Gguf::open(&arguments.gguf)?, backend)?;
-    let mut batch = Batch::new();
-    for text in 0..arguments.texts {
-        batch.push(&(0..arguments.tokens).map(|i| ((i * 7 + text) % 1000) as u32).collect::<Vec<_>>());
-    }
+    let text = |text| (0..arguments.tokens).map(|i| ((i * 7 + text) % 1000) as u32).collect::<Vec<_>>();
+    let batch = Batch::separate(&(0..arguments.texts).map(text).collect::<Vec<_>>());
     let pass = || (0..arguments.passes).try_for_each(|_| model.forward(&batch).map(drop));
     pass()?;
     for line in std::io::stdin().lines() {

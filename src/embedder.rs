@@ -66,15 +66,20 @@ impl Embedder {
         // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
         let tokens = |(i, text): (usize, &T)| self.tokens(i, text.as_ref(), &prefix, options.truncate);
         let texts: Vec<Vec<u32>> = texts.iter().enumerate().map(tokens).collect::<Result<_, _>>()?;
-        let mut batch = Batch::new();
-        for tokens in texts {
-            if batch.texts() > 0 && batch.tokens() + tokens.len() > TOKENS_PER_PASS {
-                self.run(&batch, &mut embeddings)?;
-                batch = Batch::new();
-            }
-            batch.push(&tokens);
+        let mut at = 0;
+        while at < texts.len() {
+            let mut total = 0;
+            let count = texts[at..]
+                .iter()
+                .take_while(|t| {
+                    total += t.len();
+                    total <= TOKENS_PER_PASS
+                })
+                .count()
+                .max(1);
+            self.run(&Batch::new(&texts[at..at + count]), &mut embeddings)?;
+            at += count;
         }
-        self.run(&batch, &mut embeddings)?;
         Ok(embeddings)
     }
 

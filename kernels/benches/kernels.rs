@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qembed_kernels::cpu::{CpuBackend, isa::Isa};
 use qembed_kernels::formats::Format;
-use qembed_kernels::{Backend, Heads, Precision};
+use qembed_kernels::{Backend, Heads, Node, Precision};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -101,10 +101,11 @@ fn attention(c: &mut Criterion) {
             let v = random.tensor(&backend, rows, kv_cols);
             let form = backend.form(&random.weight(&backend, Format::Q8_0, 1, q_cols));
             let mut out = backend.acts(rows, q_cols, form);
+            let text = [Node { parent: None, rows: 0..rows, queries: 0..rows }];
             // Two products over the rows · (rows + 1) / 2 pairs that the mask leaves.
             group.throughput(Throughput::Elements((2 * q_cols * rows * (rows + 1)) as u64));
             group.bench_function(format!("{rows} tokens"), |b| {
-                b.iter(|| backend.attention(heads, &[0, rows], black_box(&q), &k, &v, &mut out));
+                b.iter(|| backend.attention(heads, &text, black_box(&q), &k, &v, &mut out));
             });
         }
     }

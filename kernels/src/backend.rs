@@ -6,6 +6,7 @@
 
 use crate::formats::Format;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// What can go wrong when weights are handed to a backend.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,17 @@ pub enum Precision {
     Standard,
     /// 16-bit activations or better: their error vanishes beside that of the weights.
     High,
+}
+
+/// A run of tokens that continues its parent's: a node of a tree of texts, whose common beginnings are there once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The run before it, an earlier node; none where texts begin.
+    pub parent: Option<usize>,
+    /// Its rows of keys and values.
+    pub rows: Range<usize>,
+    /// Rows of the queries of its last so many tokens, and of their outputs. Those of all nodes lie end to end.
+    pub queries: Range<usize>,
 }
 
 /// One product of a [`Backend::matmul`]: `output = input · weightᵀ`.
@@ -90,20 +102,22 @@ pub trait Backend: Send + Sync {
     fn embed(&self, table: &Self::Weight, tokens: &[u32], out: &mut Self::Tensor);
     /// `out = x / rms(x) · weight`, row by row.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Acts);
-    /// Every product of one input.
+    /// `to[first + i] = from[rows[i]]`.
+    fn copy_rows(&self, from: &Self::Tensor, rows: &[usize], to: &mut Self::Tensor, first: usize);
+    /// Every product of one input; an output may have more rows, which stay as they are.
     fn matmul(&self, input: &Self::Acts, products: &mut [Product<'_, Self>])
     where
         Self: Sized;
     /// `output += input · weightᵀ`.
     fn matmul_add(&self, input: &Self::Acts, weight: &Self::Weight, output: &mut Self::Tensor);
-    /// RMSNorm of each head of each row, then rotary embedding over split halves, in place.
+    /// RMSNorm of each head of each row that `rope` has angles for, then rotary embedding over split halves, in place.
     fn norm_rope(&self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32, rope: &Self::Rope);
-    /// Causal attention inside each text; text i is the rows `offsets[i]..offsets[i + 1]`.
+    /// Causal attention: each query sees the keys of its node up to its own, and all of the nodes before it.
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
         heads: Heads,
-        offsets: &[usize],
+        nodes: &[Node],
         q: &Self::Tensor,
         k: &Self::Tensor,
         v: &Self::Tensor,

@@ -7,5 +7,5 @@ pub mod cpu;
 pub mod formats;
 mod pool;
 
-pub use backend::{Backend, Heads, Precision, Product, WeightError};
+pub use backend::{Backend, Heads, Node, Precision, Product, WeightError};
 pub use pool::default_threads;

@@ -29,4 +29,6 @@ pub enum ModelError {
     Token { text: usize, token: u32, limit: usize },
     #[error("text {text} of the batch has {tokens} tokens, the limit of the model's context is {limit}")]
     TooLong { text: usize, tokens: usize, limit: usize },
+    #[error("the pass was called off")]
+    Unwanted,
 }

@@ -3,6 +3,7 @@
 //! `unsafe` is denied, save the one audited call that maps a file (`gguf::map`).
 #![deny(unsafe_code)]
 
+mod batch;
 mod config;
 mod error;
 pub mod gguf;
@@ -11,6 +12,7 @@ mod qwen3;
 pub mod synth;
 pub mod tokenizer;
 
+pub use batch::{Batch, common_tokens};
 pub use config::{ARCHITECTURE, Config};
 pub use error::ModelError;
-pub use qwen3::{Batch, Qwen3};
+pub use qwen3::{Outcome, Pass, Prefix, Qwen3};

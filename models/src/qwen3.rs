@@ -3,10 +3,12 @@
 //! Written once over [`Backend`]; "Qwen3 Technical Report" (2025) has the architecture, "Qwen3 Embedding" (2025) the
 //! pooling. In reading order: the weights, how they are found in a file, the forward pass.
 
+use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::gguf::{Gguf, Tensor};
 use qembed_kernels::{Backend, Precision, WeightError};
+use std::sync::Arc;
 
 /// The first layers, one of so many and at least one, run in high precision: what they round away passes through all
 /// others. On random 4B weights in Q4_K_M, the worst case for this, 1 − cosine to the float32 reference falls from 0.0012
@@ -42,46 +44,36 @@ struct Layer<B: Backend> {
     forms: [B::Form; 3],
 }
 
-/// A ragged batch: the tokens of all texts laid end to end.
-#[derive(Clone, Debug)]
-pub struct Batch {
+/// Keys and values of the first tokens of texts, computed in an earlier pass.
+pub struct Prefix<B: Backend> {
     tokens: Vec<u32>,
-    /// Text i is `offsets[i]..offsets[i + 1]`.
-    offsets: Vec<usize>,
+    /// Of each layer, [tokens × kv_heads · head_dim] each.
+    layers: Vec<(B::Tensor, B::Tensor)>,
 }
 
-impl Default for Batch {
-    fn default() -> Self {
-        Self::new()
+impl<B: Backend> Prefix<B> {
+    /// The tokens.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 }
 
-impl Batch {
-    /// A batch without texts.
-    pub fn new() -> Self {
-        Self { tokens: Vec::new(), offsets: vec![0] }
-    }
+/// How to run a pass.
+pub struct Pass<'a, B: Backend> {
+    /// The beginnings that the batch continues, in its order.
+    pub prefixes: &'a [Arc<Prefix<B>>],
+    /// Keep the keys and values of a text's first tokens: which text, and these tokens.
+    pub keep: Option<(usize, &'a [u32])>,
+    /// Asked before each layer whether the result is still wanted.
+    pub wanted: &'a dyn Fn() -> bool,
+}
 
-    /// Appends a text.
-    pub fn push(&mut self, tokens: &[u32]) {
-        self.tokens.extend_from_slice(tokens);
-        self.offsets.push(self.tokens.len());
-    }
-
-    /// Number of texts.
-    pub fn texts(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// Tokens of each text.
-    pub fn lengths(&self) -> impl Iterator<Item = usize> {
-        self.offsets.windows(2).map(|text| text[1] - text[0])
-    }
-
-    /// Number of tokens of all texts.
-    pub fn tokens(&self) -> usize {
-        self.tokens.len()
-    }
+/// What a pass gives.
+pub struct Outcome<B: Backend> {
+    /// The final-normed hidden state of each text's last token, [texts × hidden], not yet cut or normalized.
+    pub states: Vec<f32>,
+    /// What was to be kept.
+    pub kept: Option<Prefix<B>>,
 }
 
 impl<B: Backend> Qwen3<B> {
@@ -158,61 +150,122 @@ impl<B: Backend> Qwen3<B> {
     /// # Errors
     /// A text without tokens, longer than the context, or with a token beyond the vocabulary.
     pub fn forward(&self, batch: &Batch) -> Result<Vec<f32>, ModelError> {
+        let pass = Pass { prefixes: &[], keep: None, wanted: &|| true };
+        self.run(batch, &pass).map(|outcome| outcome.states)
+    }
+
+    /// [`Qwen3::forward`] with beginnings known, kept, or a pass that may be called off.
+    ///
+    /// # Errors
+    /// As [`Qwen3::forward`], and when the result is no longer wanted.
+    ///
+    /// # Panics
+    /// When `prefixes` are not those that the batch was made with.
+    pub fn run(&self, batch: &Batch, pass: &Pass<B>) -> Result<Outcome<B>, ModelError> {
         self.check(batch)?;
+        let known = pass.prefixes.iter().map(|prefix| prefix.tokens.len());
+        assert!(known.eq(batch.nodes[..batch.known].iter().map(|node| node.rows.len())), "the prefixes of the batch");
         let Config { hidden, ffn, heads, eps, rope_base, .. } = self.config;
         let (t, be) = (batch.tokens(), &self.backend);
         if t == 0 {
-            return Ok(Vec::new());
+            return Ok(Outcome { states: Vec::new(), kept: None });
         }
         let (q_dim, kv_dim) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
-        let positions: Vec<u32> = batch.offsets.windows(2).flat_map(|text| 0..(text[1] - text[0]) as u32).collect();
+        let positions = batch.positions();
         let rope = be.rope(&positions, heads.head_dim, rope_base);
+        let nodes = batch.all_queries();
+        // Of the last layer only the last tokens are wanted.
+        let (last_nodes, last) = batch.last_queries();
+        let last_positions: Vec<u32> = last.iter().map(|row| positions[*row]).collect();
+        let last_rope = be.rope(&last_positions, heads.head_dim, rope_base);
+        let kept_rows = pass.keep.map(|(text, tokens)| batch.rows_of_beginning(text, tokens.len()));
+        let mut kept = Vec::new();
 
         let mut x = be.tensor(t, hidden); // the residual stream
-        let (mut q, mut k, mut v) = (be.tensor(t, q_dim), be.tensor(t, kv_dim), be.tensor(t, kv_dim));
+        let mut q = be.tensor(t, q_dim);
+        // Keys and values, those that are known after the others.
+        let (mut k, mut v) = (be.tensor(batch.rows(), kv_dim), be.tensor(batch.rows(), kv_dim));
         // Inputs of products: the normed residual stream, what attention gathered, silu(gate) · up.
-        let inputs =
-            |[h, context, f]: [B::Form; 3]| (be.acts(t, hidden, h), be.acts(t, q_dim, context), be.acts(t, ffn, f));
+        let inputs = |rows, [h, context, f]: [B::Form; 3]| {
+            (be.acts(rows, hidden, h), be.acts(rows, q_dim, context), be.acts(rows, ffn, f))
+        };
         let mut forms = self.layers.first().map_or(Default::default(), |layer| layer.forms);
-        let (mut h, mut context, mut f) = inputs(forms);
+        let (mut h, mut context, mut f) = inputs(t, forms);
 
         be.embed(&self.token_embd, &batch.tokens, &mut x);
-        for layer in &self.layers {
+        for (i, layer) in self.layers.iter().enumerate() {
+            if !(pass.wanted)() {
+                return Err(ModelError::Unwanted);
+            }
             if layer.forms != forms {
                 forms = layer.forms;
-                (h, context, f) = inputs(forms);
+                (h, context, f) = inputs(t, forms);
             }
+            for (prefix, node) in pass.prefixes.iter().zip(&batch.nodes) {
+                let (known_k, known_v) = &prefix.layers[i];
+                let rows: Vec<usize> = (0..prefix.tokens.len()).collect();
+                be.copy_rows(known_k, &rows, &mut k, node.rows.start);
+                be.copy_rows(known_v, &rows, &mut v, node.rows.start);
+            }
+            let is_last = i + 1 == self.layers.len();
+
             be.rms_norm(&x, &layer.attn_norm, eps, &mut h);
-            be.matmul(&h, &mut [(&layer.attn_q, &mut q), (&layer.attn_k, &mut k), (&layer.attn_v, &mut v)]);
-            be.norm_rope(&mut q, &layer.attn_q_norm, eps, &rope);
+            if is_last {
+                be.matmul(&h, &mut [(&layer.attn_k, &mut k), (&layer.attn_v, &mut v)]);
+                // From here on, rows are those of `last`.
+                let mut rest = be.tensor(last.len(), hidden);
+                be.copy_rows(&x, &last, &mut rest, 0);
+                x = rest;
+                q = be.tensor(last.len(), q_dim);
+                (h, context, f) = inputs(last.len(), forms);
+                be.rms_norm(&x, &layer.attn_norm, eps, &mut h);
+                be.matmul(&h, &mut [(&layer.attn_q, &mut q)]);
+            } else {
+                be.matmul(&h, &mut [(&layer.attn_q, &mut q), (&layer.attn_k, &mut k), (&layer.attn_v, &mut v)]);
+            }
+            let (nodes, query_rope) = if is_last { (&last_nodes, &last_rope) } else { (&nodes, &rope) };
+            be.norm_rope(&mut q, &layer.attn_q_norm, eps, query_rope);
             be.norm_rope(&mut k, &layer.attn_k_norm, eps, &rope);
-            be.attention(heads, &batch.offsets, &q, &k, &v, &mut context);
+            if let Some(rows) = &kept_rows {
+                let keep = |from: &B::Tensor| {
+                    let mut to = be.tensor(rows.len(), kv_dim);
+                    be.copy_rows(from, rows, &mut to, 0);
+                    to
+                };
+                kept.push((keep(&k), keep(&v)));
+            }
+            be.attention(heads, nodes, &q, &k, &v, &mut context);
             be.matmul_add(&context, &layer.attn_output, &mut x);
 
             be.rms_norm(&x, &layer.ffn_norm, eps, &mut h);
             be.gated(&h, &layer.ffn_gate, &layer.ffn_up, &mut f);
             be.matmul_add(&f, &layer.ffn_down, &mut x);
         }
-        let last: Vec<usize> = batch.offsets[1..].iter().map(|end| end - 1).collect();
-        let mut pooled = be.tensor(last.len(), hidden);
-        be.rms_norm_rows(&x, &last, &self.output_norm, eps, &mut pooled);
-        Ok(be.read(&pooled))
+        // The row of `x` in which each text ends.
+        let rows: Vec<usize> = batch.ends.iter().flatten().map(|node| last_nodes[*node].queries.start).collect();
+        let mut pooled = be.tensor(rows.len(), hidden);
+        be.rms_norm_rows(&x, &rows, &self.output_norm, eps, &mut pooled);
+        let states = be.read(&pooled);
+        let kept = pass.keep.map(|(_, tokens)| Prefix { tokens: tokens.to_vec(), layers: kept });
+        Ok(Outcome { states, kept })
     }
 
     fn check(&self, batch: &Batch) -> Result<(), ModelError> {
-        for (text, o) in batch.offsets.windows(2).enumerate() {
-            let tokens = &batch.tokens[o[0]..o[1]];
-            if tokens.is_empty() {
+        for (text, tokens) in batch.lengths().enumerate() {
+            if tokens == 0 {
                 return Err(ModelError::NoTokens { text });
             }
-            if tokens.len() > self.config.context {
-                return Err(ModelError::TooLong { text, tokens: tokens.len(), limit: self.config.context });
-            }
-            if let Some(token) = tokens.iter().find(|token| **token as usize >= self.vocabulary) {
-                return Err(ModelError::Token { text, token: *token, limit: self.vocabulary });
+            if tokens > self.config.context {
+                return Err(ModelError::TooLong { text, tokens, limit: self.config.context });
             }
         }
-        Ok(())
+        match batch.tokens.iter().position(|token| *token as usize >= self.vocabulary) {
+            Some(row) => {
+                let (token, limit) = (batch.tokens[row], self.vocabulary);
+                Err(ModelError::Token { text: batch.text_with(row), token, limit })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -65,9 +65,7 @@ fn compare(level: &str, shape: &str, least: f64) {
     let gguf = Gguf::open(&path).unwrap();
     for isa in Isa::all() {
         let model = Qwen3::load(&gguf, CpuBackend::new(isa, 1).unwrap()).unwrap();
-        let mut batch = Batch::new();
-        texts.iter().for_each(|text| batch.push(text));
-        let states = model.forward(&batch).unwrap();
+        let states = model.forward(&Batch::new(&texts)).unwrap();
         for ((state, expected), text) in states.chunks_exact(model.config().hidden).zip(&expected).zip(&texts) {
             let cosine = cosine(state, expected);
             assert!(cosine >= least, "{level}, {}, {} tokens: cosine 1 - {:.2e}", isa.name, text.len(), 1.0 - cosine);

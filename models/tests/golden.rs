@@ -32,17 +32,14 @@ fn vectors_are_those_of_the_reference() {
         for isa in Isa::all() {
             let model = Qwen3::load(&golden.gguf, CpuBackend::new(isa, 2).unwrap()).unwrap();
             let hidden = model.config().hidden;
-            let mut all = Batch::new();
-            golden.cases.iter().for_each(|case| all.push(&case.ids));
-            let together = model.forward(&all).unwrap();
+            let all: Vec<&[u32]> = golden.cases.iter().map(|case| &case.ids[..]).collect();
+            let together = model.forward(&Batch::new(&all)).unwrap();
             assert_eq!(together.len(), golden.cases.len() * hidden);
 
             let mut worst = f64::INFINITY;
             for (case, together) in golden.cases.iter().zip(together.chunks_exact(hidden)) {
                 let what = format!("{}, {}, {} tokens", golden.name, isa.name, case.ids.len());
-                let mut one = Batch::new();
-                one.push(&case.ids);
-                let alone = model.forward(&one).unwrap();
+                let alone = model.forward(&Batch::new(&[&case.ids])).unwrap();
                 assert!(alone.iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}: batch");
                 let cosine = cosine(&alone, &case.vector);
                 let least = least_cosine(&golden.level, isa.name);
@@ -168,17 +165,11 @@ fn batches_that_cannot_be_run_are_errors() {
     write(&Spec { dims, level: "F32".parse().unwrap(), seed: 1, vocabulary: None }, path).unwrap();
     let isa = Isa::select(None).unwrap();
     let model = Qwen3::load(&Gguf::open(path).unwrap(), CpuBackend::new(isa, 1).unwrap()).unwrap();
-    let run = |texts: &[&[u32]]| {
-        let mut batch = Batch::new();
-        texts.iter().for_each(|text| batch.push(text));
-        model.forward(&batch).map_err(|error| error.to_string())
-    };
+    let run = |texts: &[&[u32]]| model.forward(&Batch::new(texts)).map_err(|error| error.to_string());
     assert!(run(&[]).unwrap().is_empty());
     assert!(model.forward(&Batch::default()).unwrap().is_empty());
     assert_eq!(run(&[&[299; 8]]).unwrap().len(), 32);
-    let mut first = Batch::default();
-    first.push(&[1]);
-    assert_eq!((first.texts(), model.forward(&first).unwrap()), (1, run(&[&[1]]).unwrap()));
+    assert_eq!(model.forward(&Batch::separate(&[[1], [1]])).unwrap(), run(&[&[1], &[1]]).unwrap());
     for (texts, words) in [
         (&[&[1, 2][..], &[]][..], ["text 1 ", "empty"]),
         (&[&[300]], ["token 300", "ends at 300"]),

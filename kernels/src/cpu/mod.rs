@@ -16,12 +16,12 @@ mod tests;
 use acts::RowGroups;
 pub use acts::{Acts, Form};
 
-use crate::backend::{Backend, Heads, Precision, Product, WeightError};
+use crate::backend::{Backend, Heads, Node, Precision, Product, WeightError};
 use crate::buffer::{Buffer, Parts, Plain};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Attention, Isa, Kernel};
+use isa::{AttendTask, Attention, Isa, Kernel, Rows};
 use ops::attention::{self, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::ops::Range;
@@ -108,7 +108,7 @@ impl CpuBackend {
         let mut outputs = Vec::new();
         for (i, (weight, output)) in products.iter_mut().enumerate() {
             assert!(
-                weight.k == input.cols && weight.n == output.cols && input.rows == output.rows,
+                weight.k == input.cols && weight.n == output.cols && input.rows <= output.rows,
                 "shapes of a product"
             );
             tiles.extend((0..weight.tiles()).map(|tile| (i, tile)));
@@ -177,76 +177,126 @@ impl CpuBackend {
         }
     }
 
-    /// Attention of every text and head, with keys and values packed as `kernel` wants them.
+    /// Attention of every node and head, with keys and values packed as `kernel` wants them.
     fn attend<E: Plain + Send + Sync>(
         &self,
         kernel: &Attention<E>,
         shape: Shape,
-        offsets: &[usize],
+        nodes: &[Node],
         (q, k, v): (&Tensor, &Tensor, &Tensor),
         context: &mut Tensor,
     ) {
         let kv_heads = k.cols / shape.head_dim;
-        // Where each text starts in the packed keys and values of a head, in tokens.
-        let mut packed_starts = vec![0];
-        for text in offsets.windows(2) {
-            packed_starts.push(packed_starts.last().unwrap() + (text[1] - text[0]).next_multiple_of(kernel.pad));
-        }
-        let packed = *packed_starts.last().expect("starts with 0");
+        let (paths, packed) = Path::of(nodes, kernel.keys, kernel.pad);
         let (dim, dim_pad) = (shape.head_dim, shape.padded_dim());
         let mut kt = Buffer::<E>::zeroed(kv_heads * packed * dim);
         let mut vp = Buffer::<E>::zeroed(kv_heads * packed * dim_pad);
         let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));
-        let blocks: Vec<(usize, usize)> = offsets
-            .windows(2)
-            .enumerate()
-            .flat_map(|(text, o)| (0..(o[1] - o[0]).div_ceil(kernel.keys)).map(move |block| (text, block)))
-            .collect();
-        self.pool.run(blocks.len() * kv_heads, |task, _| {
-            let ((text, block), head) = (blocks[task / kv_heads], task % kv_heads);
-            let len = offsets[text + 1] - offsets[text];
-            let from = offsets[text] * k.stride + head * dim;
-            let first = head * packed + packed_starts[text] + block * kernel.keys;
-            let width = (len - block * kernel.keys).min(kernel.keys).next_multiple_of(kernel.pad);
-            // SAFETY: this block of this head of this text, packed by this task alone.
+        let blocks: Vec<(usize, usize)> =
+            paths.iter().enumerate().flat_map(|(i, path)| path.own.clone().map(move |block| (i, block))).collect();
+        self.pool.run(blocks.len() * kv_heads, |task, worker| {
+            let ((i, block), head) = (blocks[task / kv_heads], task % kv_heads);
+            let path = &paths[i];
+            let (start, column) = (block * kernel.keys, head * dim);
+            let keys = (path.len - start).min(kernel.keys);
+            let at = head * packed + path.blocks[block];
+            let width = keys.next_multiple_of(kernel.pad);
+            // SAFETY: this block of this head, packed by this task alone.
             let (kt, vp) = unsafe {
-                (
-                    kt_parts.part(first * dim..(first + width) * dim),
-                    vp_parts.part(first * dim_pad..(first + width) * dim_pad),
-                )
+                (kt_parts.part(at * dim..(at + width) * dim), vp_parts.part(at * dim_pad..(at + width) * dim_pad))
             };
-            kernel.pack(shape, len, block, &k.data[from..], &v.data[from..], kt, vp);
+            if start >= path.first {
+                let from = (nodes[i].rows.start + start - path.first) * k.stride + column;
+                let rows = Rows { k: &k.data[from..], v: &v.data[from..], stride: k.stride };
+                kernel.pack(shape, keys, rows, kt, vp);
+            } else {
+                let gathered = &mut self.scratch(worker).attention.gathered;
+                gathered.iter_mut().for_each(|x| x.resize(keys * dim));
+                for (key, position) in (start..start + keys).enumerate() {
+                    let row = Path::row(&paths, nodes, i, position);
+                    for (to, from) in gathered.iter_mut().zip([k, v]) {
+                        to[key * dim..(key + 1) * dim].copy_from_slice(&from.row(row)[column..column + dim]);
+                    }
+                }
+                kernel.pack(shape, keys, Rows { k: &gathered[0], v: &gathered[1], stride: dim }, kt, vp);
+            }
         });
 
         let parts = context.parts();
         let step = shape.query_block();
-        let mut tasks: Vec<(usize, usize)> = offsets
-            .windows(2)
+        let mut tasks: Vec<(usize, usize)> = nodes
+            .iter()
             .enumerate()
-            .flat_map(|(text, o)| (0..o[1] - o[0]).step_by(step).map(move |first| (text, first)))
+            .flat_map(|(i, node)| (0..node.queries.len()).step_by(step).map(move |query| (i, query)))
             .collect();
+        let position = |&(i, query): &(usize, usize)| paths[i].len - nodes[i].queries.len() + query;
         // Long rows first, so that the loop ends with small tasks.
-        tasks.sort_by_key(|(_, first)| std::cmp::Reverse(*first));
+        tasks.sort_by_key(|task| std::cmp::Reverse(position(task)));
         self.pool.run(tasks.len() * kv_heads, |task, worker| {
-            let ((text, first), head) = (tasks[task / kv_heads], task % kv_heads);
-            let len = offsets[text + 1] - offsets[text];
-            let packed_start = head * packed + packed_starts[text];
+            let ((i, query), head) = (tasks[task / kv_heads], task % kv_heads);
+            let row = nodes[i].queries.start + query;
             let column = head * shape.group * dim;
+            let heads = head * packed..(head + 1) * packed;
             let task = AttendTask {
                 shape,
-                first,
-                count: step.min(len - first),
-                len,
-                q: &q.data[offsets[text] * q.stride + column..],
-                kt: &kt[packed_start * dim..],
-                vp: &vp[packed_start * dim_pad..],
+                first: position(&(i, query)),
+                count: step.min(nodes[i].queries.end - row),
+                len: paths[i].len,
+                q: &q.data[row * q.stride + column..],
+                blocks: &paths[i].blocks,
+                kt: &kt[heads.start * dim..heads.end * dim],
+                vp: &vp[heads.start * dim_pad..heads.end * dim_pad],
             };
-            kernel.attend(task, &mut self.scratch(worker).attention, &mut |token, in_group, values| {
+            kernel.attend(task, &mut self.scratch(worker).attention, &mut |query, in_group, values| {
                 let start = column + in_group * dim;
-                // SAFETY: each head of each token is computed by one task.
-                unsafe { parts.part(offsets[text] + token, start..start + dim) }.copy_from_slice(values);
+                // SAFETY: each head of each query is computed by one task, since the queries of nodes lie end to end.
+                unsafe { parts.part(row + query, start..start + dim) }.copy_from_slice(values);
             });
         });
+    }
+}
+
+/// The tokens of a text up to the end of a node, and where their keys are packed, in blocks counted from the text's start.
+/// Whole blocks belong to the node in which they end, and all that continue it use them; one that the parent left unfinished
+/// is packed anew, so that a text's blocks are the same whatever shares its beginning.
+struct Path {
+    /// Position of the node's first token.
+    first: usize,
+    /// Tokens up to the node's end.
+    len: usize,
+    /// Where each block is packed, in keys.
+    blocks: Vec<usize>,
+    /// The blocks that the node packs itself.
+    own: Range<usize>,
+}
+
+impl Path {
+    /// The path of each node, and how many keys are packed for all.
+    fn of(nodes: &[Node], keys: usize, pad: usize) -> (Vec<Self>, usize) {
+        let mut paths: Vec<Self> = Vec::with_capacity(nodes.len());
+        let mut packed = 0;
+        for node in nodes {
+            let (first, mut blocks) = node.parent.map_or((0, Vec::new()), |parent| {
+                let parent = &paths[parent];
+                (parent.len, parent.blocks[..parent.len / keys].to_vec())
+            });
+            let len = first + node.rows.len();
+            let own = blocks.len()..len.div_ceil(keys);
+            for block in own.clone() {
+                blocks.push(packed);
+                packed += (len - block * keys).min(keys).next_multiple_of(pad);
+            }
+            paths.push(Self { first, len, blocks, own });
+        }
+        (paths, packed)
+    }
+
+    /// The row of the token at `position` of the path that ends with node `i`.
+    fn row(paths: &[Self], nodes: &[Node], mut i: usize, position: usize) -> usize {
+        while position < paths[i].first {
+            i = nodes[i].parent.expect("a node without parent starts at 0");
+        }
+        nodes[i].rows.start + position - paths[i].first
     }
 }
 
@@ -413,6 +463,15 @@ impl Backend for CpuBackend {
         });
     }
 
+    fn copy_rows(&self, from: &Tensor, rows: &[usize], to: &mut Tensor, first: usize) {
+        assert!(from.cols == to.cols);
+        let parts = to.parts();
+        self.for_rows(rows.len(), |i, _| {
+            // SAFETY: each row is set by one task.
+            unsafe { parts.part(first + i, 0..from.cols) }.copy_from_slice(from.row(rows[i]));
+        });
+    }
+
     fn rms_norm(&self, x: &Tensor, weight: &Vec<f32>, eps: f32, out: &mut Acts) {
         assert!(out.rows == x.rows && out.cols == x.cols);
         let parts = out.parts(self.isa);
@@ -433,11 +492,8 @@ impl Backend for CpuBackend {
     }
 
     fn norm_rope(&self, x: &mut Tensor, weight: &Vec<f32>, eps: f32, rope: &Rope) {
-        let cols = x.cols;
-        assert!(
-            cols.is_multiple_of(weight.len()) && weight.len() == 2 * rope.half && rope.cos.len() == x.rows * rope.half
-        );
-        let rows = x.rows;
+        let (cols, rows) = (x.cols, rope.cos.len() / rope.half);
+        assert!(cols.is_multiple_of(weight.len()) && weight.len() == 2 * rope.half && rows <= x.rows);
         let parts = x.parts();
         self.for_rows(rows, |row, _| {
             // SAFETY: each row is changed by one task.
@@ -449,19 +505,30 @@ impl Backend for CpuBackend {
         });
     }
 
-    fn attention(&self, heads: Heads, offsets: &[usize], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
+    fn attention(&self, heads: Heads, nodes: &[Node], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
         let Heads { heads, kv_heads, head_dim } = heads;
-        assert!(heads.is_multiple_of(kv_heads) && offsets.is_sorted(), "whole groups of heads, texts end to end");
-        let shape = Shape { group: heads / kv_heads, head_dim, q_stride: q.stride, kv_stride: k.stride };
+        assert!(heads.is_multiple_of(kv_heads), "whole groups of heads");
+        let shape = Shape { group: heads / kv_heads, head_dim, q_stride: q.stride };
         assert!(q.cols == heads * head_dim && k.cols == kv_heads * head_dim && v.cols == k.cols && out.cols == q.cols);
-        assert!(q.rows == k.rows && q.rows == v.rows && offsets.last() == Some(&q.rows) && out.rows == q.rows);
+        assert!(q.rows == out.rows && k.rows == v.rows);
+        let mut queries = 0;
+        for (i, node) in nodes.iter().enumerate() {
+            assert!(node.parent.is_none_or(|parent| parent < i), "parents come first");
+            assert!(
+                node.rows.end <= k.rows && node.queries.len() <= node.rows.len(),
+                "queries of tokens that there are"
+            );
+            assert!(node.queries.start == queries, "queries end to end");
+            queries = node.queries.end;
+        }
+        assert!(queries == q.rows, "all queries");
 
         let mut context = self.tensor(q.rows, q.cols);
         // As fine as what comes next: products of bfloat16, without the rests, may see attention in bfloat16.
         let half = self.isa.half_attention.filter(|kernel| out.is_half() && head_dim.is_multiple_of(kernel.dims));
         match half {
-            Some(kernel) => self.attend(kernel, shape, offsets, (q, k, v), &mut context),
-            None => self.attend(&self.isa.attention, shape, offsets, (q, k, v), &mut context),
+            Some(kernel) => self.attend(kernel, shape, nodes, (q, k, v), &mut context),
+            None => self.attend(&self.isa.attention, shape, nodes, (q, k, v), &mut context),
         }
         let parts = out.parts(self.isa);
         // SAFETY: each row is set by one task.

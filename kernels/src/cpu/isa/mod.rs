@@ -26,10 +26,15 @@ use std::ops::Range;
 /// One attention task; see [`attend`](super::ops::attention::attend).
 pub(crate) struct AttendTask<'a, E> {
     pub(crate) shape: Shape,
+    /// Position of the first query in its text.
     pub(crate) first: usize,
     pub(crate) count: usize,
+    /// Keys that are packed: those of the last query, or more.
     pub(crate) len: usize,
+    /// From the first query and the first head of the group on.
     pub(crate) q: &'a [f32],
+    /// Where each block of keys starts in `kt` and `vp`, in keys.
+    pub(crate) blocks: &'a [usize],
     pub(crate) kt: &'a [E],
     pub(crate) vp: &'a [E],
 }
@@ -42,12 +47,19 @@ pub(crate) struct Attention<E: 'static> {
     pub(crate) pad: usize,
     /// What the dimensions of a head must be a multiple of.
     pub(crate) dims: usize,
-    #[allow(clippy::type_complexity)]
-    pack: unsafe fn(Shape, usize, usize, &[f32], &[f32], &mut [E], &mut [E]),
+    pack: unsafe fn(Shape, usize, Rows, &mut [E], &mut [E]),
     attend: unsafe fn(AttendTask<E>, &mut Scratch, WriteRow),
 }
 
-/// Receives a finished attention row: token, head of the group, values.
+/// Keys and values of one head: a row for each token, from one to the next so many floats.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) k: &'a [f32],
+    pub(crate) v: &'a [f32],
+    pub(crate) stride: usize,
+}
+
+/// Receives a finished attention row: which of the task's queries, head of the group, values.
 pub(crate) type WriteRow<'a> = &'a mut dyn FnMut(usize, usize, &[f32]);
 
 /// The functions of one instruction-set tier.
@@ -214,19 +226,9 @@ impl Isa {
 
 impl<E> Attention<E> {
     /// See [`pack_block`](super::ops::attention::pack_block).
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn pack(
-        &self,
-        shape: Shape,
-        len: usize,
-        block: usize,
-        k: &[f32],
-        v: &[f32],
-        kt: &mut [E],
-        vp: &mut [E],
-    ) {
+    pub(crate) fn pack(&self, shape: Shape, keys: usize, rows: Rows, kt: &mut [E], vp: &mut [E]) {
         // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.pack)(shape, len, block, k, v, kt, vp) }
+        unsafe { (self.pack)(shape, keys, rows, kt, vp) }
     }
 
     /// See [`attend`](super::ops::attention::attend).
@@ -294,8 +296,7 @@ macro_rules! tier {
 
                 #[$attribute]
                 unsafe fn attend(task: AttendTask<f32>, scratch: &mut attention::Scratch, write: WriteRow) {
-                    let AttendTask { shape, first, count, len, q, kt, vp } = task;
-                    attention::attend($simd, shape, first, count, len, q, kt, vp, scratch, write)
+                    attention::attend($simd, task, scratch, write)
                 }
                 let (keys, pad) = (attention::KEYS, attention::PAD);
                 Attention { keys, pad, dims: 1, pack: attention::pack_block, attend }

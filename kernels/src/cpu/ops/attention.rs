@@ -7,6 +7,7 @@
 
 use super::matmul::matmul;
 use crate::buffer::Buffer;
+use crate::cpu::isa::{AttendTask, Rows};
 use crate::cpu::simd::Simd;
 
 /// Keys per block.
@@ -24,8 +25,6 @@ pub(crate) struct Shape {
     pub(crate) head_dim: usize,
     /// From one token's queries to the next's, in floats.
     pub(crate) q_stride: usize,
-    /// The same for keys and values.
-    pub(crate) kv_stride: usize,
 }
 
 impl Shape {
@@ -39,28 +38,25 @@ impl Shape {
     }
 }
 
-/// Packs block `block` of one head of a text: `k`, `v` start at the text's first token and this head's columns.
-/// Keys become `kt` [width / PAD][head_dim][PAD], values `vp` [padded_dim / PAD][width][PAD], where width is the block's
-/// number of keys rounded up to [`PAD`]; padding is zero. Both outputs hold the whole text of this head, block after block.
+/// Packs a block of `keys` keys and values of one head, whose rows are `rows`. Keys become `kt` [width / PAD][head_dim][PAD],
+/// values `vp` [padded_dim / PAD][width][PAD], where width is `keys` rounded up to [`PAD`]; padding is zero.
 ///
 /// A panel of 16 columns is what a register tile reads in one go. In rows of the whole width, its lines would lie 256 or
 /// 512 bytes apart and evict each other from a few sets of the L1 cache.
 #[inline(always)]
-pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &[f32], kt: &mut [f32], vp: &mut [f32]) {
-    let (dim, dim_pad, stride) = (shape.head_dim, shape.padded_dim(), shape.kv_stride);
-    let first = block * KEYS;
-    let keys = (len - first).min(KEYS);
+pub(crate) fn pack_block(shape: Shape, keys: usize, rows: Rows, kt: &mut [f32], vp: &mut [f32]) {
+    let (dim, dim_pad) = (shape.head_dim, shape.padded_dim());
     let width = keys.next_multiple_of(PAD);
     let kt = &mut kt[..width * dim];
     let vp = &mut vp[..width * dim_pad];
     kt.fill(0.0);
     vp.fill(0.0);
     for i in 0..keys {
-        let row = (first + i) * stride;
-        for (d, x) in k[row..row + dim].iter().enumerate() {
+        let row = i * rows.stride;
+        for (d, x) in rows.k[row..row + dim].iter().enumerate() {
             kt[(i / PAD * dim + d) * PAD + i % PAD] = *x;
         }
-        for (panel, x) in v[row..row + dim].chunks(PAD).enumerate() {
+        for (panel, x) in rows.v[row..row + dim].chunks(PAD).enumerate() {
             vp[(panel * width + i) * PAD..][..x.len()].copy_from_slice(x);
         }
     }
@@ -68,6 +64,8 @@ pub(crate) fn pack_block(shape: Shape, len: usize, block: usize, k: &[f32], v: &
 
 /// Working memory of one task.
 pub(crate) struct Scratch {
+    /// Keys and values of a block whose rows do not lie end to end.
+    pub(crate) gathered: [Buffer<f32>; 2],
     pub(crate) q: Buffer<f32>,
     pub(crate) scores: Buffer<f32>,
     pub(crate) out: Buffer<f32>,
@@ -81,6 +79,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new() -> Self {
         Self {
+            gathered: [Buffer::zeroed(0), Buffer::zeroed(0)],
             q: Buffer::zeroed(0),
             scores: Buffer::zeroed(0),
             out: Buffer::zeroed(0),
@@ -92,27 +91,19 @@ impl Scratch {
     }
 }
 
-/// One task: queries `first..first + count` of a text of `len` tokens, for the query heads of one key/value head.
-/// `q` starts at the text's first token and the group's first query head; `kt`, `vp` are this head's packed text.
-/// Calls `write(token, head of the group, row)` with each finished row [head_dim].
+/// One task: `count` queries of a text from position `first` on, for the query heads of one key/value head, whose packed
+/// blocks lie in `kt` and `vp`. Calls `write(query, head of the group, row)` with each finished row [head_dim].
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn attend<S: Simd>(
     s: S,
-    shape: Shape,
-    first: usize,
-    count: usize,
-    len: usize,
-    q: &[f32],
-    kt: &[f32],
-    vp: &[f32],
+    task: AttendTask<f32>,
     scratch: &mut Scratch,
     mut write: impl FnMut(usize, usize, &[f32]),
 ) {
+    let AttendTask { shape, first, count, len, q, blocks, kt, vp } = task;
     let (dim, dim_pad, group) = (shape.head_dim, shape.padded_dim(), shape.group);
     let rows = count * group;
-    assert!(first + count <= len && vp.len() >= len.next_multiple_of(PAD) * dim_pad);
-    assert!(kt.len() >= len.next_multiple_of(PAD) * dim);
+    assert!(first + count <= len);
     scratch.q.resize(rows * dim);
     scratch.scores.resize(rows * KEYS);
     scratch.out.resize(rows * dim_pad);
@@ -125,21 +116,20 @@ pub(crate) fn attend<S: Simd>(
     // Scores in units of log2, so that the softmax needs exp2 only.
     let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
     for r in 0..rows {
-        let from = (first + r / group) * shape.q_stride + r % group * dim;
+        let from = r / group * shape.q_stride + r % group * dim;
         for (to, x) in scratch.q[r * dim..(r + 1) * dim].iter_mut().zip(&q[from..from + dim]) {
             *to = x * scale;
         }
     }
 
-    for start in (0..first + count).step_by(KEYS) {
+    for (start, at) in (0..first + count).step_by(KEYS).zip(blocks) {
         let stride = (len - start).min(KEYS).next_multiple_of(PAD);
         // No query of this task sees further.
         let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
         scratch.scores.fill(0.0);
-        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] in panels (blocks before it hold start keys each of
-        // dim floats), scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
+        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] in panels, scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
         unsafe {
-            let kt = kt[start * dim..start * dim + stride * dim].as_ptr();
+            let kt = kt[at * dim..(at + stride) * dim].as_ptr();
             let (q, scores) = (scratch.q.as_ptr(), scratch.scores.as_mut_ptr());
             matmul::<_, PAD>(s, (rows, dim, width), q, dim, kt, dim * PAD, scores, KEYS);
         }
@@ -161,7 +151,7 @@ pub(crate) fn attend<S: Simd>(
         // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [stride × dim_pad] in panels, out is
         // [rows × dim_pad], and width <= stride; three different buffers.
         unsafe {
-            let vp = vp[start * dim_pad..(start + stride) * dim_pad].as_ptr();
+            let vp = vp[at * dim_pad..(at + stride) * dim_pad].as_ptr();
             let (scores, out) = (scratch.scores.as_ptr(), scratch.out.as_mut_ptr());
             matmul::<_, PAD>(s, (rows, width, dim_pad), scores, KEYS, vp, stride * PAD, out, dim_pad);
         }
@@ -171,7 +161,7 @@ pub(crate) fn attend<S: Simd>(
         let inverse = 1.0 / scratch.sum[r];
         let out = &mut scratch.out[r * dim_pad..r * dim_pad + dim];
         out.iter_mut().for_each(|x| *x *= inverse);
-        write(first + r / group, r % group, out);
+        write(r / group, r % group, out);
     }
 }
 

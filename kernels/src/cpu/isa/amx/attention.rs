@@ -4,7 +4,7 @@
 use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
 use super::{load_square, round, store};
 use crate::cpu::isa::avx512vnni::{Avx512, transpose};
-use crate::cpu::isa::{AttendTask, Attention, WriteRow};
+use crate::cpu::isa::{AttendTask, Attention, Rows, WriteRow};
 use crate::cpu::ops::attention::{Scratch, Shape, softmax_step};
 use crate::cpu::ops::bf16::round_row;
 use std::arch::x86_64::*;
@@ -17,11 +17,9 @@ pub(super) static ATTENTION: Attention<u16> = Attention { keys: KEYS, pad: STEP,
 /// As [`pack_block`](crate::cpu::ops::attention::pack_block). Keys are the weights of a product over the head's
 /// dimensions, values those of a product over the block's keys; both in the layout of [`Product::w`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-unsafe fn pack(shape: Shape, len: usize, block: usize, k: &[f32], v: &[f32], kt: &mut [u16], vp: &mut [u16]) {
-    let (dim, stride, first) = (shape.head_dim, shape.kv_stride, block * KEYS);
-    let keys = (len - first).min(KEYS);
+unsafe fn pack(shape: Shape, keys: usize, Rows { k, v, stride }: Rows, kt: &mut [u16], vp: &mut [u16]) {
+    let dim = shape.head_dim;
     let width = keys.next_multiple_of(STEP);
-    let (k, v) = (&k[first * stride..], &v[first * stride..]);
     let end = (keys - 1) * stride + dim;
     assert!(dim.is_multiple_of(STEP) && k.len() >= end && v.len() >= end);
 
@@ -76,12 +74,11 @@ fn interleaved() -> __m512i {
 /// As [`attend`](crate::cpu::ops::attention::attend).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
-    let AttendTask { shape, first, count, len, q, kt, vp } = task;
+    let AttendTask { shape, first, count, len, q, blocks, kt, vp } = task;
     let (dim, group) = (shape.head_dim, shape.group);
     let rows = count * group;
-    let packed = len.next_multiple_of(STEP) * dim;
-    assert!(first + count <= len && kt.len() >= packed && vp.len() >= packed && dim.is_multiple_of(STEP));
-    let Scratch { q: query, scores, out, max, sum, query_halves, weights } = scratch;
+    assert!(first + count <= len && dim.is_multiple_of(STEP));
+    let Scratch { q: query, scores, out, max, sum, query_halves, weights, .. } = scratch;
     query.resize(dim);
     query_halves.resize(rows * dim);
     scores.resize(rows * KEYS);
@@ -96,7 +93,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     // Scores in units of log2, so that the softmax needs exp2 only.
     let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
     for (r, halves) in query_halves.chunks_exact_mut(dim).enumerate() {
-        let from = (first + r / group) * shape.q_stride + r % group * dim;
+        let from = r / group * shape.q_stride + r % group * dim;
         for (to, x) in query.iter_mut().zip(&q[from..from + dim]) {
             *to = x * scale;
         }
@@ -105,7 +102,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
 
     // SAFETY: this tier has AMX.
     let mut tiles = unsafe { Tiles::new() };
-    for start in (0..first + count).step_by(KEYS) {
+    for (start, at) in (0..first + count).step_by(KEYS).zip(blocks) {
         let stride = (len - start).min(KEYS).next_multiple_of(STEP);
         // No query of this task sees further.
         let width = (first + count - start).min(KEYS).next_multiple_of(STEP);
@@ -114,15 +111,14 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
             rows,
             columns: width,
             steps: dim / STEP,
-            w: kt[start * dim..].as_ptr(),
+            w: kt[at * dim..(at + stride) * dim].as_ptr(),
             w_stride: COLUMNS * dim,
             x: query_halves.as_ptr(),
             x_stride: dim,
             c: scores.as_mut_ptr(),
             c_stride: KEYS,
         };
-        // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride; the blocks before
-        // it hold `start` keys. Queries are [rows × dim], scores [rows × KEYS].
+        // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride. Queries are [rows × dim], scores [rows × KEYS].
         unsafe { scores_of_keys.add(&mut tiles) };
         for r in 0..rows {
             let visible = (first + r / group + 1).saturating_sub(start).min(width);
@@ -149,7 +145,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
             rows,
             columns: dim,
             steps: width / STEP,
-            w: vp[start * dim..].as_ptr(),
+            w: vp[at * dim..(at + stride) * dim].as_ptr(),
             w_stride: COLUMNS * stride,
             x: weights.as_ptr(),
             x_stride: KEYS,
@@ -164,6 +160,6 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     for (r, out) in out.chunks_exact_mut(dim).enumerate() {
         let inverse = 1.0 / sum[r];
         out.iter_mut().for_each(|x| *x *= inverse);
-        write(first + r / group, r % group, out);
+        write(r / group, r % group, out);
     }
 }
