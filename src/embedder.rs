@@ -1,19 +1,27 @@
 //! From texts to vectors: tokens, batches, the model, and the cut to unit length.
 
+use crate::control::{Control, Progress};
 use crate::embeddings::Embeddings;
 use crate::error::Error;
+use crate::memory::{self, MemoryNeeds};
 use crate::options::{EmbedOptions, LoadOptions, Truncate};
+use crate::prefixes::PrefixCache;
 use qembed_kernels::cpu::CpuBackend;
 use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::default_threads;
 use qembed_models::gguf::Gguf;
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Batch, Qwen3};
+use qembed_models::{Batch, ModelError, Pass, Qwen3, common_tokens};
 use std::path::Path;
 
 /// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough
 /// that activations stay near 150 MB for the 0.6B model.
 const TOKENS_PER_PASS: usize = 2048;
+/// The fewest tokens that a memory budget must allow for a pass.
+const MIN_TOKENS_PER_PASS: usize = 64;
+/// Of a stream, so many passes or texts are looked at together for what they have in common.
+const WINDOW_PASSES: usize = 8;
+const WINDOW_TEXTS: usize = 4096;
 /// Fewest dimensions that the models were trained to be cut to.
 const MIN_DIMENSIONS: usize = 32;
 const MAX_THREADS: usize = 1024;
@@ -22,7 +30,9 @@ const MAX_THREADS: usize = 1024;
 pub struct Embedder {
     model: Qwen3<CpuBackend>,
     tokenizer: Tokenizer,
-    file_size: u64,
+    prefixes: PrefixCache<CpuBackend>,
+    share_prefixes: bool,
+    memory: MemoryNeeds,
 }
 
 impl Embedder {
@@ -51,7 +61,9 @@ impl Embedder {
         let model = Qwen3::load(&gguf, backend)?;
         let beside = path.with_file_name("tokenizer.json");
         let tokenizer = if beside.is_file() { Tokenizer::from_file(&beside)? } else { Tokenizer::from_gguf(&gguf)? };
-        Ok(Self { model, tokenizer, file_size: gguf.file_size() })
+        let memory = Self::needs(&gguf, &model, options.memory_budget)?;
+        let prefixes = PrefixCache::new(options.prefix_cache, model.prefix_bytes_per_token());
+        Ok(Self { model, tokenizer, prefixes, share_prefixes: options.share_prefixes, memory })
     }
 
     /// One vector of length 1 for each text, in their order.
@@ -60,27 +72,47 @@ impl Embedder {
     /// A text that is empty or too long, dimensions that cannot be had, a vector that is not finite. Errors name the
     /// text; then no vector is returned.
     pub fn embed<T: AsRef<str>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Embeddings, Error> {
-        let dimensions = self.check_dimensions(options.dimensions)?;
-        let prefix = options.prompt.prefix();
-        let mut embeddings = Embeddings::new(dimensions);
+        self.embed_with(texts, options, &Control::default())
+    }
+
+    /// [`Embedder::embed`], watched and with an end that the caller may set.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`], and when `control` ends it.
+    pub fn embed_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+        control: &Control,
+    ) -> Result<Embeddings, Error> {
+        let mut call = Call::new(self, options, control)?;
+        let mut embeddings = Embeddings::new(call.dimensions);
         // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
-        let tokens = |(i, text): (usize, &T)| self.tokens(i, text.as_ref(), &prefix, options.truncate);
-        let texts: Vec<Vec<u32>> = texts.iter().enumerate().map(tokens).collect::<Result<_, _>>()?;
-        let mut at = 0;
-        while at < texts.len() {
-            let mut total = 0;
-            let count = texts[at..]
-                .iter()
-                .take_while(|t| {
-                    total += t.len();
-                    total <= TOKENS_PER_PASS
-                })
-                .count()
-                .max(1);
-            self.run(&Batch::new(&texts[at..at + count]), &mut embeddings)?;
-            at += count;
-        }
+        texts.iter().try_for_each(|text| call.add(text.as_ref()))?;
+        call.run(|_, vector, tokens| embeddings.push(vector, tokens))?;
         Ok(embeddings)
+    }
+
+    /// Calls `each(index, vector, tokens)` for each text, in their order, while it reads on: memory does not grow with
+    /// the number of texts. Texts that share a beginning share work if they are near each other.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_with`]; vectors of texts before the one that fails may have been given already.
+    pub fn embed_each<T: AsRef<str>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+        options: &EmbedOptions,
+        control: &Control,
+        mut each: impl FnMut(usize, &[f32], usize),
+    ) -> Result<(), Error> {
+        let mut call = Call::new(self, options, control)?;
+        for text in texts {
+            call.add(text.as_ref())?;
+            if call.tokens >= WINDOW_PASSES * call.pass_tokens || call.texts.len() >= WINDOW_TEXTS {
+                call.run(&mut each)?;
+            }
+        }
+        call.run(each)
     }
 
     /// The model's own number of dimensions, the most that vectors can have.
@@ -105,12 +137,30 @@ impl Embedder {
 
     /// Size of the model file, all parts, in bytes.
     pub fn file_size(&self) -> u64 {
-        self.file_size
+        self.memory.file
     }
 
     /// Where the file's metadata disagrees with what is done; to be shown to the user.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.model.config().warnings.iter().chain(self.tokenizer.warnings()).map(String::as_str)
+    }
+
+    fn needs(gguf: &Gguf, model: &Qwen3<CpuBackend>, budget: Option<u64>) -> Result<MemoryNeeds, Error> {
+        let available = memory::available();
+        let per_token = model.bytes_per_token() as u64;
+        let fixed = memory::fixed(model.vocabulary());
+        // Half: the pages of the file want room too. Without a word from the system, what a usual pass takes.
+        let default = || available.map_or(TOKENS_PER_PASS as u64 * per_token, |free| free.saturating_sub(fixed) / 2);
+        let budget = budget.unwrap_or_else(default);
+        if budget < MIN_TOKENS_PER_PASS as u64 * per_token {
+            return Err(Error::BudgetTooSmall { budget, per_token, tokens: MIN_TOKENS_PER_PASS });
+        }
+        Ok(MemoryNeeds { file: gguf.file_size(), fixed, per_token, budget, available })
+    }
+
+    /// What the model takes of memory, and what there is.
+    pub fn memory(&self) -> MemoryNeeds {
+        MemoryNeeds { available: memory::available(), ..self.memory }
     }
 
     fn check_dimensions(&self, asked: Option<usize>) -> Result<usize, Error> {
@@ -154,20 +204,143 @@ impl Embedder {
             None => Ok(tokens),
         }
     }
+}
 
-    /// Runs one batch and appends its vectors.
-    fn run(&self, batch: &Batch, embeddings: &mut Embeddings) -> Result<(), Error> {
-        let hidden = self.dimensions();
-        let mut states = self.model.forward(batch)?;
-        for (state, tokens) in states.chunks_exact_mut(hidden).zip(batch.lengths()) {
-            let vector = &mut state[..embeddings.dimensions()];
-            normalize(vector);
-            if !vector.iter().all(|x| x.is_finite()) {
-                return Err(Error::NonFinite { text: embeddings.len() });
+/// A call under way: texts that were read but have no vectors yet.
+struct Call<'a> {
+    embedder: &'a Embedder,
+    control: &'a Control<'a>,
+    truncate: Option<Truncate>,
+    dimensions: usize,
+    /// What stands before each text, and its tokens when it stands alone.
+    prefix: String,
+    prefix_tokens: Vec<u32>,
+    /// Tokens of a forward pass, unless a single text has more.
+    pass_tokens: usize,
+    /// Texts before those in `texts`.
+    done: Progress,
+    texts: Vec<Vec<u32>>,
+    /// Tokens of `texts`.
+    tokens: usize,
+}
+
+impl<'a> Call<'a> {
+    fn new(embedder: &'a Embedder, options: &EmbedOptions, control: &'a Control<'a>) -> Result<Self, Error> {
+        let prefix = options.prompt.prefix();
+        let encode = |text: &str| embedder.tokenizer.encode(text);
+        let prefix_tokens = encode(&prefix).map_err(|source| Error::Tokenize { text: 0, source })?;
+        Ok(Self {
+            embedder,
+            control,
+            truncate: options.truncate,
+            dimensions: embedder.check_dimensions(options.dimensions)?,
+            prefix,
+            prefix_tokens,
+            pass_tokens: embedder.memory.tokens().min(TOKENS_PER_PASS),
+            done: Progress::default(),
+            texts: Vec::new(),
+            tokens: 0,
+        })
+    }
+
+    /// Takes a text in.
+    fn add(&mut self, text: &str) -> Result<(), Error> {
+        let i = self.done.texts + self.texts.len();
+        let tokens = self.embedder.tokens(i, text, &self.prefix, self.truncate)?;
+        let MemoryNeeds { budget, per_token, .. } = self.embedder.memory;
+        let limit = self.embedder.memory.tokens();
+        if tokens.len() > limit {
+            let needed = per_token * tokens.len() as u64;
+            return Err(Error::OverBudget { text: i, tokens: tokens.len(), needed, budget, limit });
+        }
+        self.tokens += tokens.len();
+        self.texts.push(tokens);
+        Ok(())
+    }
+
+    /// Runs what was taken in and gives the vectors, in order.
+    fn run(&mut self, mut each: impl FnMut(usize, &[f32], usize)) -> Result<(), Error> {
+        let texts = std::mem::take(&mut self.texts);
+        self.tokens = 0;
+        let first = self.done.texts;
+        let mut vectors = vec![0f32; texts.len() * self.dimensions];
+        // Neighbours in this order have the longest beginnings in common.
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        if self.embedder.share_prefixes {
+            order.sort_by_key(|i| &texts[*i]);
+        }
+        let mut rest = &order[..];
+        while !rest.is_empty() {
+            let (pass, others) = rest.split_at(self.texts_of_pass(&texts, rest));
+            rest = others;
+            let tokens: Vec<&[u32]> = pass.iter().map(|i| &texts[*i][..]).collect();
+            let states = self.pass(&tokens)?;
+            let mut broken = None;
+            for (state, i) in states.chunks_exact(self.embedder.dimensions()).zip(pass) {
+                let vector = &mut vectors[i * self.dimensions..][..self.dimensions];
+                vector.copy_from_slice(&state[..self.dimensions]);
+                normalize(vector);
+                if !vector.iter().all(|x| x.is_finite()) {
+                    broken = Some(broken.map_or(*i, |other: usize| other.min(*i)));
+                }
             }
-            embeddings.push(vector, tokens);
+            if let Some(i) = broken {
+                return Err(Error::NonFinite { text: first + i });
+            }
+            self.done.texts += pass.len();
+            self.done.tokens += tokens.iter().map(|text| text.len()).sum::<usize>();
+            if let Some(progress) = self.control.progress {
+                progress(self.done);
+            }
+        }
+        for (i, (vector, tokens)) in vectors.chunks_exact(self.dimensions).zip(&texts).enumerate() {
+            each(first + i, vector, tokens.len());
         }
         Ok(())
+    }
+
+    /// How many of the first texts of `order` make a pass: those whose tokens, common beginnings counted once, fit.
+    fn texts_of_pass(&self, texts: &[Vec<u32>], order: &[usize]) -> usize {
+        let mut total = 0;
+        let mut before: &[u32] = &[];
+        let fits = |i: &&usize| {
+            let text = &texts[**i];
+            let shared = if self.embedder.share_prefixes { common_tokens(before, text) } else { 0 };
+            before = text;
+            total += text.len() - shared;
+            total <= self.pass_tokens
+        };
+        order.iter().take_while(fits).count().max(1)
+    }
+
+    /// The final hidden states of texts.
+    fn pass(&self, texts: &[&[u32]]) -> Result<Vec<f32>, Error> {
+        let Embedder { model, prefixes, share_prefixes, .. } = self.embedder;
+        let wanted = || !self.control.cancelled() && !self.control.late();
+        let known = if *share_prefixes { prefixes.of(texts) } else { Vec::new() };
+        let batch = if *share_prefixes {
+            Batch::continuing(texts, &known.iter().map(|prefix| prefix.tokens()).collect::<Vec<_>>())
+        } else {
+            Batch::separate(texts)
+        };
+        // What the first text has of the instruction, unless that is known. A text's first token may have merged with the
+        // instruction's last.
+        let instruction = &texts[0][..common_tokens(&self.prefix_tokens, texts[0]).min(texts[0].len() - 1)];
+        let is_known = known.iter().any(|prefix| prefix.tokens() == instruction);
+        let keep = *share_prefixes && !instruction.is_empty() && !is_known && prefixes.takes(instruction.len());
+        let pass = Pass { prefixes: &known, keep: keep.then_some((0, instruction)), wanted: &wanted };
+        let outcome = model.run(&batch, &pass).map_err(|error| match error {
+            ModelError::Unwanted if self.control.cancelled() => Error::Cancelled,
+            ModelError::Unwanted => Error::DeadlineExceeded,
+            error => error.into(),
+        })?;
+        // Where a value is not finite, what was computed beside it may not be either.
+        if let Some(prefix) = outcome.kept
+            && outcome.states.iter().all(|x| x.is_finite())
+        {
+            prefixes.put(prefix);
+        }
+        Ok(outcome.states)
     }
 }
 

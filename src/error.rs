@@ -104,4 +104,40 @@ pub enum Error {
         /// Index of the text.
         text: usize,
     },
+    /// A budget in which not even a small pass fits.
+    #[error(
+        "a memory budget of {budget} bytes is too small: a forward pass of this model takes {per_token} bytes a token,          and should have {tokens} tokens at least; free memory, or choose a smaller model"
+    )]
+    BudgetTooSmall {
+        /// The budget.
+        budget: u64,
+        /// What a pass takes for each token, in bytes.
+        per_token: u64,
+        /// The fewest tokens that a budget must allow.
+        tokens: usize,
+    },
+    /// A text whose forward pass does not fit the memory budget.
+    #[error(
+        "text {} has {tokens} tokens, which take {needed} bytes of memory; the budget of {budget} allows {limit} tokens: \
+         raise the budget, cut the text, or split it",
+        text + 1
+    )]
+    OverBudget {
+        /// Index of the text.
+        text: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Memory that its pass takes, in bytes.
+        needed: u64,
+        /// The budget, in bytes.
+        budget: u64,
+        /// The most tokens that fit.
+        limit: usize,
+    },
+    /// The caller called it off.
+    #[error("cancelled")]
+    Cancelled,
+    /// The caller's deadline has passed.
+    #[error("the time limit was reached before the work was done")]
+    DeadlineExceeded,
 }

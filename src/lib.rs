@@ -21,14 +21,19 @@
 //! the call, on the order of texts or on the number of threads: the same bits, on one instruction set.
 #![forbid(unsafe_code)]
 
+mod control;
 mod embedder;
 mod embeddings;
 mod error;
+mod memory;
 mod options;
+mod prefixes;
 
+pub use control::{Control, Progress};
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::Error;
+pub use memory::MemoryNeeds;
 pub use options::{DEFAULT_TASK, EmbedOptions, LoadOptions, Prompt, Truncate};
 pub use qembed_kernels::cpu::isa::{Isa, IsaError};
 pub use qembed_models::ModelError;

@@ -49,10 +49,22 @@ pub struct EmbedOptions {
 }
 
 /// How to open a model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Threads to work with; the number of physical cores by default.
     pub threads: Option<usize>,
     /// Instruction-set tier, such as `avx2`; by default what the environment variable `QEMBED_ISA` names, else the best.
     pub isa: Option<String>,
+    /// The most anonymous memory that a forward pass may take, in bytes; by default half of what the system has to give.
+    pub memory_budget: Option<u64>,
+    /// The most memory for what is kept of instructions from call to call, in bytes; 0 keeps nothing. 64 MiB by default.
+    pub prefix_cache: usize,
+    /// Compute what texts have in common from their start once. On by default; the vectors are the same either way.
+    pub share_prefixes: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { threads: None, isa: None, memory_budget: None, prefix_cache: 64 << 20, share_prefixes: true }
+    }
 }

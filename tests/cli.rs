@@ -186,7 +186,7 @@ fn options_reach_the_library() {
 
     let path = model(SHAPE_K, "Q4_K_M");
     for isa in Isa::all() {
-        let load = LoadOptions { threads: Some(1), isa: Some(isa.name.into()) };
+        let load = LoadOptions { threads: Some(1), isa: Some(isa.name.into()), ..LoadOptions::default() };
         let embedder = Embedder::open_with(&path, &load).unwrap();
         let expected: Vec<_> = embedder.embed(&["abc"], &EmbedOptions::default()).unwrap().iter().map(bits).collect();
         let arguments = ["--gguf", text_of(&path), "--threads", "3", "abc"];

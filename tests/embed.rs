@@ -7,7 +7,11 @@ use qembed_q::{DEFAULT_TASK, EmbedOptions, Embedder, Embeddings, Error, Isa, Loa
 use std::path::Path;
 
 fn open(path: &Path, isa: Option<&str>, threads: usize) -> Embedder {
-    Embedder::open_with(path, &LoadOptions { threads: Some(threads), isa: isa.map(Into::into) }).unwrap()
+    Embedder::open_with(
+        path,
+        &LoadOptions { threads: Some(threads), isa: isa.map(Into::into), ..LoadOptions::default() },
+    )
+    .unwrap()
 }
 
 fn embed(embedder: &Embedder, texts: &[&str], options: &EmbedOptions) -> Embeddings {
@@ -336,7 +340,7 @@ fn peak_memory() -> Option<usize> {
 fn threads_and_instruction_sets_that_cannot_be_had_are_errors() {
     let path = model(SHAPE, "F16");
     let open = |threads, isa: Option<&str>| {
-        Embedder::open_with(&path, &LoadOptions { threads, isa: isa.map(Into::into) })
+        Embedder::open_with(&path, &LoadOptions { threads, isa: isa.map(Into::into), ..LoadOptions::default() })
             .map(|embedder| embedder.threads())
     };
     assert_eq!(open(Some(3), Some("SCALAR")).unwrap(), 3);

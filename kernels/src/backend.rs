@@ -95,6 +95,10 @@ pub trait Backend: Send + Sync {
     fn tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
     /// An input for the weights that make up `form`.
     fn acts(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Acts;
+    /// What a row of such an input takes, in bytes.
+    fn acts_bytes(&self, cols: usize, form: Self::Form) -> usize;
+    /// What [`Backend::attention`] needs besides its operands, in bytes for each token.
+    fn attention_bytes(&self, heads: Heads) -> usize;
     /// Rotary angles of tokens at `positions`: angle i of position p is p · base^(−2i / head_dim), in f32.
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Self::Rope;
 

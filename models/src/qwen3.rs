@@ -145,6 +145,25 @@ impl<B: Backend> Qwen3<B> {
         &self.backend
     }
 
+    /// Anonymous memory that a pass needs, in bytes for each token that it computes.
+    pub fn bytes_per_token(&self) -> usize {
+        let Config { hidden, ffn, heads, .. } = self.config;
+        let (q_dim, kv_dim) = (heads.heads * heads.head_dim, heads.kv_heads * heads.head_dim);
+        let inputs = |[h, context, f]: [B::Form; 3]| {
+            let be = &self.backend;
+            be.acts_bytes(hidden, h) + be.acts_bytes(q_dim, context) + be.acts_bytes(ffn, f)
+        };
+        let inputs = self.layers.iter().map(|layer| inputs(layer.forms)).max().unwrap_or(0);
+        // x, q, k, v and the rotary angles; a little for what keeps rows apart in the cache.
+        let floats = (hidden + q_dim + 2 * kv_dim + heads.head_dim) * 33 / 32;
+        size_of::<f32>() * floats + inputs + self.backend.attention_bytes(heads)
+    }
+
+    /// Memory of the keys and values of a [`Prefix`], in bytes for each token.
+    pub fn prefix_bytes_per_token(&self) -> usize {
+        2 * size_of::<f32>() * self.layers.len() * self.config.heads.kv_heads * self.config.heads.head_dim
+    }
+
     /// The final-normed hidden state of each text's last token, [texts × hidden], not yet cut or normalized.
     ///
     /// # Errors
@@ -199,6 +218,7 @@ impl<B: Backend> Qwen3<B> {
             }
             if layer.forms != forms {
                 forms = layer.forms;
+                drop((h, context, f));
                 (h, context, f) = inputs(t, forms);
             }
             for (prefix, node) in pass.prefixes.iter().zip(&batch.nodes) {
@@ -215,6 +235,7 @@ impl<B: Backend> Qwen3<B> {
                 // From here on, rows are those of `last`.
                 let mut rest = be.tensor(last.len(), hidden);
                 be.copy_rows(&x, &last, &mut rest, 0);
+                drop((q, h, context, f));
                 x = rest;
                 q = be.tensor(last.len(), q_dim);
                 (h, context, f) = inputs(last.len(), forms);

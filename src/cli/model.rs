@@ -34,7 +34,8 @@ impl ModelArguments {
 
     /// The model, its warnings said.
     pub(super) fn open(&self) -> Result<Embedder, Failure> {
-        let load = LoadOptions { threads: self.threads.map(usize::from), isa: self.isa.clone() };
+        let load =
+            LoadOptions { threads: self.threads.map(usize::from), isa: self.isa.clone(), ..LoadOptions::default() };
         let embedder = Embedder::open_with(self.path()?, &load)?;
         for warning in embedder.warnings() {
             say!("qembed-q: warning: {warning}");

@@ -23,6 +23,18 @@ pub struct Form {
 impl Form {
     /// None at all.
     pub(crate) const NONE: Self = Self { floats: false, bytes: false, words: false, halves: false, rests: false };
+
+    /// What a row of `cols` activations takes in these forms.
+    pub(crate) fn bytes_of_row(self, cols: usize) -> usize {
+        let groups = cols.div_ceil(GROUP);
+        // See `Codes`: a code, then scales, two half sums and a sum of each group, and three biases of those.
+        let (byte, word) = (cols + groups * 4 * 7, 2 * cols + groups * 4 * 4);
+        let half = 2 * (cols + 2 * HALVES_PER_LINE);
+        [(self.floats, 4 * cols), (self.bytes, byte), (self.words, word), (self.halves, half), (self.rests, half)]
+            .into_iter()
+            .map(|(wanted, bytes)| if wanted { bytes } else { 0 })
+            .sum()
+    }
 }
 
 impl std::ops::BitOr for Form {

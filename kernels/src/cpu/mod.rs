@@ -437,6 +437,15 @@ impl Backend for CpuBackend {
         Acts::new(rows, cols, form)
     }
 
+    fn acts_bytes(&self, cols: usize, form: Form) -> usize {
+        form.bytes_of_row(cols)
+    }
+
+    fn attention_bytes(&self, heads: Heads) -> usize {
+        // The rows that are gathered, and packed keys and values.
+        size_of::<f32>() * (heads.heads + 2 * heads.kv_heads) * heads.head_dim.next_multiple_of(attention::PAD)
+    }
+
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
         let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / base.powf((2 * i) as f32 / head_dim as f32)).collect();
