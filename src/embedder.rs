@@ -125,6 +125,11 @@ impl Embedder {
         self.model.config().context
     }
 
+    /// Tokens of a forward pass, unless a single text has more.
+    pub fn pass_tokens(&self) -> usize {
+        self.memory.tokens().min(TOKENS_PER_PASS)
+    }
+
     /// The instruction-set tier in use.
     pub fn isa(&self) -> &'static str {
         self.model.backend().isa().name
@@ -236,7 +241,7 @@ impl<'a> Call<'a> {
             dimensions: embedder.check_dimensions(options.dimensions)?,
             prefix,
             prefix_tokens,
-            pass_tokens: embedder.memory.tokens().min(TOKENS_PER_PASS),
+            pass_tokens: embedder.pass_tokens(),
             done: Progress::default(),
             texts: Vec::new(),
             tokens: 0,

@@ -1,20 +1,31 @@
 //! The command line. Each subcommand is a file here, with its arguments and what it does.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::io;
 
 mod embed;
+mod info;
 mod model;
 mod output;
 
 /// Embed texts with a Qwen3-Embedding GGUF file, on the CPU.
 ///
-/// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does.
+/// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does. A text that equals a
+/// command's name is embedded after `--`.
 #[derive(Parser, Debug)]
-#[command(name = "qembed-q", version, after_help = EXAMPLES)]
+#[command(name = "qembed-q", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     #[command(flatten)]
     embed: embed::EmbedArguments,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Say what a model takes of memory, before it is used
+    Info(info::InfoArguments),
 }
 
 const EXAMPLES: &str = "\
@@ -38,5 +49,8 @@ pub(crate) enum Failure {
 
 /// Does what the command line says.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    embed::run(&arguments.embed)
+    match &arguments.command {
+        None => embed::run(&arguments.embed),
+        Some(Command::Info(arguments)) => info::run(arguments),
+    }
 }

@@ -1,6 +1,7 @@
 //! The options of every command that loads a model.
 
 use super::Failure;
+use bytesize::ByteSize;
 use clap::Args;
 use qembed_q::{Embedder, LoadOptions};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,14 @@ pub(super) struct ModelArguments {
     /// Instruction set: amx, avx512vnni, avxvnni, avx2 or scalar [default: $QEMBED_ISA, else the best of this CPU]
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
+
+    /// The most memory that a forward pass may take, such as 512M [default: half of what is free]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<ByteSize>,
+
+    /// Compute what texts have in common from their start again for each; the vectors are the same
+    #[arg(long)]
+    no_sharing: bool,
 }
 
 const NO_MODEL: &str = "\
@@ -34,8 +43,13 @@ impl ModelArguments {
 
     /// The model, its warnings said.
     pub(super) fn open(&self) -> Result<Embedder, Failure> {
-        let load =
-            LoadOptions { threads: self.threads.map(usize::from), isa: self.isa.clone(), ..LoadOptions::default() };
+        let load = LoadOptions {
+            threads: self.threads.map(usize::from),
+            isa: self.isa.clone(),
+            memory_budget: self.memory_budget.map(|size| size.as_u64()),
+            share_prefixes: !self.no_sharing,
+            ..LoadOptions::default()
+        };
         let embedder = Embedder::open_with(self.path()?, &load)?;
         for warning in embedder.warnings() {
             say!("qembed-q: warning: {warning}");

@@ -1,7 +1,6 @@
 //! The forms in which vectors are written.
 
 use clap::ValueEnum;
-use qembed_q::Embeddings;
 use std::io::{self, BufWriter, Write};
 
 /// Form of the output.
@@ -24,33 +23,55 @@ impl Format {
     }
 }
 
-/// Writes all vectors; when it returns, `out` has taken every byte.
-pub(crate) fn write(embeddings: &Embeddings, format: Format, out: impl Write) -> io::Result<()> {
-    let mut out = BufWriter::new(out);
-    match format {
-        Format::Json => {
-            serde_json::to_writer(&mut out, &embeddings.iter().collect::<Vec<_>>())?;
-            out.write_all(b"\n")?;
-        }
-        Format::Jsonl => {
-            for (index, embedding) in embeddings.iter().enumerate() {
-                // Not through `json!`, whose numbers are f64: that would print digits that an f32 does not have.
-                write!(out, "{{\"index\":{index},\"embedding\":")?;
-                serde_json::to_writer(&mut out, embedding)?;
-                out.write_all(b"}\n")?;
-            }
-        }
-        Format::Raw => floats(embeddings, &mut out)?,
-        Format::Npy => {
-            out.write_all(&npy_header(embeddings.len(), embeddings.dimensions()))?;
-            floats(embeddings, &mut out)?;
-        }
-    }
-    out.flush()
+/// Writes vectors one after the other.
+pub(crate) struct Writer<W: Write> {
+    out: BufWriter<W>,
+    format: Format,
+    count: usize,
+    dimensions: usize,
+    /// Vectors that wait for their header, which tells how many there are.
+    held: Vec<u8>,
 }
 
-fn floats(embeddings: &Embeddings, out: &mut impl Write) -> io::Result<()> {
-    embeddings.as_flat().iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
+impl<W: Write> Writer<W> {
+    pub(crate) fn new(out: W, format: Format, dimensions: usize) -> Self {
+        Self { out: BufWriter::new(out), format, count: 0, dimensions, held: Vec::new() }
+    }
+
+    /// Writes the next vector.
+    pub(crate) fn push(&mut self, vector: &[f32]) -> io::Result<()> {
+        match self.format {
+            Format::Json => {
+                self.out.write_all(if self.count == 0 { b"[" } else { b"," })?;
+                serde_json::to_writer(&mut self.out, vector)?;
+            }
+            Format::Jsonl => {
+                // Not through `json!`, whose numbers are f64: that would print digits that an f32 does not have.
+                write!(self.out, "{{\"index\":{},\"embedding\":", self.count)?;
+                serde_json::to_writer(&mut self.out, vector)?;
+                // Each line is out when it is done: who stops the program has all of them.
+                self.out.write_all(b"}\n")?;
+                self.out.flush()?;
+            }
+            Format::Raw => vector.iter().try_for_each(|x| self.out.write_all(&x.to_le_bytes()))?,
+            Format::Npy => vector.iter().for_each(|x| self.held.extend_from_slice(&x.to_le_bytes())),
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Ends the output; when it returns, every byte has been taken.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.out.write_all(if self.count == 0 { b"[]\n" } else { b"]\n" })?,
+            Format::Jsonl | Format::Raw => {}
+            Format::Npy => {
+                self.out.write_all(&npy_header(self.count, self.dimensions))?;
+                self.out.write_all(&self.held)?;
+            }
+        }
+        self.out.flush()
+    }
 }
 
 /// Header of an NPY 1.0 file (NumPy Enhancement Proposal 1): magic, version, length, a Python literal, padded so that

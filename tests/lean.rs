@@ -1,0 +1,75 @@
+//! Lean, the second promise: memory is bounded by what is said before, and given back. A program of its own, since it counts
+//! every allocation.
+
+mod common;
+
+use common::{SHAPE_K, model};
+use qembed_q::{Control, EmbedOptions, Embedder, LoadOptions};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+struct Counting;
+
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything to the system's allocator, whose contract it shares.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(NOW.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most bytes that `f` held at a time, and what stays of them.
+fn held(f: impl FnOnce()) -> (usize, usize) {
+    let before = NOW.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    f();
+    (PEAK.load(Relaxed) - before, NOW.load(Relaxed).saturating_sub(before))
+}
+
+fn text(len: usize, salt: usize) -> String {
+    (0..len).map(|i| char::from(b'a' + ((i * 7 + i * i * 3 + salt * 11 + i * salt) % 26) as u8)).collect()
+}
+
+#[test]
+fn lean() {
+    // One thread: what threads have of their own does not count by tokens.
+    let load = LoadOptions { threads: Some(1), ..LoadOptions::default() };
+    let embedder = Embedder::open_with(model(SHAPE_K, "Q4_K_M"), &load).unwrap();
+    let per_token = embedder.memory().per_token as usize;
+    let embed = |texts: &[String]| {
+        embedder.embed_each(texts, &EmbedOptions::default(), &Control::default(), |_, _, _| ()).unwrap();
+    };
+    // The workers' panels and rows, which stay.
+    embed(&[text(100, 0)]);
+
+    // A pass of `tokens` takes what was said, and little else: tokens, positions, tasks, the vectors.
+    for (count, len) in [(1, 2400), (1, 600), (20, 99), (2000, 1)] {
+        let texts: Vec<String> = (0..count).map(|salt| text(len, salt)).collect();
+        let (peak, left) = held(|| embed(&texts));
+        let tokens = (count * (len + 1)).min(embedder.pass_tokens().max(len + 1));
+        // 4 KB a text: its vector, its node and the row of the last layer.
+        let bound = tokens * per_token + count * 4096 + (1 << 18);
+        assert!(peak <= bound, "{count} texts of {len}: {peak} bytes, at most {bound}");
+        assert!(left < 1 << 18, "{count} texts of {len} leave {left} bytes");
+        // And the bound means something.
+        assert!(len < 600 || 2 * peak > tokens * per_token, "{count} texts of {len}: {peak} bytes of {bound}");
+    }
+
+    // Ten times as many texts need no more at a time.
+    let texts: Vec<String> = (0..10_000).map(|salt| text(3 + salt % 60, salt)).collect();
+    let (few, _) = held(|| embed(&texts[..1000]));
+    let (many, _) = held(|| embed(&texts));
+    assert!(many as f64 <= 1.1 * few as f64, "{many} bytes for ten times as many texts, {few} before");
+}
