@@ -153,14 +153,22 @@ impl Embedder {
     fn needs(gguf: &Gguf, model: &Qwen3<CpuBackend>, budget: Option<u64>) -> Result<MemoryNeeds, Error> {
         let available = memory::available();
         let per_token = model.bytes_per_token() as u64;
-        let fixed = memory::fixed(model.vocabulary());
+        let needs = MemoryNeeds {
+            file: gguf.file_size(),
+            fixed: memory::fixed(model.vocabulary()),
+            per_token,
+            per_text: model.bytes_per_text() as u64,
+            budget: 0,
+            available,
+        };
         // Half: the pages of the file want room too. Without a word from the system, what a usual pass takes.
-        let default = || available.map_or(TOKENS_PER_PASS as u64 * per_token, |free| free.saturating_sub(fixed) / 2);
-        let budget = budget.unwrap_or_else(default);
-        if budget < MIN_TOKENS_PER_PASS as u64 * per_token {
-            return Err(Error::BudgetTooSmall { budget, per_token, tokens: MIN_TOKENS_PER_PASS });
+        let usual = needs.of_pass(TOKENS_PER_PASS, TOKENS_PER_PASS / 32);
+        let budget = budget.unwrap_or_else(|| available.map_or(usual, |free| free.saturating_sub(needs.fixed) / 2));
+        let least = needs.of_pass(MIN_TOKENS_PER_PASS, 1);
+        if budget < least {
+            return Err(Error::BudgetTooSmall { budget, least });
         }
-        Ok(MemoryNeeds { file: gguf.file_size(), fixed, per_token, budget, available })
+        Ok(MemoryNeeds { budget, ..needs })
     }
 
     /// What the model takes of memory, and what there is.
@@ -252,10 +260,10 @@ impl<'a> Call<'a> {
     fn add(&mut self, text: &str) -> Result<(), Error> {
         let i = self.done.texts + self.texts.len();
         let tokens = self.embedder.tokens(i, text, &self.prefix, self.truncate)?;
-        let MemoryNeeds { budget, per_token, .. } = self.embedder.memory;
-        let limit = self.embedder.memory.tokens();
+        let memory = &self.embedder.memory;
+        let (budget, limit) = (memory.budget, memory.tokens());
         if tokens.len() > limit {
-            let needed = per_token * tokens.len() as u64;
+            let needed = memory.of_pass(tokens.len(), 1);
             return Err(Error::OverBudget { text: i, tokens: tokens.len(), needed, budget, limit });
         }
         self.tokens += tokens.len();
@@ -306,14 +314,16 @@ impl<'a> Call<'a> {
 
     /// How many of the first texts of `order` make a pass: those whose tokens, common beginnings counted once, fit.
     fn texts_of_pass(&self, texts: &[Vec<u32>], order: &[usize]) -> usize {
-        let mut total = 0;
+        let memory = &self.embedder.memory;
+        let (mut total, mut count) = (0, 0);
         let mut before: &[u32] = &[];
         let fits = |i: &&usize| {
             let text = &texts[**i];
             let shared = if self.embedder.share_prefixes { common_tokens(before, text) } else { 0 };
             before = text;
             total += text.len() - shared;
-            total <= self.pass_tokens
+            count += 1;
+            total <= self.pass_tokens && memory.of_pass(total, count) <= memory.budget
         };
         order.iter().take_while(fits).count().max(1)
     }

@@ -106,15 +106,14 @@ pub enum Error {
     },
     /// A budget in which not even a small pass fits.
     #[error(
-        "a memory budget of {budget} bytes is too small: a forward pass of this model takes {per_token} bytes a token,          and should have {tokens} tokens at least; free memory, or choose a smaller model"
+        "a memory budget of {budget} bytes is too small: a forward pass of this model takes {least} bytes at least; \
+         free memory, raise the budget, or choose a smaller model"
     )]
     BudgetTooSmall {
-        /// The budget.
+        /// The budget, in bytes.
         budget: u64,
-        /// What a pass takes for each token, in bytes.
-        per_token: u64,
-        /// The fewest tokens that a budget must allow.
-        tokens: usize,
+        /// What a pass of 64 tokens takes, in bytes.
+        least: u64,
     },
     /// A text whose forward pass does not fit the memory budget.
     #[error(

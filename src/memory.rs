@@ -11,6 +11,8 @@ pub struct MemoryNeeds {
     pub fixed: u64,
     /// Of a forward pass, for each of its tokens.
     pub per_token: u64,
+    /// Of a forward pass, for each of its texts besides.
+    pub per_text: u64,
     /// The bound on the memory of a forward pass.
     pub budget: u64,
     /// What the system could give now, or the limit of this process's control group; `None` where it does not say.
@@ -18,14 +20,19 @@ pub struct MemoryNeeds {
 }
 
 impl MemoryNeeds {
-    /// Tokens that a pass may have at this budget.
+    /// Tokens that a text may have at this budget.
     pub fn tokens(&self) -> usize {
-        (self.budget / self.per_token.max(1)) as usize
+        (self.budget.saturating_sub(self.per_text) / self.per_token.max(1)) as usize
     }
 
-    /// What is resident during a pass of `tokens` tokens when all of the file is.
+    /// What a pass takes at most.
+    pub fn of_pass(&self, tokens: usize, texts: usize) -> u64 {
+        self.per_token * tokens as u64 + self.per_text * texts as u64
+    }
+
+    /// What is resident during a pass of one text of `tokens` tokens when all of the file is.
     pub fn resident(&self, tokens: usize) -> u64 {
-        self.file + self.fixed + self.per_token * tokens as u64
+        self.file + self.fixed + self.of_pass(tokens, 1)
     }
 }
 

@@ -47,7 +47,7 @@ fn lean() {
     // One thread: what threads have of their own does not count by tokens.
     let load = LoadOptions { threads: Some(1), ..LoadOptions::default() };
     let embedder = Embedder::open_with(model(SHAPE_K, "Q4_K_M"), &load).unwrap();
-    let per_token = embedder.memory().per_token as usize;
+    let memory = embedder.memory();
     let embed = |texts: &[String]| {
         embedder.embed_each(texts, &EmbedOptions::default(), &Control::default(), |_, _, _| ()).unwrap();
     };
@@ -59,12 +59,12 @@ fn lean() {
         let texts: Vec<String> = (0..count).map(|salt| text(len, salt)).collect();
         let (peak, left) = held(|| embed(&texts));
         let tokens = (count * (len + 1)).min(embedder.pass_tokens().max(len + 1));
-        // 4 KB a text: its vector, its node and the row of the last layer.
-        let bound = tokens * per_token + count * 4096 + (1 << 18);
+        // Of the call, besides passes: 1 KB for each vector, the tokens, and a little.
+        let bound = memory.of_pass(tokens, count.min(tokens)) as usize + count * 2048 + (1 << 17);
         assert!(peak <= bound, "{count} texts of {len}: {peak} bytes, at most {bound}");
         assert!(left < 1 << 18, "{count} texts of {len} leave {left} bytes");
         // And the bound means something.
-        assert!(len < 600 || 2 * peak > tokens * per_token, "{count} texts of {len}: {peak} bytes of {bound}");
+        assert!(len < 600 || 2 * peak > bound, "{count} texts of {len}: {peak} bytes of {bound}");
     }
 
     // Ten times as many texts need no more at a time.

@@ -146,10 +146,13 @@ fn a_memory_budget_bounds_a_pass() {
     let load =
         |memory_budget| LoadOptions { threads: Some(2), memory_budget: Some(memory_budget), ..LoadOptions::default() };
     let error = Embedder::open_with(&path, &load(10_000)).err().unwrap();
-    let Error::BudgetTooSmall { budget: 10_000, per_token, tokens: 64 } = error else { panic!("{error:?}") };
+    let Error::BudgetTooSmall { budget: 10_000, least } = error else { panic!("{error:?}") };
+    assert_eq!(Embedder::open_with(&path, &load(least)).unwrap().memory().tokens(), 64);
+    assert!(Embedder::open_with(&path, &load(least - 1)).is_err());
 
-    let embedder = Embedder::open_with(&path, &load(100 * per_token)).unwrap();
-    assert_eq!((embedder.memory().per_token, embedder.memory().tokens()), (per_token, 100));
+    let needs = open(&path, LoadOptions::default()).memory();
+    let embedder = Embedder::open_with(&path, &load(needs.of_pass(100, 1))).unwrap();
+    assert_eq!(embedder.memory().tokens(), 100);
     let texts: Vec<String> = (1..100).map(|i| format!("{i}{}", "x".repeat(i % 97))).collect();
     let free = open(&path, LoadOptions::default());
     let expected = free.embed(&texts, &EmbedOptions::default()).unwrap();

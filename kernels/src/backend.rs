@@ -97,8 +97,8 @@ pub trait Backend: Send + Sync {
     fn acts(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Acts;
     /// What a row of such an input takes, in bytes.
     fn acts_bytes(&self, cols: usize, form: Self::Form) -> usize;
-    /// What [`Backend::attention`] needs besides its operands, in bytes for each token.
-    fn attention_bytes(&self, heads: Heads) -> usize;
+    /// What [`Backend::attention`] needs at most besides its operands, in bytes for so many tokens in so many nodes.
+    fn attention_bytes(&self, heads: Heads, tokens: usize, nodes: usize) -> usize;
     /// Rotary angles of tokens at `positions`: angle i of position p is p · base^(−2i / head_dim), in f32.
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Self::Rope;
 

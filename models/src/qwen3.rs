@@ -156,7 +156,12 @@ impl<B: Backend> Qwen3<B> {
         let inputs = self.layers.iter().map(|layer| inputs(layer.forms)).max().unwrap_or(0);
         // x, q, k, v and the rotary angles; a little for what keeps rows apart in the cache.
         let floats = (hidden + q_dim + 2 * kv_dim + heads.head_dim) * 33 / 32;
-        size_of::<f32>() * floats + inputs + self.backend.attention_bytes(heads)
+        size_of::<f32>() * floats + inputs + self.backend.attention_bytes(heads, 1, 0)
+    }
+
+    /// The same for each text, however short: two nodes of the tree, and a row of the last layer.
+    pub fn bytes_per_text(&self) -> usize {
+        self.backend.attention_bytes(self.config.heads, 0, 2) + self.bytes_per_token()
     }
 
     /// Memory of the keys and values of a [`Prefix`], in bytes for each token.

@@ -1,4 +1,6 @@
 //! Small models for the tests, made anew by every test program and shared by its tests.
+// Each program uses a part of it.
+#![allow(dead_code)]
 
 use qembed_models::gguf::{Gguf, GgufBuilder};
 use qembed_models::synth::{Spec, write};

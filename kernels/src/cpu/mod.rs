@@ -441,9 +441,12 @@ impl Backend for CpuBackend {
         form.bytes_of_row(cols)
     }
 
-    fn attention_bytes(&self, heads: Heads) -> usize {
-        // The rows that are gathered, and packed keys and values.
-        size_of::<f32>() * (heads.heads + 2 * heads.kv_heads) * heads.head_dim.next_multiple_of(attention::PAD)
+    fn attention_bytes(&self, heads: Heads, tokens: usize, nodes: usize) -> usize {
+        let dim = size_of::<f32>() * heads.head_dim.next_multiple_of(attention::PAD);
+        // Keys and values are packed in blocks; a node packs the block anew that its parent left unfinished, and pads its last.
+        let keys = tokens + nodes * (self.isa.attention.keys + self.isa.attention.pad - 2);
+        // And the outputs are gathered as floats.
+        dim * (heads.heads * tokens + 2 * heads.kv_heads * keys)
     }
 
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
