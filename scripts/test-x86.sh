@@ -41,7 +41,7 @@ CONF
     rm -rf bochs && mkdir bochs
     tar xf "$file" -C bochs --strip-components=1
     python3 -m venv python
-    python/bin/pip -q install pycdlib==1.14.0
+    python/bin/pip -q install pycdlib==1.22.0
     cp root/boot/vmlinuz-* kernel
 fi
 if [ ! -e bochs.built ] || [ "$scripts/x86-emulator/bochs.patch" -nt bochs.built ]; then
@@ -68,7 +68,7 @@ ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
     mkdir -p "guest$(dirname "$library")"
     cp -L "$library" "guest$library"
 done
-busybox=$(find root -name busybox -type f | head -n 1)
+busybox=$(find root -path '*bin/busybox')
 cp "$busybox" guest/bin/busybox
 cp "$scripts/x86-emulator/init" guest/init
 (cd guest && find . | "../$busybox" cpio -o -H newc 2> /dev/null) > initrd
@@ -81,7 +81,7 @@ emulate() {
     rm -f "$name/serial"
     python/bin/python "$scripts/x86-emulator/iso.py" root/usr/lib/ISOLINUX/isolinux.bin \
         root/usr/lib/syslinux/modules/bios/ldlinux.c32 kernel initrd "$name/boot.iso" \
-        console=ttyS0 loglevel=1 acpi=off mitigations=off nokaslr tsc=reliable random.trust_cpu=on "require=$tiers" "$@"
+        console=ttyS0 loglevel=1 reboot=t acpi=off mitigations=off nokaslr tsc=reliable random.trust_cpu=on "require=$tiers" "$@"
     cat > "$name/bochsrc" <<CONF
 display_library: nogui
 romimage: file=$home/root/usr/share/bochs/BIOS-bochs-latest
@@ -93,6 +93,7 @@ ata0-master: type=cdrom, path=$home/$name/boot.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev=$home/$name/serial
 log: /dev/null
+panic: action=fatal
 CONF
     bochs/bochs -q -f "$name/bochsrc" > "$name/bochs.out" 2>&1 < /dev/null || true
     tr -d '\r' < "$name/serial" | sed "s/^/$name: /" | grep -E 'test |tiers that|panicked|expected|assertion|exit status'
