@@ -49,7 +49,8 @@ fn unpack_agrees<B: Block>() {
         let mut mins = if B::HAS_MIN { vec![0f32; groups] } else { Vec::new() };
         B::dequantize(&block, &mut values);
         B::unpack(&block, &mut codes, &mut scales, &mut mins);
-        assert!(scales.iter().all(|scale| scale.is_nan() || scale.to_bits() & 3 == 0), "{} {scales:?}", B::FORMAT);
+        let is_short = |scale: &f32| scale.is_nan() || scale.to_bits() & 3 == 0;
+        assert!(scales.iter().all(is_short), "{}: 22 significant bits at most: {scales:?}", B::FORMAT);
         for i in 0..B::LEN {
             assert!(!B::HAS_MIN || (0..32).contains(&codes[i]), "{} code {}", B::FORMAT, codes[i]);
             let product = scales[i / B::GROUP] * f32::from(codes[i]);

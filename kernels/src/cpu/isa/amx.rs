@@ -7,9 +7,8 @@
 //! added: 16 vectors, at least three instructions each on two ports, 24 cycles on top of the 16. And bfloat16 is the more
 //! exact: it rounds each value by 2^-8 of itself at most, a code by 1/254 of the largest of 32.
 //!
-//! F32 and F16 weights have more bits than that. Their product is made of three: with w and x both split into a bfloat16
-//! and the rest, w · x = w_half · x_half + w_half · x_rest + w_rest · x_half, but for 2^-14. So is the
-//! product of high precision.
+//! Float weights ask for more: for them, and for high precision, a product is made of three. With w and x both split into
+//! a bfloat16 and the rest, w · x = w_half · x_half + w_half · x_rest + w_rest · x_half, but for 2^-14 at most.
 //!
 //! Panel layout: for each 32 weight rows, for each 32 values of K, two tiles of 16 pairs of values × 16 weight rows:
 //! `[tile][len / 32][2][16][16][2]`.
@@ -24,7 +23,7 @@ use crate::backend::Precision;
 use crate::cpu::acts::Form;
 use crate::cpu::isa::Kernel;
 use crate::cpu::panel::{CHUNK, TileRows};
-use crate::formats::{Format, with_block};
+use crate::formats::with_block;
 use std::arch::x86_64::*;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -244,7 +243,7 @@ unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>
     }
 }
 
-/// Two-byte weights and all quantized ones.
+/// Quantized weights.
 static HALVES: Kernel = Kernel {
     form: Form { halves: true, ..Form::NONE },
     tiles: TILES,
@@ -252,7 +251,7 @@ static HALVES: Kernel = Kernel {
     unpack: unpack::<false>,
     gemm: gemm::<false>,
 };
-/// High precision, and weights of more than eight significant bits.
+/// High precision, and float weights.
 static RESTS: Kernel = Kernel {
     form: Form { halves: true, rests: true, ..Form::NONE },
     tiles: TILES,
@@ -262,6 +261,6 @@ static RESTS: Kernel = Kernel {
 };
 
 super::tier!("amx", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")], |format, precision| {
-    let fine = precision == Precision::High || matches!(format, Format::F32 | Format::F16);
+    let fine = precision == Precision::High || format.is_float();
     Some(if fine { &RESTS } else { &HALVES })
 }, Some(&attention::ATTENTION));

@@ -127,7 +127,7 @@ fn texts(offsets: &[usize]) -> Vec<Node> {
 
 /// Every tier on `threads` threads, with every form of output that makes a difference to it.
 pub(super) fn backends(threads: usize) -> impl Iterator<Item = (CpuBackend, Form)> {
-    Isa::all().flat_map(move |isa| {
+    isas().flat_map(move |isa| {
         let forms = if isa.half_attention.is_some() { &[FLOATS, HALVES][..] } else { &[FLOATS] };
         forms.iter().map(move |form| (CpuBackend::new(isa, threads).unwrap(), *form))
     })

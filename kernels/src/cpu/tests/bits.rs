@@ -63,7 +63,7 @@ fn a_column_of_a_product_depends_on_itself_alone() {
 
 #[test]
 fn row_wise_operations_depend_on_their_row_alone() {
-    for isa in Isa::all() {
+    for isa in isas() {
         let (rows, cols) = (21, 96);
         let mut random = Random(33);
         let (x, w) = (random.normals(rows * cols), random.normals(cols));
@@ -129,7 +129,7 @@ fn attention_of_a_beginning_is_the_same_whatever_follows() {
 /// The gated product rounds as its parts do one after the other, and each row alone as in a batch.
 #[test]
 fn gated_products_are_those_of_their_parts() {
-    for isa in Isa::all() {
+    for isa in isas() {
         for (format, precision) in [(Format::Q4_K, Precision::Standard), (Format::Q8_0, Precision::High)] {
             // More than one block of rows; columns that end inside of a pair of tiles.
             let (rows, k, n) = (101, 512, 96);

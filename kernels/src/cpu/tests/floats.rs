@@ -19,7 +19,7 @@ fn inverse_rms(x: &[f32], eps: f32) -> f64 {
 
 #[test]
 fn rms_norm_is_exact_but_for_rounding() {
-    for isa in Isa::all() {
+    for isa in isas() {
         let backend = backend(isa);
         let mut random = Random(11);
         for n in LENGTHS {
@@ -52,7 +52,7 @@ fn rms_norm_is_exact_but_for_rounding() {
 /// A result that is not right must not look right.
 #[test]
 fn rms_norm_of_what_overflows_is_not_finite() {
-    for isa in Isa::all() {
+    for isa in isas() {
         let backend = backend(isa);
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 1e30] {
             for at in 0..33 {
@@ -90,7 +90,7 @@ fn rope_angles_are_those_of_the_formula() {
 
 #[test]
 fn norm_rope_rotates_normed_heads() {
-    for isa in Isa::all() {
+    for isa in isas() {
         let backend = CpuBackend::new(isa, 2).unwrap();
         let mut random = Random(13);
         for dim in [2, 6, 16, 24, 32, 34, 80, 96, 128] {
@@ -127,7 +127,7 @@ fn silu_mul_is_exact_but_for_rounding() {
     let gate: Vec<f32> = (-20003..20004).map(|i| i as f32 * 0.005).collect();
     let cols = gate.len();
     let up = Random(14).normals(cols);
-    for isa in Isa::all() {
+    for isa in isas() {
         let mut out = vec![0.0; cols];
         isa.silu_mul(&gate, &up, &mut out);
         for i in 0..cols {
@@ -145,7 +145,7 @@ fn silu_mul_is_exact_but_for_rounding() {
 #[test]
 fn silu_mul_lets_through_what_is_not_finite() {
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-    for isa in Isa::all() {
+    for isa in isas() {
         for cols in [16, 19] {
             for at in 0..cols {
                 for (gate, up) in odd.iter().flat_map(|x| [(*x, 1.0), (1.0, *x), (*x, *x), (-1.0, *x)]) {
@@ -165,7 +165,7 @@ fn silu_mul_lets_through_what_is_not_finite() {
 /// The claim of `Simd::exp2`: 2e-7.
 #[test]
 fn exp2_is_as_accurate_as_it_says() {
-    for isa in Isa::all() {
+    for isa in isas() {
         let mut worst = 0f64;
         // 2^21 values over the whole range, and every f32 next to a half and to an integer, where rounding turns.
         let mut x: Vec<f32> = (0..1 << 21).map(|i| -126.5 + 254.0 * (i as f32 / (1 << 21) as f32)).collect();

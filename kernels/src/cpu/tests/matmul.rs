@@ -128,7 +128,7 @@ fn products_of_one_input_keep_apart() {
 
 #[test]
 fn codes_and_scales_describe_the_activations() {
-    for isa in Isa::all() {
+    for isa in isas() {
         let (backend, rows, k) = (backend(isa), 3, 96);
         let x = Random(5).normals(rows * k);
         let acts = acts(&backend, rows, k, ALL, &x);
@@ -168,7 +168,7 @@ fn halves_and_rests_are_the_activations_in_two_parts() {
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, f32::MIN_POSITIVE];
     // Halfway between two values of bfloat16, the lower one even and odd.
     let ties = [0x3f80_8000, 0x3f81_8000, 0xbf80_8000, 0xbf81_8000, 0x3f80_7fff, 0x3f80_8001].map(f32::from_bits);
-    for isa in Isa::all() {
+    for isa in isas() {
         let (backend, rows, k) = (backend(isa), 3, 77);
         let mut x = Random(6).normals(rows * k);
         x[..odd.len()].copy_from_slice(&odd);

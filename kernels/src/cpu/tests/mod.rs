@@ -1,5 +1,6 @@
 //! Tests of the CPU backend. Every test walks all tiers that the machine has; `QEMBED_REQUIRE_ISA` names the ones that it
-//! must have (a comma list), so that a run on a lesser machine fails instead of passing by skipping.
+//! must have (a comma list), so that a run on a lesser machine fails instead of passing by skipping. `QEMBED_TEST_ISA` names
+//! the only one to walk, for emulators, which are slow.
 //!
 //! Every tolerance is derived where it stands, from U (the unit roundoff of f32), the number of operations and the
 //! operands' magnitudes.
@@ -91,9 +92,15 @@ fn backend(isa: &'static Isa) -> CpuBackend {
     CpuBackend::new(isa, 1).expect("one thread needs no thread")
 }
 
-/// Every tier that this machine has, with every precision of its products.
+/// Every tier that this machine has, or the one that `QEMBED_TEST_ISA` names.
+fn isas() -> impl Iterator<Item = &'static Isa> {
+    let only = std::env::var("QEMBED_TEST_ISA").ok().map(|name| Isa::select(Some(&name)).expect("QEMBED_TEST_ISA"));
+    Isa::all().filter(move |isa| only.is_none_or(|only| only.name == isa.name))
+}
+
+/// Every tier under test, with every precision of its products.
 fn tiers() -> impl Iterator<Item = (&'static Isa, Precision)> {
-    Isa::all().flat_map(|isa| [Precision::Standard, Precision::High].map(|precision| (isa, precision)))
+    isas().flat_map(|isa| [Precision::Standard, Precision::High].map(|precision| (isa, precision)))
 }
 
 fn weight(backend: &CpuBackend, precision: Precision, format: Format, bytes: &[u8], n: usize, k: usize) -> Weight {
