@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -25,11 +26,59 @@ unsafe impl Plain for u16 {}
 // SAFETY: plain numbers.
 unsafe impl Plain for i32 {}
 
-/// A zeroed buffer of `T` that starts on a cache line.
+/// Memory that large buffers leave behind for the next ones: fresh pages cost a fault each.
+pub(crate) struct Arena {
+    free: Mutex<Vec<Vec<Line>>>,
+}
+
+impl Arena {
+    /// The most that is held back, and the most of one buffer, in bytes: a usual pass of a small model, none of a long text.
+    const HELD: usize = 128 << 20;
+    const LARGEST: usize = 32 << 20;
+
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { free: Mutex::new(Vec::new()) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Line>>> {
+        // A panic leaves a list of whole buffers.
+        self.free.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// At least so many lines, of any content: the smallest that fits, if it is not far too large.
+    fn take(&self, lines: usize) -> Vec<Line> {
+        let mut free = self.lock();
+        let fits = |i: &usize| (lines..=4 * lines).contains(&free[*i].len());
+        match (0..free.len()).filter(fits).min_by_key(|i| free[*i].len()) {
+            Some(i) => free.swap_remove(i),
+            None => vec![Line([0; 64]); lines],
+        }
+    }
+
+    fn give(&self, lines: Vec<Line>) {
+        let mut free = self.lock();
+        let held: usize = free.iter().map(Vec::len).sum();
+        if lines.len() * 64 <= Self::LARGEST && (held + lines.len()) * 64 <= Self::HELD {
+            free.push(lines);
+        }
+    }
+}
+
+/// A buffer of `T` that starts on a cache line.
 pub(crate) struct Buffer<T> {
     lines: Vec<Line>,
     len: usize,
+    /// Where its memory came from and goes back to.
+    arena: Option<Arc<Arena>>,
     of: PhantomData<T>,
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        if let Some(arena) = &self.arena {
+            arena.give(std::mem::take(&mut self.lines));
+        }
+    }
 }
 
 impl<T: Plain> Buffer<T> {
@@ -38,9 +87,21 @@ impl<T: Plain> Buffer<T> {
     /// # Panics
     /// As [`Self::resize`].
     pub(crate) fn zeroed(len: usize) -> Self {
-        let mut buffer = Self { lines: Vec::new(), len: 0, of: PhantomData };
+        let mut buffer = Self { lines: Vec::new(), len: 0, arena: None, of: PhantomData };
         buffer.resize(len);
         buffer
+    }
+
+    /// `len` elements of any value.
+    ///
+    /// # Panics
+    /// As [`Self::resize`].
+    pub(crate) fn of_arena(arena: &Arc<Arena>, len: usize) -> Self {
+        Self { lines: arena.take(Self::lines_of(len)), len, arena: Some(arena.clone()), of: PhantomData }
+    }
+
+    fn lines_of(len: usize) -> usize {
+        len.checked_mul(size_of::<T>()).expect("a buffer fits the address space").div_ceil(64)
     }
 
     /// Changes the length; what was there stays, new elements are zero or left over from an earlier, longer use.
@@ -48,7 +109,7 @@ impl<T: Plain> Buffer<T> {
     /// # Panics
     /// When that many elements have no size in bytes.
     pub(crate) fn resize(&mut self, len: usize) {
-        let lines = len.checked_mul(size_of::<T>()).expect("a buffer fits the address space").div_ceil(64);
+        let lines = Self::lines_of(len);
         if lines > self.lines.len() {
             if self.lines.is_empty() {
                 self.lines = vec![Line([0; 64]); lines];

@@ -17,7 +17,7 @@ use acts::RowGroups;
 pub use acts::{Acts, Form};
 
 use crate::backend::{Backend, Heads, Node, Precision, Product, WeightError};
-use crate::buffer::{Buffer, Parts, Plain};
+use crate::buffer::{Arena, Buffer, Parts, Plain};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use isa::{AttendTask, Attention, Isa, Kernel, Rows};
 use ops::attention::{self, Shape};
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// Activation rows that meet a tile before the next ones do, unless a kernel wants more: their sums stay in the L1 cache.
 /// Whole register tiles of every tier (4, 6, 8 or 16 rows).
@@ -45,6 +45,8 @@ pub struct CpuBackend {
     pool: Pool,
     /// One per worker, so never contended.
     scratch: Vec<Mutex<Scratch>>,
+    /// Of tensors, from pass to pass.
+    arena: Arc<Arena>,
 }
 
 /// What a worker keeps from task to task.
@@ -74,7 +76,8 @@ impl CpuBackend {
                 attention: attention::Scratch::new(),
             })
         };
-        Ok(Self { isa, scratch: (0..pool.threads()).map(|_| scratch()).collect(), pool })
+        let scratch = (0..pool.threads()).map(|_| scratch()).collect();
+        Ok(Self { isa, pool, scratch, arena: Arena::new() })
     }
 
     /// The instruction-set tier in use.
@@ -189,8 +192,8 @@ impl CpuBackend {
         let kv_heads = k.cols / shape.head_dim;
         let (paths, packed) = Path::of(nodes, kernel.keys, kernel.pad);
         let (dim, dim_pad) = (shape.head_dim, shape.padded_dim());
-        let mut kt = Buffer::<E>::zeroed(kv_heads * packed * dim);
-        let mut vp = Buffer::<E>::zeroed(kv_heads * packed * dim_pad);
+        let mut kt = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * dim);
+        let mut vp = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * dim_pad);
         let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));
         let blocks: Vec<(usize, usize)> =
             paths.iter().enumerate().flat_map(|(i, path)| path.own.clone().map(move |block| (i, block))).collect();
@@ -309,14 +312,14 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Zeros. Rows are kept off a distance of whole pages: a tile of a product writes a few columns of every row, and
+    /// Any values. Rows are kept off a distance of whole pages: a tile of a product writes a few columns of every row, and
     /// rows a page apart would all fall into the same few sets of the cache.
-    fn new(rows: usize, cols: usize) -> Self {
+    fn new(arena: &Arc<Arena>, rows: usize, cols: usize) -> Self {
         const LINE: usize = 16;
         let lines = cols.div_ceil(LINE);
         let stride = if lines.is_multiple_of(LINE) { (lines + 1) * LINE } else { cols };
         let len = rows.checked_mul(stride).expect("a matrix fits the address space");
-        Self { rows, cols, stride, data: Buffer::zeroed(len) }
+        Self { rows, cols, stride, data: Buffer::of_arena(arena, len) }
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -430,7 +433,7 @@ impl Backend for CpuBackend {
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
-        Tensor::new(rows, cols)
+        Tensor::new(&self.arena, rows, cols)
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {

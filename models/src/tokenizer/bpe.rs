@@ -42,6 +42,50 @@ struct Link {
     next: u32,
 }
 
+/// Two tokens that become one.
+struct Merge {
+    left: u32,
+    right: u32,
+    id: u32,
+}
+
+/// The ids of `merges`, the first of which has the rank `first`.
+fn find_merges(
+    tokens: &[&str],
+    index: &Index<'_>,
+    first: usize,
+    merges: &[&str],
+) -> Result<Vec<Merge>, TokenizerError> {
+    let mut joined = String::new();
+    let mut guess = 0;
+    let find = |(i, &merge): (usize, &&str)| {
+        let rank = first + i;
+        let (left, right) = merge
+            .split_once(' ')
+            .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
+            .ok_or_else(|| TokenizerError::MalformedMerge { index: rank, merge: merge.into() })?;
+        let id_of = |token: &str| {
+            index.get(token).copied().ok_or_else(|| TokenizerError::DanglingMerge {
+                index: rank,
+                merge: merge.into(),
+                missing: token.into(),
+            })
+        };
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(right);
+        // Vocabularies are ordered by merge, so the next id is nearly always the one; unless a token stands
+        // twice, finding it there spares the lookup.
+        let id = match tokens.get(guess) {
+            Some(&token) if index.len() == tokens.len() && token == joined => guess as u32,
+            _ => id_of(&joined)?,
+        };
+        guess = id as usize + 1;
+        Ok(Merge { left: id_of(left)?, right: id_of(right)?, id })
+    };
+    merges.iter().enumerate().map(find).collect()
+}
+
 impl Bpe {
     /// Builds the merge table. `index` gives the id of a token, `tokens` the token of an id.
     pub(super) fn new(
@@ -59,34 +103,26 @@ impl Bpe {
                 None => return Err(TokenizerError::MissingByte { byte }),
             }
         }
+        // Finding the ids of 150,000 merges is half of what building a tokenizer takes.
+        let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        let share = merges.len().div_ceil(workers).max(1024);
+        let shares: Vec<Result<Vec<Merge>, TokenizerError>> = std::thread::scope(|scope| {
+            let mut shares = merges.chunks(share).enumerate();
+            let first = shares.next();
+            let others: Vec<_> =
+                shares.map(|(i, merges)| scope.spawn(move || find_merges(tokens, index, i * share, merges))).collect();
+            let first = first.map(|(_, merges)| find_merges(tokens, index, 0, merges));
+            let others = others.into_iter().map(|thread| thread.join().expect("finding merges does not panic"));
+            first.into_iter().chain(others).collect()
+        });
         let mut table = Merges::with_capacity(merges.len());
-        let mut joined = String::new();
-        let mut guess = 0;
-        let mut repeated = 0;
-        for (rank, &merge) in merges.iter().enumerate() {
-            let (left, right) = merge
-                .split_once(' ')
-                .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
-                .ok_or_else(|| TokenizerError::MalformedMerge { index: rank, merge: merge.into() })?;
-            let id_of = |token: &str| {
-                index.get(token).copied().ok_or_else(|| TokenizerError::DanglingMerge {
-                    index: rank,
-                    merge: merge.into(),
-                    missing: token.into(),
-                })
-            };
-            joined.clear();
-            joined.push_str(left);
-            joined.push_str(right);
-            // Vocabularies are ordered by merge, so the next id is nearly always the one; unless a token stands
-            // twice, finding it there spares the lookup.
-            let id = match tokens.get(guess) {
-                Some(&token) if index.len() == tokens.len() && token == joined => guess as u32,
-                _ => id_of(&joined)?,
-            };
-            guess = id as usize + 1;
-            if !table.insert(id_of(left)?, id_of(right)?, rank as u32, id) {
-                repeated += 1;
+        let (mut rank, mut repeated) = (0, 0);
+        for share in shares {
+            for Merge { left, right, id } in share? {
+                if !table.insert(left, right, rank, id) {
+                    repeated += 1;
+                }
+                rank += 1;
             }
         }
         if repeated > 0 {
