@@ -82,6 +82,7 @@ emulate() {
     python/bin/python "$scripts/x86-emulator/iso.py" root/usr/lib/ISOLINUX/isolinux.bin \
         root/usr/lib/syslinux/modules/bios/ldlinux.c32 kernel initrd "$name/boot.iso" \
         console=ttyS0 loglevel=1 reboot=t acpi=off mitigations=off nokaslr tsc=reliable random.trust_cpu=on "require=$tiers" "$@"
+    # Messages are ignored, as Bochs waits for itself forever when its timer has one while it writes another.
     cat > "$name/bochsrc" <<CONF
 display_library: nogui
 romimage: file=$home/root/usr/share/bochs/BIOS-bochs-latest
@@ -93,6 +94,8 @@ ata0-master: type=cdrom, path=$home/$name/boot.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev=$home/$name/serial
 log: /dev/null
+info: action=ignore
+error: action=ignore
 panic: action=fatal
 CONF
     bochs/bochs -q -f "$name/bochsrc" > "$name/bochs.out" 2>&1 < /dev/null || true
