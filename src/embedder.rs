@@ -56,7 +56,7 @@ impl Embedder {
             return Err(Error::TooManyThreads { threads, limit: MAX_THREADS });
         }
         let isa = Isa::select(options.isa.as_deref())?;
-        let gguf = Gguf::open(path)?;
+        let gguf = Gguf::open_with(path, options.access)?;
         let backend = CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })?;
         let model = Qwen3::load(&gguf, backend)?;
         let beside = path.with_file_name("tokenizer.json");

@@ -1,5 +1,7 @@
 //! Choices of a caller.
 
+use qembed_models::gguf::Access;
+
 /// The task of a query when the caller names none (Qwen3-Embedding's own default).
 pub const DEFAULT_TASK: &str = "Given a web search query, retrieve relevant passages that answer the query";
 
@@ -55,6 +57,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Instruction-set tier, such as `avx2`; by default what the environment variable `QEMBED_ISA` names, else the best.
     pub isa: Option<String>,
+    /// How the model file gets into memory; mapped by default.
+    pub access: Access,
     /// The most anonymous memory that a forward pass may take, in bytes; by default half of what the system has to give.
     pub memory_budget: Option<u64>,
     /// The most memory for what is kept of instructions from call to call, in bytes; 0 keeps nothing. 64 MiB by default.
@@ -65,6 +69,13 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: None, isa: None, memory_budget: None, prefix_cache: 64 << 20, share_prefixes: true }
+        Self {
+            threads: None,
+            isa: None,
+            access: Access::Mapped,
+            memory_budget: None,
+            prefix_cache: 64 << 20,
+            share_prefixes: true,
+        }
     }
 }

@@ -504,3 +504,36 @@ fn a_tensor_of_an_unknown_type() {
         fails(output, 1, &["blk.1.ffn_up.weight"]);
     }
 }
+
+/// However the file gets into memory, the vectors are the same; one way excludes the others.
+#[test]
+fn ways_into_memory() {
+    let path = model(SHAPE, "Q8_0");
+    let run =
+        |options: &[&str]| command::<&str>(&[]).arg("--gguf").arg(&path).args(options).arg("abc").output().unwrap();
+    let mapped = run(&[]);
+    assert!(mapped.status.success());
+    for option in ["--prefault", "--mlock", "--no-mmap", "--no-sharing", "--memory-budget=100M"] {
+        let output = run(&[option]);
+        assert!(output.status.success(), "{option}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.stdout, mapped.stdout, "{option}");
+    }
+    assert_eq!(run(&["--mlock", "--no-mmap"]).status.code(), Some(2));
+    let output = run(&["--memory-budget", "1k"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("budget of 1000 bytes is too small"), "{said}");
+}
+
+#[test]
+fn info_tells_what_a_model_takes() {
+    let output = command::<&str>(&[]).args(["info", "--gguf"]).arg(model(SHAPE, "Q8_0")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for word in ["dimensions", "64", "longest text", "400 tokens", "memory budget", "free memory", "resident"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    // A command's name is a text where an option stands before it.
+    let output = command::<&str>(&[]).arg("--gguf").arg(model(SHAPE, "Q8_0")).arg("info").output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"[["));
+}

@@ -3,6 +3,7 @@
 use super::Failure;
 use bytesize::ByteSize;
 use clap::Args;
+use qembed_q::gguf::Access;
 use qembed_q::{Embedder, LoadOptions};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,18 @@ pub(super) struct ModelArguments {
     /// The most memory that a forward pass may take, such as 512M [default: half of what is free]
     #[arg(long, value_name = "SIZE")]
     memory_budget: Option<ByteSize>,
+
+    /// Read the whole model file at once, so that nothing waits for the disk later
+    #[arg(long)]
+    prefault: bool,
+
+    /// Keep the whole model file in memory, whatever else wants it (see `ulimit -l`)
+    #[arg(long, conflicts_with = "prefault")]
+    mlock: bool,
+
+    /// Read the model file into memory of its own instead of mapping it
+    #[arg(long, conflicts_with_all = ["prefault", "mlock"])]
+    no_mmap: bool,
 
     /// Compute what texts have in common from their start again for each; the vectors are the same
     #[arg(long)]
@@ -46,6 +59,12 @@ impl ModelArguments {
         let load = LoadOptions {
             threads: self.threads.map(usize::from),
             isa: self.isa.clone(),
+            access: match (self.prefault, self.mlock, self.no_mmap) {
+                (true, _, _) => Access::Prefault,
+                (_, true, _) => Access::Locked,
+                (_, _, true) => Access::Read,
+                _ => Access::Mapped,
+            },
             memory_budget: self.memory_budget.map(|size| size.as_u64()),
             share_prefixes: !self.no_sharing,
             ..LoadOptions::default()

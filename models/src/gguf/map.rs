@@ -1,15 +1,29 @@
-//! Mapping a file into memory: the one unsafe call of this crate.
+//! Bringing a file into memory, as a rule by mapping it: the one unsafe call of this crate.
 
 use super::error::GgufProblem;
 use bytes::Bytes;
+use memmap2::{Mmap, MmapOptions};
 use std::fs::{self, File};
+use std::hint::black_box;
+use std::io;
 use std::path::Path;
 
-/// Maps a whole file read-only. The mapping lives as long as any slice of the returned [`Bytes`].
-///
-/// The contract, which no code can check and the user has to keep: nobody truncates or overwrites the file while it is
-/// mapped. Replacing it by a rename, as downloads and [`AtomicFile`](super::AtomicFile) do, is safe.
-pub(super) fn map(path: &Path) -> Result<Bytes, GgufProblem> {
+/// How a file gets into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Mapped; pages are read when they are first used, and may be taken away and read again when memory is short.
+    #[default]
+    Mapped,
+    /// Mapped, and every page read at once: a slower start, no waiting for the disk later.
+    Prefault,
+    /// Mapped, read at once and locked: its pages cannot be taken away. Needs the right to lock so much (`ulimit -l`).
+    Locked,
+    /// Read into anonymous memory, without a mapping: for file systems that map badly, or files that may be overwritten.
+    Read,
+}
+
+/// The whole file, in the way that `access` says. A mapping lives as long as any slice of the returned [`Bytes`].
+pub(super) fn open(path: &Path, access: Access) -> Result<Bytes, GgufProblem> {
     // Asked before the open, which would wait forever on a pipe.
     let kind = fs::metadata(path)?;
     if kind.is_dir() {
@@ -22,12 +36,47 @@ pub(super) fn map(path: &Path) -> Result<Bytes, GgufProblem> {
     if file.metadata()?.len() == 0 {
         return Err(GgufProblem::Empty);
     }
+    if access == Access::Read {
+        return Ok(fs::read(path)?.into());
+    }
+    let mapping = map(&file)?;
+    match access {
+        Access::Locked => lock(&mapping)?,
+        Access::Prefault => {
+            // A byte of each page; no system has smaller ones.
+            black_box(mapping.iter().step_by(4096).fold(0u8, |sum, byte| sum ^ byte));
+        }
+        Access::Mapped | Access::Read => {}
+    }
+    Ok(Bytes::from_owner(mapping))
+}
+
+/// Maps a whole file read-only.
+///
+/// The contract, which no code can check and the user has to keep: nobody truncates or overwrites the file while it is
+/// mapped. Replacing it by a rename, as downloads and [`AtomicFile`](super::AtomicFile) do, is safe.
+fn map(file: &File) -> io::Result<Mmap> {
     #[allow(unsafe_code)]
     // SAFETY: the mapping is private and read-only, so this process cannot write through it. That no other process
     // truncates the file (SIGBUS on access) or changes its bytes under our shared references cannot be enforced here:
     // it is the documented contract of `Gguf::open`, the same that every program which maps model files relies on.
     // Offsets and counts are read once, at open, and what is read later (array elements) is bounds-checked again, so
     // that even a breach of the contract does not become a slice outside the mapping.
-    let mapping = unsafe { memmap2::MmapOptions::new().map(&file) }?;
-    Ok(Bytes::from_owner(mapping))
+    unsafe {
+        MmapOptions::new().map(file)
+    }
+}
+
+#[cfg(unix)]
+fn lock(mapping: &Mmap) -> io::Result<()> {
+    let why = |error: io::Error| {
+        let advice = "raise the limit on locked memory (ulimit -l), or do not lock";
+        io::Error::new(error.kind(), format!("cannot lock {} bytes in memory: {error}; {advice}", mapping.len()))
+    };
+    mapping.lock().map_err(why)
+}
+
+#[cfg(not(unix))]
+fn lock(_: &Mmap) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "locking memory is not supported on this system"))
 }

@@ -25,6 +25,7 @@ pub use array::ArrayRef;
 pub use atomic::AtomicFile;
 pub use encode::Element;
 pub use error::{GgufError, GgufProblem, Quoted};
+pub use map::Access;
 pub use meta::{MAX_METADATA, MAX_NAME};
 pub use tensor::{MAX_RANK, MAX_TENSORS, Shape, Tensor, TensorInfo};
 pub use value::{MAX_ARRAY_DEPTH, Value, ValueType};
@@ -50,8 +51,13 @@ impl Gguf {
     /// The file must not be truncated or overwritten in place while the returned value, or a tensor out of it, is alive;
     /// replacing it by a rename is fine.
     pub fn open(path: impl AsRef<Path>) -> Result<Gguf, GgufError> {
+        Self::open_with(path, Access::default())
+    }
+
+    /// [`Gguf::open`] with a choice of how the file gets into memory.
+    pub fn open_with(path: impl AsRef<Path>, access: Access) -> Result<Gguf, GgufError> {
         let path = path.as_ref();
-        Self::assemble(split::with_siblings(path, Part::open(path)?)?)
+        Self::assemble(split::with_siblings(path, Part::open(path, access)?, access)?)
     }
 
     /// Reads a file that is in memory. A part of a split model is an error: its siblings cannot be found.

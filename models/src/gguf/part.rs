@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::error::{GgufError, GgufProblem};
-use super::map::map;
+use super::map::{self, Access};
 use super::meta::{Metadata, limit};
 use super::tensor::{self, MAX_TENSORS, RawTensor, TensorInfo};
 use bytes::Bytes;
@@ -25,8 +25,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn open(path: &Path) -> Result<Self, GgufError> {
-        let bytes = map(path).map_err(|e| e.at(path))?;
+    pub(super) fn open(path: &Path, access: Access) -> Result<Self, GgufError> {
+        let bytes = map::open(path, access).map_err(|e| e.at(path))?;
         Self::parse(path, bytes)
     }
 

@@ -4,6 +4,7 @@
 //! say where the siblings lie. Metadata of the model comes from the first part.
 
 use super::error::{GgufError, GgufProblem};
+use super::map::Access;
 use super::part::Part;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ pub(super) fn count(part: &Part) -> Result<u32, GgufError> {
 }
 
 /// Opens all parts of the model that `part`, opened from `path`, belongs to, in their order.
-pub(super) fn with_siblings(path: &Path, part: Part) -> Result<Vec<Part>, GgufError> {
+pub(super) fn with_siblings(path: &Path, part: Part, access: Access) -> Result<Vec<Part>, GgufError> {
     let count = count(&part)?;
     if count == 1 {
         return Ok(vec![part]);
@@ -46,7 +47,7 @@ pub(super) fn with_siblings(path: &Path, part: Part) -> Result<Vec<Part>, GgufEr
     for i in 0..count {
         let opened = match this.take_if(|_| i == no) {
             Some(part) => part,
-            None => Part::open(&sibling(i))?,
+            None => Part::open(&sibling(i), access)?,
         };
         for (key, expected) in [(NO, i.into()), (COUNT, count.into()), (TENSORS, total)] {
             let found = require(&opened, key)?;
