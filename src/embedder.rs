@@ -51,17 +51,47 @@ impl Embedder {
     /// As [`Embedder::open`], and when the machine lacks the instruction set or the threads asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         let path = path.as_ref();
+        let backend = Self::backend(options)?;
+        let gguf = Gguf::open_with(path, options.access)?;
+        let beside = path.with_file_name("tokenizer.json");
+        let tokenizer = if beside.is_file() { Tokenizer::from_file(&beside)? } else { Tokenizer::from_gguf(&gguf)? };
+        Self::new(&gguf, tokenizer, backend, options)
+    }
+
+    /// The small model that the program carries (feature `builtin`, on by default): no file is needed. It is good for a
+    /// first try and for tests, and no substitute for a Qwen3-Embedding file.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads, or `QEMBED_ISA` names an instruction set that the machine lacks.
+    #[cfg(feature = "builtin")]
+    pub fn builtin() -> Result<Self, Error> {
+        Self::builtin_with(&LoadOptions::default())
+    }
+
+    /// [`Embedder::builtin`] with choices.
+    ///
+    /// # Errors
+    /// When the machine lacks the instruction set or the threads asked for.
+    #[cfg(feature = "builtin")]
+    pub fn builtin_with(options: &LoadOptions) -> Result<Self, Error> {
+        let backend = Self::backend(options)?;
+        let gguf = qembed_models::builtin()?;
+        let tokenizer = Tokenizer::from_gguf(&gguf)?;
+        Self::new(&gguf, tokenizer, backend, options)
+    }
+
+    fn backend(options: &LoadOptions) -> Result<CpuBackend, Error> {
         let threads = options.threads.unwrap_or_else(default_threads);
         if threads > MAX_THREADS {
             return Err(Error::TooManyThreads { threads, limit: MAX_THREADS });
         }
         let isa = Isa::select(options.isa.as_deref())?;
-        let gguf = Gguf::open_with(path, options.access)?;
-        let backend = CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })?;
-        let model = Qwen3::load(&gguf, backend)?;
-        let beside = path.with_file_name("tokenizer.json");
-        let tokenizer = if beside.is_file() { Tokenizer::from_file(&beside)? } else { Tokenizer::from_gguf(&gguf)? };
-        let memory = Self::needs(&gguf, &model, options.memory_budget)?;
+        CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })
+    }
+
+    fn new(gguf: &Gguf, tokenizer: Tokenizer, backend: CpuBackend, options: &LoadOptions) -> Result<Self, Error> {
+        let model = Qwen3::load(gguf, backend)?;
+        let memory = Self::needs(gguf, &model, options.memory_budget)?;
         let prefixes = PrefixCache::new(options.prefix_cache, model.prefix_bytes_per_token());
         Ok(Self { model, tokenizer, prefixes, share_prefixes: options.share_prefixes, memory })
     }

@@ -17,6 +17,8 @@
 //! # }
 //! ```
 //!
+//! `Embedder::builtin()` needs no file: with the feature `builtin`, on by default, a small model is part of the program.
+//!
 //! An [`Embedder`] is `Send + Sync`: share it by reference or in an `Arc`. A vector never depends on what else was in
 //! the call, on the order of texts or on the number of threads: the same bits, on one instruction set.
 #![forbid(unsafe_code)]

@@ -238,8 +238,10 @@ fn help_and_version_succeed() {
 #[test]
 fn a_wrong_command_line_is_exit_code_2() {
     let gguf = &small();
-    fails(run(&["text"]), 2, &["--gguf", "example synth", "huggingface.co"]);
-    fails(run(&[]), 2, &["--gguf"]);
+    #[cfg(not(feature = "builtin"))]
+    for arguments in [&["text"][..], &[], &["similarity", "a", "b"], &["search", "a", "--in", "."]] {
+        fails(run(arguments), 2, &["--gguf", "huggingface.co", "builtin"]);
+    }
     fails(run(&["--gguf", gguf, "--format", "xml", "a"]), 2, &["xml", "jsonl"]);
     fails(run(&["--gguf", gguf, "--threads", "0", "a"]), 2, &["--threads"]);
     fails(run(&["--gguf", gguf, "--threads", "1025", "a"]), 2, &["--threads"]);
@@ -250,6 +252,9 @@ fn a_wrong_command_line_is_exit_code_2() {
     fails(run(&["--gguf"]), 2, &["--gguf"]);
     // A text that starts like an option goes behind `--`.
     assert_eq!(json(&succeeds(run(&["--gguf", gguf, "--", "--no-such"]))), expected(&["--no-such"]));
+    // And so does one that is a command's name, unless an option stands before it.
+    assert_eq!(json(&succeeds(run(&["--gguf", gguf, "--", "search"]))), expected(&["search"]));
+    assert_eq!(json(&succeeds(run(&["--gguf", gguf, "search"]))), expected(&["search"]));
 }
 
 #[cfg(unix)]

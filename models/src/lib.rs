@@ -4,6 +4,8 @@
 #![deny(unsafe_code)]
 
 mod batch;
+#[cfg(feature = "builtin")]
+mod builtin;
 mod config;
 mod error;
 pub mod gguf;
@@ -13,6 +15,8 @@ pub mod synth;
 pub mod tokenizer;
 
 pub use batch::{Batch, common_tokens};
+#[cfg(feature = "builtin")]
+pub use builtin::builtin;
 pub use config::{ARCHITECTURE, Config};
 pub use error::ModelError;
 pub use qwen3::{Outcome, Pass, Prefix, Qwen3};

@@ -53,7 +53,6 @@ enum TruncateEnd {
 
 /// Embeds the texts and writes their vectors.
 pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
-    let gguf = arguments.model.path()?;
     if arguments.format.is_binary() && io::stdout().is_terminal() {
         return Err(Failure::Usage("binary output would garble the terminal: redirect it to a file or a pipe".into()));
     }
@@ -125,7 +124,7 @@ pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
         let resident = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
         say!(
             "model {} ({} MB), {} on {} threads, opened in {:.3} s",
-            gguf.display(),
+            arguments.model.name(),
             embedder.file_size() / 1_000_000,
             embedder.isa(),
             embedder.threads(),

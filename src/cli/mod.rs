@@ -7,8 +7,12 @@ mod embed;
 mod info;
 mod model;
 mod output;
+mod passages;
+mod search;
+mod similarity;
+mod vector_cache;
 
-/// Embed texts with a Qwen3-Embedding GGUF file, on the CPU.
+/// Embed texts with a Qwen3-Embedding GGUF file, or the small built-in model, on the CPU.
 ///
 /// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does. A text that equals a
 /// command's name is embedded after `--`.
@@ -26,10 +30,16 @@ pub(crate) struct Arguments {
 enum Command {
     /// Say what a model takes of memory, before it is used
     Info(info::InfoArguments),
+    /// Find the passages of files that answer a query
+    Search(search::SearchArguments),
+    /// Compare texts with each other: the cosines of their vectors
+    Similarity(similarity::SimilarityArguments),
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  qembed-q \"The capital of China is Beijing.\"
+  qembed-q search \"how do I list open files\" --in docs
   qembed-q --gguf model.gguf \"The capital of China is Beijing.\"
   qembed-q --gguf model.gguf --query \"What is the capital of China?\"
   qembed-q --gguf model.gguf --format npy < passages.txt > passages.npy";
@@ -52,5 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         None => embed::run(&arguments.embed),
         Some(Command::Info(arguments)) => info::run(arguments),
+        Some(Command::Search(arguments)) => search::run(arguments),
+        Some(Command::Similarity(arguments)) => similarity::run(arguments),
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 pub(super) struct ModelArguments {
-    /// Model file (any part of a split one)
+    /// Model file (any part of a split one) [default: the small built-in model]
     #[arg(long, value_name = "FILE")]
     gguf: Option<PathBuf>,
 
@@ -42,16 +42,18 @@ pub(super) struct ModelArguments {
     no_sharing: bool,
 }
 
-const NO_MODEL: &str = "\
-no model: say which with --gguf FILE.
-  Get one, for instance Qwen3-Embedding-0.6B-Q8_0.gguf, from https://huggingface.co/Qwen/Qwen3-Embedding-0.6B-GGUF
-  or, from the source folder, make one with random weights to try the program:
-  cargo run --release --example synth -- --out tiny.gguf";
+/// Where a real model can be had.
+const GET_ONE: &str = "https://huggingface.co/Qwen/Qwen3-Embedding-0.6B-GGUF";
 
 impl ModelArguments {
-    /// The model file.
-    pub(super) fn path(&self) -> Result<&Path, Failure> {
-        self.gguf.as_deref().ok_or_else(|| Failure::Usage(NO_MODEL.into()))
+    /// The model's name, for people.
+    pub(super) fn name(&self) -> String {
+        self.gguf.as_ref().map_or("built in".into(), |path| path.display().to_string())
+    }
+
+    /// The model file, if one is named.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.gguf.as_deref()
     }
 
     /// The model, its warnings said.
@@ -69,10 +71,32 @@ impl ModelArguments {
             share_prefixes: !self.no_sharing,
             ..LoadOptions::default()
         };
-        let embedder = Embedder::open_with(self.path()?, &load)?;
+        let embedder = match &self.gguf {
+            Some(path) => Embedder::open_with(path, &load)?,
+            None => builtin(&load)?,
+        };
         for warning in embedder.warnings() {
             say!("qembed-q: warning: {warning}");
         }
         Ok(embedder)
     }
+}
+
+#[cfg(feature = "builtin")]
+fn builtin(load: &LoadOptions) -> Result<Embedder, Failure> {
+    let embedder = Embedder::builtin_with(load)?;
+    say!(
+        "qembed-q: no --gguf FILE: this is the small built-in model, good for a first try; \
+         for real work get a Qwen3-Embedding file, for instance from {GET_ONE}"
+    );
+    Ok(embedder)
+}
+
+#[cfg(not(feature = "builtin"))]
+fn builtin(_: &LoadOptions) -> Result<Embedder, Failure> {
+    Err(Failure::Usage(format!(
+        "no model: say which with --gguf FILE.\n  \
+         Get one, for instance Qwen3-Embedding-0.6B-Q8_0.gguf, from {GET_ONE}\n  \
+         or build with the feature `builtin`, which puts a small one into the program"
+    )))
 }

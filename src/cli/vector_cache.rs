@@ -1,0 +1,127 @@
+//! Vectors of passages, kept in a file from one search to the next.
+//!
+//! One file for each model and source. A vector is found by the SHA-256 of its passage, so an edited file costs the
+//! passages that changed. It must never give a wrong vector: a file that is not whole, or not of this form, counts as
+//! none; it is replaced as a whole or not at all.
+
+use qembed_q::gguf::AtomicFile;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The first bytes of a cache file. The number counts forms of the file.
+const MAGIC: &[u8; 8] = b"QEMBVEC1";
+
+/// The SHA-256 of a passage.
+pub(super) type Key = [u8; 32];
+
+/// The key of a text.
+pub(super) fn key(text: &str) -> Key {
+    Sha256::digest(text).into()
+}
+
+/// The vectors of one model for one source.
+#[derive(Debug, Default)]
+pub(super) struct VectorCache {
+    path: PathBuf,
+    vectors: HashMap<Key, Vec<f32>>,
+}
+
+impl VectorCache {
+    /// The cache in `folder` for what `identity` describes; empty if there is none.
+    ///
+    /// `dimensions` is the length of every vector in it.
+    pub(super) fn open(folder: &Path, identity: &str, dimensions: usize) -> Self {
+        let name: String = key(identity)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = folder.join(name + ".vectors");
+        let vectors = fs::read(&path).ok().and_then(|bytes| decode(&bytes, dimensions)).unwrap_or_default();
+        Self { path, vectors }
+    }
+
+    /// The vector of a passage.
+    pub(super) fn get(&self, key: &Key) -> Option<&[f32]> {
+        self.vectors.get(key).map(Vec::as_slice)
+    }
+
+    /// Adds a vector.
+    pub(super) fn insert(&mut self, key: Key, vector: &[f32]) {
+        self.vectors.insert(key, vector.into());
+    }
+
+    /// Writes the vectors of these passages to the disk, and forgets all others.
+    pub(super) fn save(&mut self, passages: &[Key]) -> io::Result<()> {
+        let keep: std::collections::HashSet<&Key> = passages.iter().collect();
+        self.vectors.retain(|key, _| keep.contains(key));
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = AtomicFile::create(&self.path)?;
+        file.write_all(&encode(&self.vectors))?;
+        file.commit()
+    }
+}
+
+/// [`MAGIC`], then a key and a vector of little-endian f32 each, then the SHA-256 of all that.
+fn encode(vectors: &HashMap<Key, Vec<f32>>) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for (key, vector) in vectors {
+        bytes.extend_from_slice(key);
+        vector.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+    }
+    let sum = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+/// `None` unless it is a whole file of such vectors.
+fn decode(bytes: &[u8], dimensions: usize) -> Option<HashMap<Key, Vec<f32>>> {
+    let (bytes, sum) = bytes.split_last_chunk::<32>()?;
+    let entries = bytes.strip_prefix(MAGIC)?;
+    let size = size_of::<Key>() + 4 * dimensions;
+    if Sha256::digest(bytes)[..] != sum[..] || !entries.len().is_multiple_of(size) {
+        return None;
+    }
+    let entry = |entry: &[u8]| {
+        let (key, vector) = entry.split_first_chunk::<32>()?;
+        let floats = vector.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]]));
+        Some((*key, floats.collect()))
+    };
+    entries.chunks_exact(size).map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_file_of_the_same_dimensions_is_read() {
+        let vectors = HashMap::from([(key("a"), vec![1.0, -2.5]), (key("b"), vec![0.0, f32::MIN_POSITIVE])]);
+        let bytes = encode(&vectors);
+        assert_eq!(decode(&bytes, 2), Some(vectors));
+        assert_eq!(decode(&bytes, 3), None);
+        for cut in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..cut], 2), None, "{cut}");
+        }
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            assert_eq!(decode(&bytes, 2), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_found_again_and_the_rest_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("made/on/demand");
+        let mut cache = VectorCache::open(&folder, "model and source", 1);
+        cache.insert(key("a"), &[1.0]);
+        cache.insert(key("b"), &[2.0]);
+        cache.save(&[key("b"), key("c")]).unwrap();
+        let cache = VectorCache::open(&folder, "model and source", 1);
+        assert_eq!((cache.get(&key("a")), cache.get(&key("b"))), (None, Some(&[2.0][..])));
+        assert!(VectorCache::open(&folder, "another model", 1).vectors.is_empty());
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+}
