@@ -3,8 +3,9 @@
 //! `cargo run --release --example synth -- --shape 0.6b --type Q4_K_M --out model.gguf`
 
 use clap::Parser;
+use qembed_models::Level;
 use qembed_models::gguf::Gguf;
-use qembed_models::synth::{Dims, Level, Spec, write};
+use qembed_models::synth::{Dims, Spec, write};
 use std::path::PathBuf;
 
 #[derive(Parser)]

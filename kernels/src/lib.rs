@@ -6,6 +6,7 @@ mod buffer;
 pub mod cpu;
 pub mod formats;
 mod pool;
+mod quantize;
 
 pub use backend::{Backend, Heads, Node, Precision, Product, WeightError};
 pub use pool::default_threads;

@@ -9,6 +9,8 @@ mod builtin;
 mod config;
 mod error;
 pub mod gguf;
+mod level;
+mod quantize;
 mod qwen3;
 #[cfg(feature = "synth")]
 pub mod synth;
@@ -19,4 +21,6 @@ pub use batch::{Batch, common_tokens};
 pub use builtin::builtin;
 pub use config::{ARCHITECTURE, Config};
 pub use error::ModelError;
+pub use level::{Level, Place, UnknownLevel};
+pub use quantize::{Quantize, QuantizeError, plan, quantize};
 pub use qwen3::{Outcome, Pass, Prefix, Qwen3};

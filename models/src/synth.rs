@@ -6,6 +6,7 @@
 
 use crate::config::ARCHITECTURE;
 use crate::gguf::{AtomicFile, Gguf, GgufBuilder, GgufWriteError};
+use crate::level::{Level, Place};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use qembed_kernels::formats::Format;
@@ -94,79 +95,6 @@ impl FromStr for Dims {
     }
 }
 
-/// A quantization level: which format each kind of tensor has, and its number in `general.file_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Level {
-    name: &'static str,
-    file_type: u32,
-    /// Most matrices; those that `_M` levels favour; the token embedding.
-    base: Format,
-    favoured: Format,
-    embedding: Format,
-}
-
-const LEVELS: &[Level] = &[
-    level("F32", 0, Format::F32, Format::F32, Format::F32),
-    level("F16", 1, Format::F16, Format::F16, Format::F16),
-    level("BF16", 32, Format::BF16, Format::BF16, Format::BF16),
-    level("Q4_0", 2, Format::Q4_0, Format::Q4_0, Format::Q6_K),
-    level("Q4_1", 3, Format::Q4_1, Format::Q4_1, Format::Q6_K),
-    level("Q5_0", 8, Format::Q5_0, Format::Q5_0, Format::Q6_K),
-    level("Q5_1", 9, Format::Q5_1, Format::Q5_1, Format::Q6_K),
-    level("Q8_0", 7, Format::Q8_0, Format::Q8_0, Format::Q8_0),
-    level("Q2_K", 10, Format::Q2_K, Format::Q3_K, Format::Q6_K),
-    level("Q3_K_M", 12, Format::Q3_K, Format::Q5_K, Format::Q6_K),
-    level("Q4_K_S", 14, Format::Q4_K, Format::Q4_K, Format::Q6_K),
-    level("Q4_K_M", 15, Format::Q4_K, Format::Q6_K, Format::Q6_K),
-    level("Q5_K_M", 17, Format::Q5_K, Format::Q6_K, Format::Q6_K),
-    level("Q6_K", 18, Format::Q6_K, Format::Q6_K, Format::Q6_K),
-];
-
-const fn level(name: &'static str, file_type: u32, base: Format, favoured: Format, embedding: Format) -> Level {
-    Level { name, file_type, base, favoured, embedding }
-}
-
-impl FromStr for Level {
-    type Err = SynthError;
-
-    fn from_str(text: &str) -> Result<Self, SynthError> {
-        LEVELS.iter().find(|level| level.name.eq_ignore_ascii_case(text)).copied().ok_or_else(|| {
-            let names: Vec<_> = LEVELS.iter().map(|level| level.name).collect();
-            SynthError::Argument(format!("unknown type {text:?}: choose one of {}", names.join(", ")))
-        })
-    }
-}
-
-impl Level {
-    /// The level's name, such as `Q4_K_M`.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// The format of a matrix with rows of `k` values. `_M` levels favour `attn_v` and `ffn_down` in the first and last
-    /// eighth of the layers and in every third between, as llama.cpp does.
-    fn format(&self, kind: &str, layer: usize, layers: usize, k: usize) -> Format {
-        let eighth = layers / 8;
-        let more_bits = layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2;
-        let format = match kind {
-            "token_embd" => self.embedding,
-            "attn_v" | "ffn_down" if more_bits => self.favoured,
-            _ => self.base,
-        };
-        if format.row_bytes(k).is_some() {
-            return format;
-        }
-        // Rows that are not divisible by 256 get the next larger format in blocks of 32.
-        match format {
-            Format::Q2_K | Format::Q3_K => Format::Q4_0,
-            Format::Q4_K => Format::Q5_0,
-            Format::Q5_K => Format::Q5_1,
-            _ if k.is_multiple_of(32) => Format::Q8_0,
-            _ => Format::F16,
-        }
-    }
-}
-
 /// What to write.
 #[derive(Clone, Debug)]
 pub struct Spec<'a> {
@@ -194,7 +122,8 @@ pub fn write(spec: &Spec, path: &Path) -> Result<(), SynthError> {
     let (q, kv) = (dims.heads * head_dim, dims.kv_heads * head_dim);
     let mut tensors: Vec<(String, Vec<usize>, Format)> = Vec::new();
     let mut matrix = |name: String, kind: &str, layer, k, n| {
-        tensors.push((name, vec![k, n], level.format(kind, layer, dims.layers, k)));
+        let place = Place { layer, layers: dims.layers, group: dims.heads / dims.kv_heads };
+        tensors.push((name, vec![k, n], level.format(kind, place, k)));
     };
     matrix("token_embd.weight".into(), "token_embd", 0, hidden, dims.vocab);
     for i in 0..dims.layers {
@@ -263,7 +192,7 @@ fn metadata(spec: &Spec, builder: &mut GgufBuilder) {
     builder.set("general.architecture", ARCHITECTURE);
     builder.set("general.type", "model");
     builder.set("general.name", format!("random weights {hidden}x{layers}, seed {}", spec.seed));
-    builder.set("general.file_type", spec.level.file_type);
+    builder.set("general.file_type", spec.level.file_type());
     builder.set("general.quantization_version", 2u32);
     let mut set = |name: &str, value: usize| {
         builder.set(&format!("{ARCHITECTURE}.{name}"), value as u32);

@@ -8,6 +8,7 @@ mod info;
 mod model;
 mod output;
 mod passages;
+mod quantize;
 mod search;
 mod similarity;
 mod vector_cache;
@@ -30,6 +31,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Say what a model takes of memory, before it is used
     Info(info::InfoArguments),
+    /// Write a model file at another quantization level
+    Quantize(quantize::QuantizeArguments),
     /// Find the passages of files that answer a query
     Search(search::SearchArguments),
     /// Compare texts with each other: the cosines of their vectors
@@ -62,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         None => embed::run(&arguments.embed),
         Some(Command::Info(arguments)) => info::run(arguments),
+        Some(Command::Quantize(arguments)) => quantize::run(arguments),
         Some(Command::Search(arguments)) => search::run(arguments),
         Some(Command::Similarity(arguments)) => similarity::run(arguments),
     }
