@@ -3,7 +3,6 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use proptest::prelude::*;
 use qembed_kernels::formats::Format;
 
 const FORMATS: [(Format, GgmlDType); 10] = [

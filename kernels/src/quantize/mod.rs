@@ -10,10 +10,12 @@
 //!
 //! Rounding is to nearest and no operation is fused, so the bytes are the same on every instruction set.
 
+mod lanes;
 mod pack;
 
 use crate::formats::Format;
 use half::{bf16, f16};
+use lanes::Lanes;
 use pack::Pack;
 
 /// The most groups and values of a block.
@@ -56,7 +58,7 @@ impl Format {
             // SAFETY: the CPU has AVX2, and the operating system keeps its registers.
             return unsafe { avx2(self, values, bytes) };
         }
-        any(self, values, bytes);
+        any::<[f32; 8]>(self, values, bytes);
     }
 }
 
@@ -64,25 +66,25 @@ impl Format {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2(format: Format, values: &[f32], bytes: &mut [u8]) {
-    any(format, values, bytes);
+    any::<lanes::Avx>(format, values, bytes);
 }
 
 #[inline(always)]
-fn any(format: Format, values: &[f32], bytes: &mut [u8]) {
+fn any<L: Lanes>(format: Format, values: &[f32], bytes: &mut [u8]) {
     match format {
         Format::F32 => store(values, bytes, f32::to_le_bytes),
         Format::F16 => store(values, bytes, |x| f16::from_f32(x).to_le_bytes()),
         Format::BF16 => store(values, bytes, |x| bf16::from_f32(x).to_le_bytes()),
-        Format::Q4_0 => blocks::<pack::Q4_0>(values, bytes),
-        Format::Q4_1 => blocks::<pack::Q4_1>(values, bytes),
-        Format::Q5_0 => blocks::<pack::Q5_0>(values, bytes),
-        Format::Q5_1 => blocks::<pack::Q5_1>(values, bytes),
-        Format::Q8_0 => blocks::<pack::Q8_0>(values, bytes),
-        Format::Q2_K => blocks::<pack::Q2_K>(values, bytes),
-        Format::Q3_K => blocks::<pack::Q3_K>(values, bytes),
-        Format::Q4_K => blocks::<pack::Q4_K>(values, bytes),
-        Format::Q5_K => blocks::<pack::Q5_K>(values, bytes),
-        Format::Q6_K => blocks::<pack::Q6_K>(values, bytes),
+        Format::Q4_0 => blocks::<pack::Q4_0, L>(values, bytes),
+        Format::Q4_1 => blocks::<pack::Q4_1, L>(values, bytes),
+        Format::Q5_0 => blocks::<pack::Q5_0, L>(values, bytes),
+        Format::Q5_1 => blocks::<pack::Q5_1, L>(values, bytes),
+        Format::Q8_0 => blocks::<pack::Q8_0, L>(values, bytes),
+        Format::Q2_K => blocks::<pack::Q2_K, L>(values, bytes),
+        Format::Q3_K => blocks::<pack::Q3_K, L>(values, bytes),
+        Format::Q4_K => blocks::<pack::Q4_K, L>(values, bytes),
+        Format::Q5_K => blocks::<pack::Q5_K, L>(values, bytes),
+        Format::Q6_K => blocks::<pack::Q6_K, L>(values, bytes),
         Format::IQ4_NL | Format::IQ4_XS => panic!("{format} cannot be written, only read"),
     }
 }
@@ -95,10 +97,10 @@ fn store<const N: usize>(values: &[f32], bytes: &mut [u8], to_bytes: impl Fn(f32
 }
 
 #[inline(always)]
-fn blocks<P: Pack>(values: &[f32], bytes: &mut [u8]) {
+fn blocks<P: Pack, L: Lanes>(values: &[f32], bytes: &mut [u8]) {
     for (values, block) in values.chunks_exact(P::LEN).zip(bytes.chunks_exact_mut(P::BYTES)) {
         block.fill(0);
-        P::pack(&search::<P>(values), block);
+        P::pack(&search::<P, L>(values), block);
     }
 }
 
@@ -110,25 +112,25 @@ struct Line {
 }
 
 #[inline(always)]
-fn search<P: Pack>(values: &[f32]) -> Found {
+fn search<P: Pack, L: Lanes>(values: &[f32]) -> Found {
     let (mut plain, mut fitted) = ([Line::default(); GROUPS], [Line::default(); GROUPS]);
     for (g, group) in values.chunks_exact(P::GROUP).enumerate() {
-        (plain[g], fitted[g]) = if P::HAS_MIN { with_min::<P>(group) } else { without_min::<P>(group) };
+        (plain[g], fitted[g]) = if P::HAS_MIN { with_min::<P, L>(group) } else { without_min::<P, L>(group) };
     }
-    let mut best = settle::<P>(values, &fitted, shared::<P>(&fitted));
+    let mut best = settle::<P, L>(values, &fitted, shared::<P>(&fitted));
     // The plain line is the better start for rows of a few large values, and the usual choice for large code ranges.
-    let other = settle::<P>(values, &plain, shared::<P>(&plain));
+    let other = settle::<P, L>(values, &plain, shared::<P>(&plain));
     if other.error < best.error {
         best = other;
     }
     for _ in 0..ROUNDS {
-        let (d, dmin) = refit::<P>(values, &best);
+        let (d, dmin) = refit::<P, L>(values, &best);
         let mut lines = [Line::default(); GROUPS];
         for (g, line) in lines.iter_mut().enumerate().take(P::LEN / P::GROUP) {
             *line =
                 Line { scale: d.to_f32() * f32::from(best.scales[g]), min: dmin.to_f32() * f32::from(best.mins[g]) };
         }
-        let next = settle::<P>(values, &lines, (d, dmin));
+        let next = settle::<P, L>(values, &lines, (d, dmin));
         if next.error >= best.error {
             break;
         }
@@ -139,7 +141,7 @@ fn search<P: Pack>(values: &[f32]) -> Found {
 
 /// The plain and the fitted line of a group whose codes lie around zero.
 #[inline(always)]
-fn without_min<P: Pack>(group: &[f32]) -> (Line, Line) {
+fn without_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
     let largest = group.iter().fold(0f32, |largest, x| if x.abs() > largest.abs() { *x } else { largest });
     if largest == 0.0 {
         return Default::default();
@@ -149,15 +151,14 @@ fn without_min<P: Pack>(group: &[f32]) -> (Line, Line) {
     let (mut best, mut scale) = (f32::NEG_INFINITY, plain.scale);
     for step in -VARIATIONS..=VARIATIONS {
         let inverse = (low - VARIATION * step as f32 / VARIATIONS as f32) / largest;
-        let (mut xl, mut ll) = ([0f32; 8], [0f32; 8]);
-        for x in group.as_chunks::<8>().0 {
-            for i in 0..8 {
-                let code = round(x[i] * inverse, low, high);
-                xl[i] += x[i] * code;
-                ll[i] += code * code;
-            }
+        let (mut xl, mut ll) = (L::splat(0.0), L::splat(0.0));
+        for x in group.as_chunks().0 {
+            let x = L::load(x);
+            let code = round(x.mul(L::splat(inverse)), low, high);
+            xl = xl.add(x.mul(code));
+            ll = ll.add(code.mul(code));
         }
-        let (xl, ll) = (sum(xl), sum(ll));
+        let (xl, ll) = (xl.sum(), ll.sum());
         // The fit takes this much off the sum of squares.
         let gain = xl * xl / ll;
         if gain > best {
@@ -169,7 +170,7 @@ fn without_min<P: Pack>(group: &[f32]) -> (Line, Line) {
 
 /// The plain and the fitted line of a group whose codes start at zero.
 #[inline(always)]
-fn with_min<P: Pack>(group: &[f32]) -> (Line, Line) {
+fn with_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
     let least = group.iter().copied().fold(f32::INFINITY, f32::min);
     let largest = group.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     // Min codes have no sign where they are codes.
@@ -184,19 +185,17 @@ fn with_min<P: Pack>(group: &[f32]) -> (Line, Line) {
     for step in -VARIATIONS..=VARIATIONS {
         let inverse = (high + VARIATION * step as f32 / VARIATIONS as f32) / (largest - least);
         // Counted from the least value, so that sums cancel little.
-        let (mut y1, mut yl, mut l1, mut l2, mut y2) = ([0f32; 8], [0f32; 8], [0f32; 8], [0f32; 8], [0f32; 8]);
-        for x in group.as_chunks::<8>().0 {
-            for i in 0..8 {
-                let y = x[i] - least;
-                let code = round(y * inverse, 0.0, high);
-                y1[i] += y;
-                y2[i] += y * y;
-                yl[i] += y * code;
-                l1[i] += code;
-                l2[i] += code * code;
-            }
+        let [mut y1, mut y2, mut yl, mut l1, mut l2] = [L::splat(0.0); 5];
+        for x in group.as_chunks().0 {
+            let y = L::load(x).sub(L::splat(least));
+            let code = round(y.mul(L::splat(inverse)), 0.0, high);
+            y1 = y1.add(y);
+            y2 = y2.add(y.mul(y));
+            yl = yl.add(y.mul(code));
+            l1 = l1.add(code);
+            l2 = l2.add(code.mul(code));
         }
-        let (y1, y2, yl, l1, l2) = (sum(y1), sum(y2), sum(yl), sum(l1), sum(l2));
+        let [y1, y2, yl, l1, l2] = [y1, y2, yl, l1, l2].map(L::sum);
         let determinant = n * l2 - l1 * l1;
         if determinant <= 0.0 {
             continue;
@@ -232,7 +231,7 @@ fn shared<P: Pack>(lines: &[Line; GROUPS]) -> (f16, f16) {
 
 /// The codes with the least error for given f16 scales, near the given lines.
 #[inline(always)]
-fn settle<P: Pack>(values: &[f32], lines: &[Line; GROUPS], (d, dmin): (f16, f16)) -> Found {
+fn settle<P: Pack, L: Lanes>(values: &[f32], lines: &[Line; GROUPS], (d, dmin): (f16, f16)) -> Found {
     let mut found = Found { d, dmin, scales: [0; GROUPS], mins: [0; GROUPS], codes: [0; VALUES], error: 0.0 };
     let (d, dmin) = (d.to_f32(), dmin.to_f32());
     let near = |value: f32, unit: f32, (low, high): (i32, i32)| {
@@ -243,74 +242,75 @@ fn settle<P: Pack>(values: &[f32], lines: &[Line; GROUPS], (d, dmin): (f16, f16)
     for (g, group) in values.chunks_exact(P::GROUP).enumerate() {
         let mut best = (f32::INFINITY, 0, 0);
         for scale in near(lines[g].scale, d, P::SCALES) {
-            // The min that suits the codes of this scale: rounding the scale moves it.
-            let suited = lines[g].min + P::MINS.min(1) as f32 * drift::<P>(group, d * scale as f32, lines[g].min);
+            let unit = d * scale as f32;
+            // Rounding the scale moves the min that suits: by how much the values come back too large on average.
+            let suited = match P::MINS {
+                0 => 0.0,
+                _ => lines[g].min + misfit::<P, L>(group, unit, lines[g].min).1 / group.len() as f32,
+            };
             // Where the f16 is the min itself, its code is 1 always.
             for min in near(suited, dmin, (i32::from(P::MINS == 1), P::MINS)) {
-                let error = encode::<P>(group, d * scale as f32, dmin * min as f32, None);
+                let (error, _) = misfit::<P, L>(group, unit, dmin * min as f32);
                 if error < best.0 {
                     best = (error, scale, min);
                 }
             }
         }
-        let (_, scale, min) = best;
+        let (error, scale, min) = best;
         found.scales[g] = scale as i8;
         found.mins[g] = min as u8;
-        let codes = &mut found.codes[g * P::GROUP..][..P::GROUP];
-        found.error += encode::<P>(group, d * scale as f32, dmin * min as f32, Some(codes));
+        found.error += error;
+        encode::<P, L>(group, d * scale as f32, dmin * min as f32, &mut found.codes[g * P::GROUP..][..P::GROUP]);
     }
     found
 }
 
-/// The nearest codes of a group, and the sum of squared differences.
+/// How a group comes back from its nearest codes: the sum of squared differences and the sum of differences.
 #[inline(always)]
-fn encode<P: Pack>(group: &[f32], scale: f32, min: f32, codes: Option<&mut [i8]>) -> f32 {
+fn misfit<P: Pack, L: Lanes>(group: &[f32], scale: f32, min: f32) -> (f32, f32) {
     let (low, high) = P::RANGE;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    if let Some(codes) = codes {
-        for (x, code) in group.iter().zip(codes) {
-            *code = round((x + min) * inverse, low, high) as i8;
-        }
+    let (inverse, scale, min) = (L::splat(inverse(scale)), L::splat(scale), L::splat(min));
+    let (mut squares, mut sum) = (L::splat(0.0), L::splat(0.0));
+    for x in group.as_chunks().0 {
+        let x = L::load(x);
+        let difference = round(x.add(min).mul(inverse), low, high).mul(scale).sub(min).sub(x);
+        squares = squares.add(difference.mul(difference));
+        sum = sum.add(difference);
     }
-    let mut errors = [0f32; 8];
-    for x in group.as_chunks::<8>().0 {
-        for i in 0..8 {
-            let error = round((x[i] + min) * inverse, low, high) * scale - min - x[i];
-            errors[i] += error * error;
-        }
-    }
-    sum(errors)
+    (squares.sum(), sum.sum())
 }
 
-/// By how much the values that come back are too large on average.
+/// The nearest codes of a group.
 #[inline(always)]
-fn drift<P: Pack>(group: &[f32], scale: f32, min: f32) -> f32 {
+fn encode<P: Pack, L: Lanes>(group: &[f32], scale: f32, min: f32, codes: &mut [i8]) {
     let (low, high) = P::RANGE;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let mut drifts = [0f32; 8];
-    for x in group.as_chunks::<8>().0 {
-        for i in 0..8 {
-            drifts[i] += round((x[i] + min) * inverse, low, high) * scale - min - x[i];
-        }
+    let inverse = L::splat(inverse(scale));
+    for (x, codes) in group.as_chunks().0.iter().zip(codes.as_chunks_mut::<8>().0) {
+        *codes = round(L::load(x).add(L::splat(min)).mul(inverse), low, high).store().map(|code| code as i8);
     }
-    sum(drifts) / group.len() as f32
+}
+
+#[inline(always)]
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
 /// The f16 scales that fit the codes of a block best.
 #[inline(always)]
-fn refit<P: Pack>(values: &[f32], found: &Found) -> (f16, f16) {
+fn refit<P: Pack, L: Lanes>(values: &[f32], found: &Found) -> (f16, f16) {
     // Least squares for x = d p - dmin q.
     let (mut pp, mut qq, mut pq, mut xp, mut xq) = (0f32, 0f32, 0f32, 0f32, 0f32);
     for (g, group) in values.chunks_exact(P::GROUP).enumerate() {
         let (scale, q) = (f32::from(found.scales[g]), f32::from(found.mins[g]));
-        let (mut x1, mut xl, mut l1, mut l2) = (0f32, 0f32, 0f32, 0f32);
-        for (x, code) in group.iter().zip(&found.codes[g * P::GROUP..]) {
-            let code = f32::from(*code);
-            x1 += x;
-            xl += x * code;
-            l1 += code;
-            l2 += code * code;
+        let [mut x1, mut xl, mut l1, mut l2] = [L::splat(0.0); 4];
+        for (x, codes) in group.as_chunks().0.iter().zip(found.codes[g * P::GROUP..].as_chunks::<8>().0) {
+            let (x, code) = (L::load(x), L::load(&codes.map(f32::from)));
+            x1 = x1.add(x);
+            xl = xl.add(x.mul(code));
+            l1 = l1.add(code);
+            l2 = l2.add(code.mul(code));
         }
+        let [x1, xl, l1, l2] = [x1, xl, l1, l2].map(L::sum);
         pp += scale * scale * l2;
         xp += scale * xl;
         pq += scale * q * l1;
@@ -327,20 +327,39 @@ fn refit<P: Pack>(values: &[f32], found: &Found) -> (f16, f16) {
     }
 }
 
-/// The nearest whole number within a range, halves to even; `low` for NaN. The range lies within ±2^22.
+/// The nearest whole numbers within a range, halves to even; `low` for NaN. The range lies within ±2^22.
 #[inline(always)]
-fn round(x: f32, low: f32, high: f32) -> f32 {
+fn round<L: Lanes>(x: L, low: f32, high: f32) -> L {
     const ONES: f32 = 12_582_912.0; // 1.5 * 2^23: a float of this size has no fraction
-    (x.max(low).min(high) + ONES) - ONES
-}
-
-#[inline(always)]
-fn sum(lanes: [f32; 8]) -> f32 {
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    x.max(L::splat(low)).min(L::splat(high)).add(L::splat(ONES)).sub(L::splat(ONES))
 }
 
 #[inline(always)]
 fn to_f16(x: f32) -> f16 {
     f16::from_f32(x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file does not depend on the machine that wrote it.
+    #[test]
+    fn lanes_of_every_kind_give_the_same_bytes() {
+        let mut state = 1u64;
+        let values: Vec<f32> = (0..4096)
+            .map(|i| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                // Blocks of different sizes and offsets.
+                ((state >> 40) as f32 / 16_777_216.0 - (i / 512) as f32 / 8.0) * 10f32.powi(i / 700 - 3)
+            })
+            .collect();
+        for format in Format::ALL.into_iter().filter(|format| format.can_quantize()) {
+            let mut bytes = vec![0; format.row_bytes(values.len()).expect("whole blocks")];
+            any::<[f32; 8]>(format, &values, &mut bytes);
+            let mut dispatched = vec![0xff; bytes.len()];
+            format.quantize(&values, &mut dispatched);
+            assert!(bytes == dispatched, "{format}");
+        }
+    }
 }

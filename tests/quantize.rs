@@ -1,0 +1,122 @@
+//! `qembed-q quantize` as its user runs it.
+
+mod common;
+
+use qembed_q::gguf::Gguf;
+use qembed_q::{EmbedOptions, Embedder, Level};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn quantize(input: &Path, output: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
+    command.arg("quantize").arg(input).arg(output).args(more).output().expect("the program runs")
+}
+
+#[track_caller]
+fn refused(output: &Output, why: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(why), "expected {why:?} in: {said}");
+}
+
+/// Names of the folder's entries, sorted.
+fn entries(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn vectors(path: &Path) -> Vec<Vec<f32>> {
+    let texts = ["The capital of China is Beijing.", "fn main() { println!(\"{}\", 1); }", "重力是一种力"];
+    let embedder = Embedder::open(path).expect("a model");
+    let vectors = embedder.embed(&texts, &EmbedOptions::default()).expect("vectors");
+    vectors.iter().map(<[f32]>::to_vec).collect()
+}
+
+/// Every level: the file opens, says what it is, keeps the other metadata, and its vectors are near those of the input;
+/// the nearer, the more bits.
+#[test]
+fn every_level() {
+    let input = common::model("tiny", "F32");
+    let folder = tempfile::tempdir().unwrap();
+    let expected = vectors(&input);
+    let source = Gguf::open(&input).unwrap();
+    let mut cosines = Vec::new();
+    for level in Level::ALL {
+        let output = folder.path().join(format!("{level}.gguf"));
+        let run = quantize(&input, &output, &["--type", level.name()]);
+        assert!(run.status.success(), "{level}: {}", String::from_utf8_lossy(&run.stderr));
+        assert!(run.stdout.is_empty(), "stdout is for data");
+        let gguf = Gguf::open(&output).unwrap();
+        assert_eq!(gguf.u32("general.file_type").unwrap(), Some(level.file_type()));
+        assert_eq!(gguf.u32("general.quantization_version").unwrap(), Some(2));
+        for (key, value) in source.metadata().filter(|(key, _)| *key != "general.file_type") {
+            assert_eq!(format!("{:?}", gguf.get(key)), format!("{:?}", Some(value)), "{level} {key}");
+        }
+        let planned = qembed_models::plan(&source, level).unwrap();
+        for (name, format) in &planned {
+            assert_eq!(gguf.require_tensor(name).unwrap().format, *format, "{level} {name}");
+        }
+        let worst = vectors(&output)
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>())
+            .fold(1.0, f64::min);
+        cosines.push((level, worst));
+    }
+    let of = |name: &str| cosines.iter().find(|(level, _)| level.name() == name).unwrap().1;
+    for pair in ["Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"].windows(2) {
+        assert!(of(pair[0]) < of(pair[1]), "{} {} and {} {}", pair[0], of(pair[0]), pair[1], of(pair[1]));
+    }
+}
+
+#[test]
+fn overrides_choose_by_name() {
+    let input = common::model("tiny", "F16");
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let run =
+        quantize(&input, &output, &["--type", "q4_k_m", "--tensor-type", "attn_v=Q8_0", "--tensor-type", "attn_=F16"]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let gguf = Gguf::open(&output).unwrap();
+    let format = |name: &str| gguf.require_tensor(name).unwrap().format.name();
+    assert_eq!(format("blk.0.attn_v.weight"), "Q8_0", "the first match counts");
+    assert_eq!(format("blk.0.attn_q.weight"), "F16");
+    assert_eq!(format("blk.0.ffn_up.weight"), "Q4_K");
+}
+
+#[test]
+fn nothing_is_destroyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    fs::copy(common::model("tiny", "F16"), &input).unwrap();
+
+    fs::write(&output, "mine").unwrap();
+    refused(&quantize(&input, &output, &["--type", "Q8_0"]), "--force");
+    assert_eq!(fs::read(&output).unwrap(), b"mine");
+    assert!(quantize(&input, &output, &["--type", "Q8_0", "--force"]).status.success());
+    Gguf::open(&output).expect("replaced");
+
+    refused(&quantize(&input, &input, &["--type", "Q8_0", "--force"]), "is the input");
+    refused(&quantize(&input, &folder.path().join("none/out.gguf"), &["--type", "Q8_0"]), "cannot write");
+    refused(&quantize(&folder.path().join("none.gguf"), &output, &["--type", "Q8_0", "--force"]), "none.gguf");
+    assert_eq!(quantize(&input, &output, &["--type", "Q9"]).status.code(), Some(2));
+    assert_eq!(entries(folder.path()), ["in.gguf", "out.gguf"]);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    let mut bytes = fs::read(common::model("tiny", "F32")).unwrap();
+    // The last tensor of the file is a norm, which is copied; the value lies in the middle, in a matrix.
+    let at = bytes.len() / 2 / 4 * 4;
+    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&input, bytes).unwrap();
+    let run = quantize(&input, &output, &["--type", "Q4_K_M"]);
+    refused(&run, "is NaN");
+    refused(&run, "blk.");
+    assert_eq!(entries(folder.path()), ["in.gguf"], "no part of the output is left");
+}
