@@ -53,7 +53,10 @@ fn every_level() {
         assert_eq!(gguf.u32("general.file_type").unwrap(), Some(level.file_type()));
         assert_eq!(gguf.u32("general.quantization_version").unwrap(), Some(2));
         for (key, value) in source.metadata().filter(|(key, _)| *key != "general.file_type") {
-            assert_eq!(format!("{:?}", gguf.get(key)), format!("{:?}", Some(value)), "{level} {key}");
+            // Arrays name their file.
+            let text = |gguf: &Gguf, path: &Path| format!("{:?}", gguf.get(key)).replace(&format!("{path:?}"), "");
+            assert!(value.value_type() == gguf.get(key).expect("the key").value_type(), "{level} {key}");
+            assert!(text(&gguf, &output) == text(&source, &input), "{level} {key}");
         }
         let planned = qembed_models::plan(&source, level).unwrap();
         for (name, format) in &planned {
