@@ -73,8 +73,8 @@ pack!(Q8_0, q8_0, codes: -127 ..= 127, scales: (1, 1), mins: 0, |found, block| {
 });
 
 pack!(Q2_K, q2_k, codes: 0 ..= 3, scales: (0, 15), mins: 15, |found, block| {
-    for g in 0..16 {
-        block[g] = found.scales[g] as u8 | found.mins[g] << 4;
+    for ((byte, scale), min) in block.iter_mut().zip(found.scales).zip(found.mins) {
+        *byte = scale as u8 | min << 4;
     }
     for (i, code) in found.codes.iter().enumerate() {
         let (half, run, l) = (i / 128, i / 32 % 4, i % 32);
@@ -137,9 +137,8 @@ fn put(block: &mut [u8], at: usize, value: half::f16) {
 /// Of 32 codes, from 0 with `zero` added, the low four bits: the first half in the low nibbles, the second in the high.
 #[inline(always)]
 fn nibbles(codes: &[i8], zero: i8, out: &mut [u8]) {
-    for j in 0..16 {
-        let code = |i: usize| (codes[i] + zero) as u8;
-        out[j] = code(j) & 15 | code(j + 16) << 4;
+    for (byte, (low, high)) in out.iter_mut().zip(codes.iter().zip(&codes[16..])) {
+        *byte = (low + zero) as u8 & 15 | ((high + zero) as u8) << 4;
     }
 }
 
