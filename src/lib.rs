@@ -30,6 +30,7 @@ mod error;
 mod memory;
 mod options;
 mod prefixes;
+mod verify;
 
 pub use control::{Control, Progress};
 pub use embedder::Embedder;
@@ -43,3 +44,4 @@ pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::tokenizer::TokenizerError;
 pub use qembed_models::{Level, ModelError, Quantize, QuantizeError, quantize};
+pub use verify::{Check, Verdict, verify};

@@ -5,13 +5,16 @@ use std::io;
 
 mod embed;
 mod info;
+mod inspect;
 mod model;
 mod output;
 mod passages;
 mod quantize;
 mod search;
 mod similarity;
+mod table;
 mod vector_cache;
+mod verify;
 
 /// Embed texts with a Qwen3-Embedding GGUF file, or the small built-in model, on the CPU.
 ///
@@ -31,12 +34,16 @@ pub(crate) struct Arguments {
 enum Command {
     /// Say what a model takes of memory, before it is used
     Info(info::InfoArguments),
+    /// Show what stands in a model file: metadata, types, tensors
+    Inspect(inspect::InspectArguments),
     /// Write a model file at another quantization level
     Quantize(quantize::QuantizeArguments),
     /// Find the passages of files that answer a query
     Search(search::SearchArguments),
     /// Compare texts with each other: the cosines of their vectors
     Similarity(similarity::SimilarityArguments),
+    /// Check whether a model file is what it claims: metadata, tensors, weights, tokenizer, vectors
+    Verify(verify::VerifyArguments),
 }
 
 const EXAMPLES: &str = "\
@@ -65,8 +72,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         None => embed::run(&arguments.embed),
         Some(Command::Info(arguments)) => info::run(arguments),
+        Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Quantize(arguments)) => quantize::run(arguments),
         Some(Command::Search(arguments)) => search::run(arguments),
         Some(Command::Similarity(arguments)) => similarity::run(arguments),
+        Some(Command::Verify(arguments)) => verify::run(arguments),
     }
 }

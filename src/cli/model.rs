@@ -56,9 +56,9 @@ impl ModelArguments {
         self.gguf.as_deref()
     }
 
-    /// The model, its warnings said.
-    pub(super) fn open(&self) -> Result<Embedder, Failure> {
-        let load = LoadOptions {
+    /// How to open it.
+    pub(super) fn options(&self) -> LoadOptions {
+        LoadOptions {
             threads: self.threads.map(usize::from),
             isa: self.isa.clone(),
             access: match (self.prefault, self.mlock, self.no_mmap) {
@@ -70,7 +70,12 @@ impl ModelArguments {
             memory_budget: self.memory_budget.map(|size| size.as_u64()),
             share_prefixes: !self.no_sharing,
             ..LoadOptions::default()
-        };
+        }
+    }
+
+    /// The model, its warnings said.
+    pub(super) fn open(&self) -> Result<Embedder, Failure> {
+        let load = self.options();
         let embedder = match &self.gguf {
             Some(path) => Embedder::open_with(path, &load)?,
             None => builtin(&load)?,

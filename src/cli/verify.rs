@@ -1,0 +1,52 @@
+//! `qembed-q verify`: is a file what it claims?
+
+use super::Failure;
+use super::model::ModelArguments;
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use qembed_q::{Verdict, verify};
+use std::io::Write;
+use std::time::Duration;
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+}
+
+/// One line a check; fails when one of them does.
+pub(super) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
+    let Some(path) = arguments.model.path() else {
+        return Err(Failure::Usage("which file? Say it with --gguf FILE".into()));
+    };
+    let bar = ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta} left")
+            .expect("a valid template"),
+    );
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let checks = verify(path, &arguments.model.options(), &|done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let mut out = anstream::stdout().lock();
+    for check in &checks {
+        let (word, colour) = match check.verdict {
+            Verdict::Pass => ("pass", AnsiColor::Green),
+            Verdict::Fail => ("FAIL", AnsiColor::Red),
+            Verdict::Skip => ("skip", AnsiColor::Yellow),
+        };
+        let style = Style::new().fg_color(Some(colour.into()));
+        writeln!(out, "{style}{word}{style:#}  {:<13} {}", check.name, check.detail)?;
+    }
+    let failed = checks.iter().filter(|check| check.verdict == Verdict::Fail).count();
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::Input(format!(
+            "{}: {failed} of {} checks failed; get the file again, or another one",
+            path.display(),
+            checks.len()
+        ))),
+    }
+}
