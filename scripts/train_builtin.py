@@ -31,15 +31,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="folder for downloads and intermediate results, outside the repository")
     parser.add_argument("--hours", type=float, default=2.0, help="of teaching and training together (default: 2)")
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=3)
     options = parser.parse_args()
     minutes = 60 * options.hours
 
     os.makedirs(options.work, exist_ok=True)
     if not (options.work / "corpus.jsonl").exists():
         step("corpus.py", options.work)
-    step("prepare.py", options.work, 0.4 * minutes)
-    shares = {"--bag-minutes": 0.15, "--first-minutes": 0.05, "--minutes": 0.4}
+    step("prepare.py", options.work, 0.3 * minutes)
+    shares = {"--bag-minutes": 0.05, "--first-minutes": 0.07, "--minutes": 0.58}
     step("train.py", options.work, "--layers", options.layers, *(word for name, share in shares.items() for word in (name, share * minutes)))
     step("export.py", options.work, OUT)
     step("evaluate.py", options.work, *FILES)

@@ -15,3 +15,13 @@ static FILE: &[u8] = include_bytes!("../builtin/qembed-builtin-q8_0.gguf");
 pub fn builtin() -> Result<Gguf, GgufError> {
     Gguf::from_bytes(Bytes::from_static(FILE))
 }
+
+/// The same model in F16, from which levels are made to compare them.
+///
+/// # Errors
+/// None that a build which passed its tests can have.
+#[cfg(feature = "builtin-master")]
+pub fn builtin_master() -> Result<Gguf, GgufError> {
+    static MASTER: &[u8] = include_bytes!("../builtin/qembed-builtin-f16.gguf");
+    Gguf::from_bytes(Bytes::from_static(MASTER))
+}

@@ -19,6 +19,8 @@ pub mod tokenizer;
 pub use batch::{Batch, common_tokens};
 #[cfg(feature = "builtin")]
 pub use builtin::builtin;
+#[cfg(feature = "builtin-master")]
+pub use builtin::builtin_master;
 pub use config::{ARCHITECTURE, Config};
 pub use error::ModelError;
 pub use level::{Level, Place, UnknownLevel};

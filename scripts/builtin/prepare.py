@@ -26,15 +26,15 @@ QWEN2_SPLIT = (
 )
 # How many items of a kind are taken.
 MIX = {
-    "package": 10_000,
-    "package-name": 4_000,
-    "code": 14_000,
-    "definition": 14_000,
-    "heading": 6_000,
+    "package": 23_000,
+    "package-name": 9_200,
+    "code": 32_200,
+    "definition": 32_200,
+    "heading": 13_800,
     "manual": 3_500,
     "question": 3_700,
-    "prose": 6_000,
-    "sentence": 8_000,
+    "prose": 13_800,
+    "sentence": 18_400,
 }
 LONGEST = 230  # characters of a training text; every tenth may be longer
 LONGEST_OF_TENTH = 600

@@ -1,7 +1,7 @@
 //! `qembed-q inspect`: what stands in a GGUF file.
 
 use super::Failure;
-use super::table::{grid, size};
+use super::table::{Style, grid, size};
 use clap::Args;
 use qembed_q::gguf::{Gguf, TensorInfo, Value};
 use serde_json::{Map, json};
@@ -46,16 +46,16 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         writeln!(out, "{name:<14} {value}")?;
     }
     let metadata = gguf.metadata().map(|(key, value)| [key.to_owned(), kind(&value), shown(&value)]);
-    writeln!(out, "\n{}", grid(&["metadata", "type", "value"], metadata, &[]))?;
+    writeln!(out, "\n{}", grid(Style::Plain, &["metadata", "type", "value"], metadata, &[]))?;
     let types = types(&gguf)
         .into_iter()
         .map(|(name, [count, values, bytes])| [name, count.to_string(), values.to_string(), size(bytes as u64)]);
-    writeln!(out, "\n{}", grid(&["type", "tensors", "values", "size"], types, &[1, 2, 3]))?;
+    writeln!(out, "\n{}", grid(Style::Plain, &["type", "tensors", "values", "size"], types, &[1, 2, 3]))?;
     let tensors = gguf.tensors().map(|tensor| {
         let bytes = tensor.bytes().map_or("?".into(), |bytes| size(bytes as u64));
         [tensor.name.clone(), type_name(tensor), tensor.shape.to_string(), bytes]
     });
-    writeln!(out, "\n{}", grid(&["tensor", "type", "shape (row first)", "size"], tensors, &[3]))?;
+    writeln!(out, "\n{}", grid(Style::Plain, &["tensor", "type", "shape (row first)", "size"], tensors, &[3]))?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::io;
 
+mod bench;
 mod embed;
 mod info;
 mod inspect;
@@ -32,6 +33,8 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Compare quantization levels: what each costs and saves, and which to take
+    Bench(bench::BenchArguments),
     /// Say what a model takes of memory, before it is used
     Info(info::InfoArguments),
     /// Show what stands in a model file: metadata, types, tensors
@@ -71,6 +74,7 @@ pub(crate) enum Failure {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         None => embed::run(&arguments.embed),
+        Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Info(arguments)) => info::run(arguments),
         Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Quantize(arguments)) => quantize::run(arguments),

@@ -73,6 +73,25 @@ impl ModelArguments {
         }
     }
 
+    /// The arguments with which another process opens a model in the same way, save the file.
+    pub(super) fn passed_on(&self) -> Vec<String> {
+        let flags = [
+            (self.prefault, "--prefault"),
+            (self.mlock, "--mlock"),
+            (self.no_mmap, "--no-mmap"),
+            (self.no_sharing, "--no-sharing"),
+        ];
+        let options = [
+            (self.threads.map(|n| n.to_string()), "--threads"),
+            (self.isa.clone(), "--isa"),
+            (self.memory_budget.map(|size| size.as_u64().to_string()), "--memory-budget"),
+        ];
+        let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned());
+        flags
+            .chain(options.into_iter().flat_map(|(value, name)| value.map(|value| format!("{name}={value}"))))
+            .collect()
+    }
+
     /// The model, its warnings said.
     pub(super) fn open(&self) -> Result<Embedder, Failure> {
         let load = self.options();

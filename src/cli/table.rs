@@ -3,19 +3,31 @@
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A table without lines save the one under its head; the columns `right` hold numbers.
-pub(super) fn grid<const N: usize>(
-    head: &[&str; N],
-    rows: impl Iterator<Item = [String; N]>,
+/// How a table looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// No lines: columns alone.
+    Plain,
+    Markdown,
+}
+
+/// A table whose columns `right` hold numbers.
+pub(super) fn grid<R: IntoIterator<Item = String>>(
+    style: Style,
+    head: &[impl AsRef<str>],
+    rows: impl IntoIterator<Item = R>,
     right: &[usize],
 ) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head);
+    table.load_preset(if style == Style::Markdown { presets::ASCII_MARKDOWN } else { presets::NOTHING });
+    table.set_header(head.iter().map(AsRef::as_ref).collect::<Vec<&str>>());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.into_iter().collect::<Vec<_>>());
     }
     for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
+        if style == Style::Plain {
+            column.set_padding((0, 2));
+        }
         if right.contains(&i) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -1,0 +1,415 @@
+//! `qembed-q bench`: what each quantization level costs and saves, on this machine.
+
+mod measure;
+mod output;
+mod quality;
+mod recommend;
+mod report;
+mod texts;
+
+use super::Failure;
+use super::model::ModelArguments;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use measure::{Job, Measured, Speed, median};
+use qembed_q::gguf::{AtomicFile, Gguf};
+use qembed_q::{Level, Quantize, default_threads, quantize};
+use quality::{Quality, Vectors, judge};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use texts::Texts;
+
+#[derive(Args, Debug)]
+pub(super) struct BenchArguments {
+    /// Model files to compare [default: levels of the small built-in model]
+    #[arg(conflicts_with = "from")]
+    files: Vec<PathBuf>,
+
+    /// Make the levels of this file (best F16, BF16 or F32), in a temporary folder
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// Levels to make
+    #[arg(
+        long,
+        value_name = "LEVEL,…",
+        value_delimiter = ',',
+        default_value = "Q4_K_M,Q5_K_M,Q6_K,Q8_0",
+        conflicts_with = "files"
+    )]
+    levels: Vec<Level>,
+
+    /// The file that the others are held against [default: the largest]
+    #[arg(long, value_name = "FILE", requires = "files")]
+    reference: Option<PathBuf>,
+
+    /// Compare on the lines of this file instead of the bundled texts
+    #[arg(long, value_name = "FILE", conflicts_with = "eval")]
+    texts: Option<PathBuf>,
+
+    /// Compare on a retrieval set in the layout of BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv
+    #[arg(long, value_name = "DIR")]
+    eval: Option<PathBuf>,
+
+    /// Dimensions to which vectors are cut [default: all, half, a quarter]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    dims: Vec<usize>,
+
+    /// Lengths of the texts whose speed is measured
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "16,512,2048")]
+    tokens: Vec<usize>,
+
+    /// How often speed is measured, the levels in turn; medians are shown
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Form::Table)]
+    format: Form,
+
+    /// Write a page with plots to this file, too
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Measure one model as the file says, for the process that started this one
+    #[arg(long, hide = true)]
+    job: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Table,
+    Md,
+    Csv,
+    Json,
+    Jsonl,
+}
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    /// What the levels are levels of.
+    model: String,
+    /// Label of the reference.
+    reference: String,
+    isa: String,
+    threads: usize,
+    queries: usize,
+    passages: usize,
+    /// Bytes of memory that were free.
+    free: Option<u64>,
+    levels: Vec<Row>,
+    recommendation: String,
+}
+
+/// A level.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    level: String,
+    bytes: u64,
+    bits_per_weight: f64,
+    load_ms: f64,
+    resident: u64,
+    anonymous: Option<u64>,
+    speeds: Vec<Pace>,
+    quality: Vec<Quality>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Pace {
+    /// Length of the text.
+    tokens: usize,
+    ms: f64,
+    tokens_per_second: f64,
+}
+
+/// A model to be measured.
+struct Candidate {
+    label: String,
+    path: PathBuf,
+    bytes: u64,
+    bits: f64,
+}
+
+/// The process that is measured and the files that are made for it, for who has to clean up.
+#[derive(Default)]
+struct Running {
+    child: Option<Child>,
+    folder: Option<PathBuf>,
+}
+
+/// Measures and shows.
+pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
+    if let Some(job) = &arguments.job {
+        return measure::run(&arguments.model, job);
+    }
+    if arguments.model.path().is_some() {
+        return Err(Failure::Usage("bench takes files without --gguf: qembed-q bench a.gguf b.gguf".into()));
+    }
+    let texts = match (&arguments.texts, &arguments.eval) {
+        (Some(file), _) => Texts::lines(file)?,
+        (_, Some(folder)) => Texts::beir(folder)?,
+        _ => Texts::bundled(),
+    };
+    // Now, so that a path which cannot be written is not found out after an hour.
+    let no_report = |path: &Path, error| Failure::Input(format!("cannot write {}: {error}", path.display()));
+    let report = match &arguments.report {
+        Some(path) => Some((path, AtomicFile::create(path).map_err(|error| no_report(path, error))?)),
+        None => None,
+    };
+    let folder = tempfile::tempdir()?;
+    let running = Arc::new(Mutex::new(Running { child: None, folder: Some(folder.path().into()) }));
+    clean_up_when_stopped(&running);
+
+    let candidates = candidates(arguments, folder.path())?;
+    let reference = reference(arguments, &candidates)?;
+    let measured = measure_all(arguments, &texts, &candidates, folder.path(), &running)?;
+    let vectors = |i: usize| read_vectors(&folder.path().join(format!("{i}.f32")), measured[i][0].dimensions);
+    let expected = vectors(reference)?;
+    let full = measured[reference][0].dimensions;
+    let dims = dimensions(arguments, full)?;
+    let mut rows = Vec::new();
+    for (i, (candidate, rounds)) in candidates.iter().zip(&measured).enumerate() {
+        if rounds[0].dimensions != full {
+            return Err(Failure::Input(format!(
+                "{} has {} dimensions, {} has {full}: compare levels of one model",
+                candidate.path.display(),
+                rounds[0].dimensions,
+                candidates[reference].path.display()
+            )));
+        }
+        let found = vectors(i)?;
+        let quality = dims.iter().map(|dims| judge(&expected, &found, *dims, &texts.relevant)).collect();
+        rows.push(row(candidate, rounds, quality));
+    }
+    let Measured { isa, threads, .. } = measured[0][0].clone();
+    let mut findings = Findings {
+        model: name(arguments, &candidates[reference]),
+        reference: candidates[reference].label.clone(),
+        isa,
+        threads,
+        queries: texts.queries.len(),
+        passages: texts.passages.len(),
+        free: free_memory(),
+        levels: rows,
+        recommendation: String::new(),
+    };
+    findings.recommendation = recommend::recommend(&findings);
+    output::show(arguments.format, &findings)?;
+    if let Some((path, mut file)) = report {
+        let written = file.write_all(report::page(&findings).as_bytes()).and_then(|()| file.commit());
+        written.map_err(|error| no_report(path, error))?;
+        say!("qembed-q: report in {}", path.display());
+    }
+    Ok(())
+}
+
+/// On Ctrl-C or termination: no process and no gigabytes of temporary files are left.
+fn clean_up_when_stopped(running: &Arc<Mutex<Running>>) {
+    let running = running.clone();
+    let handled = ctrlc::set_handler(move || {
+        if let Ok(mut running) = running.lock() {
+            if let Some(child) = &mut running.child {
+                let _ = child.kill();
+            }
+            if let Some(folder) = &running.folder {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+        }
+        std::process::exit(130);
+    });
+    if let Err(error) = handled {
+        say!("qembed-q: warning: a run that is stopped will leave its temporary files: {error}");
+    }
+}
+
+/// The files named, or the levels made.
+fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate>, Failure> {
+    let open = |path: &Path| Gguf::open(path).map_err(|error| Failure::Input(error.to_string()));
+    let mut found = Vec::new();
+    let mut add = |label: String, path: PathBuf| {
+        let gguf = open(&path)?;
+        let values: usize = gguf.tensors().map(|tensor| tensor.shape.values()).sum();
+        let bytes: usize = gguf.tensors().filter_map(|tensor| tensor.bytes()).sum();
+        found.push(Candidate { label, path, bytes: gguf.file_size(), bits: 8.0 * bytes as f64 / values.max(1) as f64 });
+        Ok::<_, Failure>(())
+    };
+    if !arguments.files.is_empty() {
+        for path in &arguments.files {
+            add(path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(), path.clone())?;
+        }
+        return Ok(found);
+    }
+    let source = match &arguments.from {
+        Some(path) => open(path)?,
+        None => master()?,
+    };
+    let own = source.u32("general.file_type").ok().flatten();
+    let own = Level::ALL.into_iter().find(|level| Some(level.file_type()) == own);
+    let own = own.unwrap_or("F16".parse().expect("a level"));
+    for level in std::iter::once(own).chain(arguments.levels.iter().copied().filter(|level| *level != own)) {
+        if let (Some(path), true) = (&arguments.from, level == own) {
+            add(level.to_string(), path.clone())?;
+            continue;
+        }
+        let path = folder.join(format!("{level}.gguf"));
+        let bar = ProgressBar::no_length().with_style(
+            ProgressStyle::with_template("{bar:40} {msg}, {eta} left").expect("a template without a fault"),
+        );
+        bar.set_message(format!("making {level}"));
+        let done = quantize(
+            &source,
+            &path,
+            &Quantize {
+                level,
+                choose: &|_| None,
+                threads: default_threads(),
+                force: true,
+                progress: &|done, total| {
+                    bar.set_length(total);
+                    bar.set_position(done);
+                },
+            },
+        );
+        bar.finish_and_clear();
+        done.map_err(|error| Failure::Input(format!("{error} (temporary files go where TMPDIR says)")))?;
+        add(level.to_string(), path)?;
+    }
+    Ok(found)
+}
+
+#[cfg(feature = "builtin-master")]
+fn master() -> Result<Gguf, Failure> {
+    say!("qembed-q: no file named: these are levels of the small built-in model");
+    qembed_models::builtin_master().map_err(|error| Failure::Input(error.to_string()))
+}
+
+#[cfg(not(feature = "builtin-master"))]
+fn master() -> Result<Gguf, Failure> {
+    Err(Failure::Usage(
+        "which files? Name some, or one with --from; the feature `builtin-master` puts a small one into the program"
+            .into(),
+    ))
+}
+
+fn reference(arguments: &BenchArguments, candidates: &[Candidate]) -> Result<usize, Failure> {
+    match &arguments.reference {
+        Some(path) => candidates
+            .iter()
+            .position(|candidate| candidate.path == *path)
+            .ok_or_else(|| Failure::Usage(format!("--reference {} is none of the files", path.display()))),
+        // The first of equals.
+        None => Ok((0..candidates.len()).rev().max_by_key(|i| candidates[*i].bytes).expect("a file or a level")),
+    }
+}
+
+fn name(arguments: &BenchArguments, reference: &Candidate) -> String {
+    let gguf = Gguf::open(&reference.path).ok();
+    let named = gguf.as_ref().and_then(|gguf| gguf.str("general.name").ok().flatten().map(str::to_owned));
+    named.unwrap_or_else(|| {
+        let path = arguments.from.as_ref().unwrap_or(&reference.path);
+        path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    })
+}
+
+fn dimensions(arguments: &BenchArguments, full: usize) -> Result<Vec<usize>, Failure> {
+    let mut dims = arguments.dims.clone();
+    if dims.is_empty() {
+        dims = [full, full / 2, full / 4].into_iter().filter(|dims| *dims >= 32 || *dims == full).collect();
+    }
+    match dims.iter().find(|dims| **dims == 0 || **dims > full) {
+        Some(wrong) => Err(Failure::Usage(format!("--dims {wrong}: this model's vectors have {full}"))),
+        None => Ok(dims),
+    }
+}
+
+/// In rounds, so that what disturbs the machine disturbs all alike. Of each candidate, its rounds; the first has written
+/// the vectors.
+fn measure_all(
+    arguments: &BenchArguments,
+    texts: &Texts,
+    candidates: &[Candidate],
+    folder: &Path,
+    running: &Arc<Mutex<Running>>,
+) -> Result<Vec<Vec<Measured>>, Failure> {
+    let (texts_path, job_path) = (folder.join("texts.json"), folder.join("job.json"));
+    std::fs::write(&texts_path, serde_json::to_vec(texts).map_err(io::Error::from)?)?;
+    let bar = ProgressBar::new(candidates.len() as u64 * u64::from(arguments.rounds)).with_style(
+        ProgressStyle::with_template("{bar:40} {msg}, {elapsed} so far, {eta} left")
+            .expect("a template without a fault"),
+    );
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let mut measured = vec![Vec::new(); candidates.len()];
+    for round in 0..arguments.rounds {
+        for (i, candidate) in candidates.iter().enumerate() {
+            bar.set_message(format!("round {} of {}: {}", round + 1, arguments.rounds, candidate.label));
+            let vectors = (round == 0).then(|| folder.join(format!("{i}.f32")));
+            let job = Job { texts: texts_path.clone(), tokens: arguments.tokens.clone(), vectors };
+            std::fs::write(&job_path, serde_json::to_vec(&job).map_err(io::Error::from)?)?;
+            measured[i].push(in_its_own_process(arguments, candidate, &job_path, running)?);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(measured)
+}
+
+fn in_its_own_process(
+    arguments: &BenchArguments,
+    candidate: &Candidate,
+    job: &Path,
+    running: &Arc<Mutex<Running>>,
+) -> Result<Measured, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bench").arg("--job").arg(job).arg("--gguf").arg(&candidate.path).args(arguments.model.passed_on());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut out = child.stdout.take().expect("it is piped");
+    running.lock().expect("no thread panics").child = Some(child);
+    let mut json = Vec::new();
+    io::copy(&mut out, &mut json)?;
+    let child = running.lock().expect("no thread panics").child.take();
+    let status = child.expect("it was put there").wait()?;
+    if !status.success() {
+        return Err(Failure::Input(format!("{}: measuring it failed ({status})", candidate.path.display())));
+    }
+    serde_json::from_slice(&json).map_err(|error| Failure::Input(format!("{}: {error}", candidate.path.display())))
+}
+
+fn read_vectors(path: &Path, dimensions: usize) -> Result<Vectors, Failure> {
+    let bytes = std::fs::read(path)?;
+    let (values, _) = bytes.as_chunks::<4>();
+    Ok(Vectors::new(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(), dimensions))
+}
+
+fn row(candidate: &Candidate, rounds: &[Measured], quality: Vec<Quality>) -> Row {
+    let of = |value: &dyn Fn(&Measured) -> f64| median(rounds.iter().map(value).collect());
+    let speeds = rounds[0].speeds.iter().enumerate().map(|(i, Speed { tokens, .. })| Pace {
+        tokens: *tokens,
+        ms: of(&|round| round.speeds[i].ms),
+        tokens_per_second: of(&|round| round.speeds[i].tokens_per_second()),
+    });
+    Row {
+        level: candidate.label.clone(),
+        bytes: candidate.bytes,
+        bits_per_weight: candidate.bits,
+        load_ms: of(&|round| round.load_ms),
+        resident: rounds.iter().map(|round| round.resident).max().unwrap_or(0),
+        anonymous: rounds.iter().filter_map(|round| round.anonymous).max(),
+        speeds: speeds.collect(),
+        quality,
+    }
+}
+
+/// Bytes that could be had.
+fn free_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    Some(system.available_memory()).filter(|free| *free > 0)
+}

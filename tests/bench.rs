@@ -1,0 +1,120 @@
+//! `qembed-q bench` as its user runs it, on small models. What it measures of time and memory is not judged here.
+
+mod common;
+
+use common::{SHAPE_K, model, scratch};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
+    command.arg("bench").args(arguments).args(["--rounds", "1", "--tokens", "16", "--threads", "2"]).output().unwrap()
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> String {
+    let output = bench(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], code: i32, why: &str) {
+    let output = bench(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(code) && said.contains(why), "expected {why:?} in: {said}");
+    assert!(output.stdout.is_empty());
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The built-in model's levels come out in their order, in every measure of quality.
+#[cfg(feature = "builtin-master")]
+#[test]
+fn without_arguments_the_built_in_levels() {
+    let found: Value =
+        serde_json::from_str(&succeeds(&["--levels", "Q2_K,Q4_K_M,Q8_0", "--dims", "256,128", "--format", "json"]))
+            .unwrap();
+    assert_eq!(found["reference"], "F16");
+    let levels = found["levels"].as_array().unwrap();
+    let names: Vec<_> = levels.iter().map(|row| row["level"].as_str().unwrap()).collect();
+    assert_eq!(names, ["F16", "Q2_K", "Q4_K_M", "Q8_0"]);
+    let of = |level: usize, dims: usize, key: &str| levels[level]["quality"][dims][key].as_f64().unwrap();
+    for key in ["cosine_mean", "cosine_p1", "spearman", "overlap"] {
+        assert!((of(0, 0, key) - 1.0).abs() < 1e-9, "{key}: the reference equals itself");
+        assert!(of(1, 0, key) < of(2, 0, key) && of(2, 0, key) < of(3, 0, key) && of(3, 0, key) < 1.0, "{key}");
+    }
+    assert!(
+        of(0, 1, "spearman") < 0.99 && (of(0, 1, "cosine_mean") - 1.0).abs() < 1e-9,
+        "a cut costs, but not the same text"
+    );
+    // 124 passages: at random 0.08.
+    assert!(of(3, 0, "recall") > 0.5 && of(3, 0, "recall") <= 1.0 && of(3, 0, "ndcg") < of(3, 0, "recall"));
+    assert!(levels[1]["bytes"].as_u64() < levels[2]["bytes"].as_u64());
+    for row in levels {
+        assert!(row["resident"].as_u64().unwrap() > row["bytes"].as_u64().unwrap() / 2, "{row}");
+        assert!(row["speeds"][0]["tokens_per_second"].as_f64().unwrap() > 0.0);
+    }
+    assert!(found["recommendation"].as_str().unwrap().starts_with("On this machine: "));
+}
+
+/// Files, lines of a text file, every form of output, and the page.
+#[test]
+fn files_forms_and_report() {
+    let folder = scratch("forms");
+    let lines = folder.join("lines.txt");
+    std::fs::write(&lines, "one\ntwo words\n\nthree more words\nfour\n").unwrap();
+    let page = folder.join("out.html");
+    let (a, b) = (folder.join("small.gguf"), folder.join("large.gguf"));
+    std::fs::copy(model(SHAPE_K, "Q4_0"), &a).unwrap();
+    std::fs::copy(model(SHAPE_K, "F16"), &b).unwrap();
+    let all =
+        |form| succeeds(&[text(&a), text(&b), "--texts", text(&lines), "--format", form, "--report", text(&page)]);
+
+    let table = all("table");
+    assert!(
+        table.contains("0 queries and 4 passages") && table.contains("On this machine:") && !table.contains("nDCG"),
+        "{table}"
+    );
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert_eq!(html.matches("<svg").count(), 3);
+    assert_eq!(html.matches("<table").count(), 2);
+    assert!(!html.contains("src=") && !html.contains("@import") && !html.contains("url("), "nothing is fetched");
+    assert!(all("md").contains("|---"));
+    let csv = all("csv");
+    // Two levels at 256, 128 and 64 dimensions, and the head.
+    assert_eq!(csv.lines().count(), 7, "{csv}");
+    let commas = csv.lines().next().unwrap().matches(',').count();
+    assert!(csv.lines().all(|line| line.matches(',').count() == commas));
+    let rows: Vec<Value> = all("jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    let reference = rows.iter().max_by_key(|row| row["bytes"].as_u64()).unwrap();
+    assert!(
+        (reference["quality"][0]["cosine_worst"].as_f64().unwrap() - 1.0).abs() < 1e-9,
+        "the largest is the reference"
+    );
+}
+
+#[test]
+fn made_from_a_file() {
+    let from = model(SHAPE_K, "F16");
+    let csv = succeeds(&["--from", text(&from), "--levels", "Q6_K", "--dims", "256", "--format", "csv"]);
+    let levels: Vec<_> = csv.lines().skip(1).map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(levels, ["F16", "Q6_K"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let folder = scratch("refused");
+    let file = model(SHAPE_K, "Q4_0");
+    refused(&[text(&file), "--dims", "1000"], 2, "this model's vectors have 256");
+    refused(&[text(&file), "--reference", "other.gguf"], 2, "none of the files");
+    refused(&[text(&file), "--eval", text(&folder)], 1, "corpus.jsonl");
+    refused(&["none.gguf"], 1, "none.gguf");
+    refused(&[text(&file), text(&model(common::SHAPE, "F16"))], 1, "compare levels of one model");
+    refused(&["--gguf", text(&file)], 2, "without --gguf");
+    refused(&[text(&file), "--report", text(&folder.join("no/such.html"))], 1, "such.html");
+}
