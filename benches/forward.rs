@@ -16,7 +16,7 @@ const LENGTHS: [usize; 3] = [8, 32, 512];
 
 fn forward(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for level in ["Q4_K_M", "Q8_0", "F16"] {
+    for level in ["Q2_K", "Q3_K_M", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"] {
         let path = folder.path().join("model.gguf");
         let dims = "0.6b,layers=4,vocab=1024".parse().expect("a shape");
         let spec = Spec { dims, level: level.parse().expect("a level"), seed: 1, vocabulary: None };
