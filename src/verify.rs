@@ -6,7 +6,7 @@ use crate::{Embedder, Error};
 use qembed_kernels::default_threads;
 use qembed_models::gguf::{Gguf, GgufError, Tensor};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Config, Level, plan};
+use qembed_models::{Config, Level, plan, tensor_shapes};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
@@ -190,7 +190,7 @@ impl Checks {
 
     /// The tensors that such a model has, no fewer and no more, and their shapes.
     fn tensors(&mut self, gguf: &Gguf, config: &Config, published: Option<&Published>) {
-        let expected = expected_tensors(config);
+        let expected = tensor_shapes(config);
         let mut wrong = Vec::new();
         for (name, shape) in &expected {
             match gguf.tensor_info(name) {
@@ -312,31 +312,6 @@ impl Checks {
         // Written so that NaN fails.
         self.add("similarities", if worst <= allowed { Verdict::Pass } else { Verdict::Fail }, detail);
     }
-}
-
-/// Names and shapes (row first) of a model's tensors; the vocabulary is left 0.
-fn expected_tensors(config: &Config) -> Vec<(String, Vec<usize>)> {
-    let (hidden, ffn, head_dim) = (config.hidden, config.ffn, config.heads.head_dim);
-    let (q, kv) = (config.heads.heads * head_dim, config.heads.kv_heads * head_dim);
-    let mut expected = vec![("token_embd.weight".into(), vec![hidden, 0]), ("output_norm.weight".into(), vec![hidden])];
-    for layer in 0..config.layers {
-        for (name, shape) in [
-            ("attn_norm", vec![hidden]),
-            ("attn_q", vec![hidden, q]),
-            ("attn_k", vec![hidden, kv]),
-            ("attn_v", vec![hidden, kv]),
-            ("attn_q_norm", vec![head_dim]),
-            ("attn_k_norm", vec![head_dim]),
-            ("attn_output", vec![q, hidden]),
-            ("ffn_norm", vec![hidden]),
-            ("ffn_gate", vec![hidden, ffn]),
-            ("ffn_up", vec![hidden, ffn]),
-            ("ffn_down", vec![ffn, hidden]),
-        ] {
-            expected.push((format!("blk.{layer}.{name}.weight"), shape));
-        }
-    }
-    expected
 }
 
 /// The first few of many faults.

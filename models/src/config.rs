@@ -107,3 +107,30 @@ impl Config {
         })
     }
 }
+
+/// Names and shapes (the length of a row first) of the tensors of such a model; the rows of `token_embd.weight`, which files
+/// pad differently, are 0.
+pub fn tensor_shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
+    let (hidden, ffn, head_dim) = (config.hidden, config.ffn, config.heads.head_dim);
+    let (q, kv) = (config.heads.heads * head_dim, config.heads.kv_heads * head_dim);
+    let mut expected = vec![("token_embd.weight".into(), vec![hidden, 0])];
+    for layer in 0..config.layers {
+        for (name, shape) in [
+            ("attn_norm", vec![hidden]),
+            ("attn_q", vec![hidden, q]),
+            ("attn_k", vec![hidden, kv]),
+            ("attn_v", vec![hidden, kv]),
+            ("attn_q_norm", vec![head_dim]),
+            ("attn_k_norm", vec![head_dim]),
+            ("attn_output", vec![q, hidden]),
+            ("ffn_norm", vec![hidden]),
+            ("ffn_gate", vec![hidden, ffn]),
+            ("ffn_up", vec![hidden, ffn]),
+            ("ffn_down", vec![ffn, hidden]),
+        ] {
+            expected.push((format!("blk.{layer}.{name}.weight"), shape));
+        }
+    }
+    expected.push(("output_norm.weight".into(), vec![hidden]));
+    expected
+}

@@ -7,6 +7,7 @@ mod batch;
 #[cfg(feature = "builtin")]
 mod builtin;
 mod config;
+mod convert;
 mod error;
 pub mod gguf;
 mod level;
@@ -21,7 +22,8 @@ pub use batch::{Batch, common_tokens};
 pub use builtin::builtin;
 #[cfg(feature = "builtin-master")]
 pub use builtin::builtin_master;
-pub use config::{ARCHITECTURE, Config};
+pub use config::{ARCHITECTURE, Config, tensor_shapes};
+pub use convert::{ConvertError, convert};
 pub use error::ModelError;
 pub use level::{Level, Place, UnknownLevel};
 pub use quantize::{Quantize, QuantizeError, plan, quantize};

@@ -59,56 +59,68 @@ pub fn plan(gguf: &Gguf, level: Level) -> Result<Vec<(String, Format)>, GgufErro
     let mut formats = Vec::with_capacity(gguf.tensors().len());
     for info in gguf.tensors() {
         let tensor = gguf.require_tensor(&info.name)?;
-        let kind = info.name.strip_suffix(".weight");
-        let (layer, kind) = match kind.and_then(|kind| kind.strip_prefix("blk.")?.split_once('.')) {
-            Some((layer, kind)) => (layer.parse().unwrap_or(0), Some(kind)),
-            None => (0, kind),
-        };
-        let format = match kind {
-            Some(kind) if tensor.shape.len() > 1 && !kind.ends_with("_norm") => {
-                level.format(kind, Place { layer, layers, group }, tensor.shape.row_len())
-            }
-            _ => tensor.format,
-        };
-        formats.push((info.name.clone(), format));
+        formats.push((info.name.clone(), format_at(level, &info.name, &tensor, layers, group)));
     }
     Ok(formats)
+}
+
+/// The format of one tensor at a level, in a model of so many layers and query heads for each key-value head.
+pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, layers: usize, group: usize) -> Format {
+    let kind = name.strip_suffix(".weight");
+    let (layer, kind) = match kind.and_then(|kind| kind.strip_prefix("blk.")?.split_once('.')) {
+        Some((layer, kind)) => (layer.parse().unwrap_or(0), Some(kind)),
+        None => (0, kind),
+    };
+    match kind {
+        Some(kind) if tensor.shape.len() > 1 && !kind.ends_with("_norm") => {
+            level.format(kind, Place { layer, layers, group }, tensor.shape.row_len())
+        }
+        _ => tensor.format,
+    }
 }
 
 /// Writes `input` at another level to `output`, which appears whole or not at all. Metadata is kept, save the level's
 /// number. Takes a few MiB of memory for each thread.
 pub fn quantize(input: &Gguf, output: &Path, options: &Quantize) -> Result<(), QuantizeError> {
     refuse(input, output, options.force)?;
-    let mut formats = plan(input, options.level)?;
-    for (name, format) in &mut formats {
-        if let Some(chosen) = (options.choose)(name) {
-            *format = chosen;
-        }
+    let mut tensors = Vec::new();
+    for (name, format) in plan(input, options.level)? {
+        let format = (options.choose)(&name).unwrap_or(format);
+        tensors.push((input.require_tensor(&name)?, format));
     }
     let mut builder = GgufBuilder::new();
     builder.copy_metadata(input);
     builder.set("general.file_type", options.level.file_type());
     builder.set("general.quantization_version", 2u32);
+    write(builder, &tensors, output, options)
+}
+
+/// Writes tensors in the given formats, with the metadata of `builder`.
+pub(crate) fn write(
+    mut builder: GgufBuilder,
+    tensors: &[(Tensor, Format)],
+    output: &Path,
+    options: &Quantize,
+) -> Result<(), QuantizeError> {
     let mut total = 0;
-    for (name, format) in &formats {
-        let tensor = input.require_tensor(name)?;
+    for (tensor, format) in tensors {
         let row_len = tensor.shape.row_len();
         if format.row_bytes(row_len).is_none() {
-            let (tensor, format, block) = (name.clone(), *format, format.block_len());
+            let (tensor, format, block) = (tensor.name.clone(), *format, format.block_len());
             return Err(QuantizeError::Rows { tensor, row_len, format, block });
         }
         if *format != tensor.format && !format.can_quantize() {
             return Err(QuantizeError::Unwritable(*format));
         }
         total += tensor.data.len() as u64;
-        builder.add_tensor(name, &tensor.shape, *format)?;
+        builder.add_tensor(&tensor.name, &tensor.shape, *format)?;
     }
     let io = |source| QuantizeError::Io { path: output.to_owned(), source };
     let mut writer = builder.begin(AtomicFile::create(output).map_err(io)?)?;
     let mut done = 0;
     let mut pieces: Vec<Piece> = (0..options.threads.max(1)).map(|_| Piece::default()).collect();
-    for (name, format) in &formats {
-        let tensor = input.require_tensor(name)?;
+    for (tensor, format) in tensors {
+        let name = &tensor.name;
         if *format == tensor.format {
             for data in tensor.data.chunks(PIECE) {
                 writer.write(name, data)?;
@@ -131,7 +143,6 @@ pub fn quantize(input: &Gguf, output: &Path, options: &Quantize) -> Result<(), Q
                         break;
                     }
                     used += 1;
-                    let tensor = &tensor;
                     let rows = first..next;
                     running.push(scope.spawn(move || piece.fill(tensor, rows, *format)));
                 }
@@ -161,7 +172,11 @@ fn refuse(input: &Gguf, output: &Path, force: bool) -> Result<(), QuantizeError>
     if canonical(input.path()).is_some_and(|input| canonical(output) == Some(input)) {
         return Err(QuantizeError::InPlace(output.to_owned()));
     }
-    if force { Ok(()) } else { Err(QuantizeError::Exists(output.to_owned())) }
+    refuse_existing(output, force)
+}
+
+pub(crate) fn refuse_existing(output: &Path, force: bool) -> Result<(), QuantizeError> {
+    if force || !output.exists() { Ok(()) } else { Err(QuantizeError::Exists(output.to_owned())) }
 }
 
 /// What one thread works on; kept from piece to piece.

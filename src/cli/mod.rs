@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::io;
 
 mod bench;
+mod convert;
 mod embed;
 mod info;
 mod inspect;
@@ -35,6 +36,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Compare quantization levels: what each costs and saves, and which to take
     Bench(bench::BenchArguments),
+    /// Make a model file of a Hugging Face folder: config.json, tokenizer.json, safetensors
+    Convert(convert::ConvertArguments),
     /// Say what a model takes of memory, before it is used
     Info(info::InfoArguments),
     /// Show what stands in a model file: metadata, types, tensors
@@ -75,6 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         None => embed::run(&arguments.embed),
         Some(Command::Bench(arguments)) => bench::run(arguments),
+        Some(Command::Convert(arguments)) => convert::run(arguments),
         Some(Command::Info(arguments)) => info::run(arguments),
         Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Quantize(arguments)) => quantize::run(arguments),

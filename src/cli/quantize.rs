@@ -44,6 +44,14 @@ fn override_of(text: &str) -> Result<(Regex, Format), String> {
     Ok((Regex::new(pattern).map_err(|error| error.to_string())?, format))
 }
 
+/// A bar of bytes done; shown on a terminal only.
+pub(super) fn byte_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta} left");
+    let bar = ProgressBar::no_length().with_style(style.expect("a valid template"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
 /// Quantizes, with a bar on a terminal.
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
     let input = Gguf::open(&arguments.input).map_err(|error| Failure::Input(error.to_string()))?;
@@ -53,11 +61,7 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
             arguments.input.display()
         );
     }
-    let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta} left")
-            .expect("a valid template"),
-    );
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = byte_bar();
     let choose =
         |name: &str| arguments.tensor_type.iter().find(|(regex, _)| regex.is_match(name)).map(|(_, format)| *format);
     let done = quantize(

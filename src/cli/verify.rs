@@ -2,12 +2,11 @@
 
 use super::Failure;
 use super::model::ModelArguments;
+use super::quantize::byte_bar;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use qembed_q::{Verdict, verify};
 use std::io::Write;
-use std::time::Duration;
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArguments {
@@ -20,11 +19,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
     let Some(path) = arguments.model.path() else {
         return Err(Failure::Usage("which file? Say it with --gguf FILE".into()));
     };
-    let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta} left")
-            .expect("a valid template"),
-    );
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = byte_bar();
     let checks = verify(path, &arguments.model.options(), &|done, total| {
         bar.set_length(total);
         bar.set_position(done);

@@ -51,6 +51,11 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Bytes, GgufProblem> {
     Ok(Bytes::from_owner(mapping))
 }
 
+/// The whole file, mapped.
+pub(crate) fn open_mapped(path: &Path) -> Result<Bytes, GgufProblem> {
+    open(path, Access::Mapped)
+}
+
 /// Maps a whole file read-only.
 ///
 /// The contract, which no code can check and the user has to keep: nobody truncates or overwrites the file while it is

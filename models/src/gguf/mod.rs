@@ -31,6 +31,8 @@ pub use tensor::{MAX_RANK, MAX_TENSORS, Shape, Tensor, TensorInfo};
 pub use value::{MAX_ARRAY_DEPTH, Value, ValueType};
 pub use write::{GgufBuilder, GgufWriteError, GgufWriter};
 
+pub(crate) use map::open_mapped as map_file;
+
 use bytes::Bytes;
 use meta::{Metadata, NameIndex};
 use part::Part;

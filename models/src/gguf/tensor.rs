@@ -41,7 +41,7 @@ impl Shape {
     }
 
     /// Checks dimensions; `tensor` is the name for messages.
-    pub(super) fn new(tensor: &str, dims: &[u64]) -> Result<Self, GgufProblem> {
+    pub(crate) fn new(tensor: &str, dims: &[u64]) -> Result<Self, GgufProblem> {
         let quoted = || Quoted::new(tensor);
         if dims.is_empty() || dims.len() > MAX_RANK {
             return Err(GgufProblem::Rank { tensor: quoted(), rank: dims.len() as u32 });

@@ -11,14 +11,14 @@ use super::split::PATTERN;
 use super::{TokenType, TokenizerError, Vocabulary};
 
 /// The strings of a `tokenizer.json`, which a [`Vocabulary`] borrows.
-pub(super) struct TokenizerJson {
-    tokens: Vec<String>,
-    token_types: Vec<i32>,
-    merges: Vec<String>,
+pub(crate) struct TokenizerJson {
+    pub(crate) tokens: Vec<String>,
+    pub(crate) token_types: Vec<i32>,
+    pub(crate) merges: Vec<String>,
 }
 
 impl TokenizerJson {
-    pub(super) fn read(path: &Path) -> Result<Self, TokenizerError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, TokenizerError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| TokenizerError::Read { path: path.to_path_buf(), source })?;
         Self::parse(&text).map_err(|reason| TokenizerError::Json { path: path.to_path_buf(), reason })

@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 
 use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
+pub(crate) use json::TokenizerJson;
+
 use added::{AddedTokens, Segment};
 use bpe::{Bpe, Index, Scratch, SeededHash};
 
@@ -243,7 +245,7 @@ impl Tokenizer {
     /// # Errors
     /// The file cannot be read, is no `tokenizer.json` of the Qwen2 and Qwen3 kind, or all that [`Tokenizer::new`] finds.
     pub fn from_file(tokenizer_json: &Path) -> Result<Self, TokenizerError> {
-        Self::new(&json::TokenizerJson::read(tokenizer_json)?.vocabulary())
+        Self::new(&TokenizerJson::read(tokenizer_json)?.vocabulary())
     }
 
     /// The tokens of `text`, without an end-of-text token. Text that spells a control token is plain text.

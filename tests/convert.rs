@@ -1,0 +1,205 @@
+//! `qembed-q convert`: a folder written from a model's own weights gives the same model again, to the bit.
+
+mod common;
+
+use common::{SHAPE_K, model, scratch};
+use qembed_models::gguf::Gguf;
+use qembed_q::{EmbedOptions, Embedder};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SPLIT: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+fn convert(folder: &Path, output: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_qembed-q")).arg("convert").arg(folder).arg(output).args(more).output().unwrap()
+}
+
+#[track_caller]
+fn refused(folder: &Path, why: &str) {
+    let output = folder.with_extension("gguf");
+    let run = convert(folder, &output, &[]);
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.code() == Some(1) && said.contains(why), "expected {why:?} in: {said}");
+    assert!(!output.exists());
+}
+
+/// The name that `transformers` gives a tensor.
+fn theirs(name: &str) -> String {
+    let part = |part: &str| {
+        match part {
+            "attn_norm" => "input_layernorm",
+            "attn_q" => "self_attn.q_proj",
+            "attn_k" => "self_attn.k_proj",
+            "attn_v" => "self_attn.v_proj",
+            "attn_output" => "self_attn.o_proj",
+            "attn_q_norm" => "self_attn.q_norm",
+            "attn_k_norm" => "self_attn.k_norm",
+            "ffn_norm" => "post_attention_layernorm",
+            "ffn_gate" => "mlp.gate_proj",
+            "ffn_up" => "mlp.up_proj",
+            "ffn_down" => "mlp.down_proj",
+            other => panic!("{other}"),
+        }
+        .to_owned()
+    };
+    match name {
+        "token_embd.weight" => "embed_tokens.weight".into(),
+        "output_norm.weight" => "norm.weight".into(),
+        name => {
+            let (layer, kind) = name.strip_prefix("blk.").unwrap().split_once('.').unwrap();
+            format!("layers.{layer}.{}.weight", part(kind.strip_suffix(".weight").unwrap()))
+        }
+    }
+}
+
+/// A folder with a model's weights, in one file or, where `prefix` is given, in three with that before their names.
+fn folder_of(gguf: &Gguf, folder: &Path, prefix: Option<&str>) {
+    fs::create_dir_all(folder).unwrap();
+    let number = |key: &str| gguf.u32(&format!("qwen3.{key}")).unwrap().unwrap();
+    let config = json!({
+        "model_type": "qwen3", "num_hidden_layers": number("block_count"), "hidden_size": number("embedding_length"),
+        "intermediate_size": number("feed_forward_length"), "num_attention_heads": number("attention.head_count"),
+        "num_key_value_heads": number("attention.head_count_kv"), "head_dim": number("attention.key_length"),
+        "max_position_embeddings": number("context_length"), "vocab_size": gguf.tensor_info("token_embd.weight").unwrap().shape.rows(),
+        "rms_norm_eps": 1e-6, "rope_theta": 1_000_000, "rope_scaling": null, "attention_bias": false, "tie_word_embeddings": true,
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let tokens: Vec<&str> =
+        gguf.require_array("tokenizer.ggml.tokens").unwrap().iter_str().unwrap().map(Result::unwrap).collect();
+    let named = |range: std::ops::Range<usize>| range.map(|id| (tokens[id].to_owned(), json!(id)));
+    let added: Vec<_> =
+        named(256..259).map(|(content, id)| json!({ "id": id, "content": content, "special": true })).collect();
+    let tokenizer = json!({
+        "normalizer": { "type": "NFC" },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": SPLIT }, "behavior": "Isolated", "invert": false },
+            { "type": "ByteLevel", "add_prefix_space": false, "use_regex": false },
+        ]},
+        "model": { "type": "BPE", "vocab": serde_json::Value::Object(named(0..256).collect()), "merges": [] },
+        "added_tokens": added,
+    });
+    fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+
+    let tensors: Vec<_> = gguf.tensors().map(|info| gguf.require_tensor(&info.name).unwrap()).collect();
+    let views: BTreeMap<String, TensorView> = tensors
+        .iter()
+        .map(|tensor| {
+            let shape: Vec<usize> = tensor.shape.iter().rev().copied().collect();
+            let view = TensorView::new(Dtype::F32, shape, &tensor.data).unwrap();
+            (format!("{}{}", prefix.unwrap_or_default(), theirs(&tensor.name)), view)
+        })
+        .collect();
+    if prefix.is_none() {
+        safetensors::serialize_to_file(&views, None, &folder.join("model.safetensors")).unwrap();
+        return;
+    }
+    let mut map = serde_json::Map::new();
+    for part in 0..3 {
+        let file = format!("model-0000{}-of-00003.safetensors", part + 1);
+        let some: BTreeMap<_, _> =
+            views.iter().enumerate().filter(|(i, _)| i % 3 == part).map(|(_, view)| view).collect();
+        map.extend(some.keys().map(|name| ((*name).clone(), json!(file))));
+        safetensors::serialize_to_file(some, None, &folder.join(file)).unwrap();
+    }
+    fs::write(folder.join("model.safetensors.index.json"), json!({ "weight_map": map }).to_string()).unwrap();
+}
+
+fn bits(path: &Path) -> Vec<u32> {
+    let embedder = Embedder::open(path).unwrap();
+    let vectors =
+        embedder.embed(&["test", "The capital of China is Beijing.", "重力"], &EmbedOptions::default()).unwrap();
+    vectors.as_flat().iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn one_file_or_many_give_the_same_model() {
+    let original = model(SHAPE_K, "F32");
+    let gguf = Gguf::open(&original).unwrap();
+    let scratch = scratch("same");
+    for (name, prefix) in [("one", None), ("many", Some("model."))] {
+        let folder = scratch.join(name);
+        folder_of(&gguf, &folder, prefix);
+        let output = scratch.join(format!("{name}.gguf"));
+        let run = convert(&folder, &output, &["--type", "F32"]);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(bits(&output) == bits(&original), "{name}: vectors differ");
+        let made = Gguf::open(&output).unwrap();
+        for (key, value) in gguf.metadata().filter(|(key, _)| !["general.name", "general.file_type"].contains(key)) {
+            let found = made.get(key).unwrap_or_else(|| panic!("{key} is missing"));
+            assert!(found == value, "{key}");
+        }
+        // Level and quantizer are those of `quantize`.
+        let (level, other) = (scratch.join(format!("{name}-q4.gguf")), scratch.join(format!("{name}-q4-direct.gguf")));
+        assert!(convert(&folder, &level, &["--type", "Q4_K_M"]).status.success());
+        let direct = Command::new(env!("CARGO_BIN_EXE_qembed-q"))
+            .args(["quantize", original.to_str().unwrap(), other.to_str().unwrap(), "--type", "Q4_K_M"])
+            .output()
+            .unwrap();
+        assert!(direct.status.success());
+        let (level, other) = (Gguf::open(&level).unwrap(), Gguf::open(&other).unwrap());
+        for info in other.tensors() {
+            let (found, expected) =
+                (level.require_tensor(&info.name).unwrap(), other.require_tensor(&info.name).unwrap());
+            assert!(found.format == expected.format && found.data == expected.data, "{}", info.name);
+        }
+    }
+}
+
+/// A good folder, for one fault.
+fn good(test: &str) -> PathBuf {
+    let folder = scratch(test).join("folder");
+    folder_of(&Gguf::open(model(SHAPE_K, "F32")).unwrap(), &folder, None);
+    folder
+}
+
+/// Changes a file's text.
+fn edit(path: PathBuf, from: &str, to: &str) {
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} in {text}");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn folders_that_are_no_such_model_are_refused() {
+    let config = |test: &str, from: &str, to: &str, why: &str| {
+        let folder = good(test);
+        edit(folder.join("config.json"), from, to);
+        refused(&folder, why);
+    };
+    config("type", "\"qwen3\"", "\"llama\"", "model_type is \"llama\"");
+    config("layers", "\"num_hidden_layers\":2", "\"num_hidden_layers\":3", "blk.2.attn_norm.weight is missing");
+    config("fewer", "\"num_hidden_layers\":2", "\"num_hidden_layers\":1", "blk.1.attn_k.weight is unknown");
+    config("width", "\"intermediate_size\":256", "\"intermediate_size\":512", "config.json makes it [256, 512]");
+    config("missing", "\"rms_norm_eps\"", "\"other\"", "rms_norm_eps is null");
+    config("scaling", "\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"yarn\"}", "scaled rotary");
+    config("vocab", "\"vocab_size\":300", "\"vocab_size\":200", "259 tokens, but config.json");
+    config("json", "{", "", "not JSON");
+
+    let folder = good("end");
+    edit(folder.join("tokenizer.json"), "<|endoftext|>", "<|end|>");
+    refused(&folder, "no token <|endoftext|>");
+    let folder = good("weights");
+    fs::remove_file(folder.join("model.safetensors")).unwrap();
+    refused(&folder, "model.safetensors");
+    let folder = good("cut");
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    fs::write(folder.join("model.safetensors"), &bytes[..bytes.len() - 4]).unwrap();
+    refused(&folder, "no safetensors");
+    let folder = good("pooling");
+    fs::create_dir(folder.join("1_Pooling")).unwrap();
+    fs::write(folder.join("1_Pooling/config.json"), "{\"pooling_mode_mean_tokens\":true}").unwrap();
+    refused(&folder, "last token");
+
+    let folder = good("exists");
+    let output = folder.with_extension("gguf");
+    fs::write(&output, "mine").unwrap();
+    let run = convert(&folder, &output, &[]);
+    assert!(String::from_utf8_lossy(&run.stderr).contains("--force"));
+    assert_eq!(fs::read(&output).unwrap(), b"mine");
+    assert!(convert(&folder, &output, &["--force"]).status.success());
+}
