@@ -131,6 +131,7 @@ impl CpuBackend {
                 for block in weight.blocks(input.rows) {
                     let products = &mut products[0];
                     products.resize(block.len() * width);
+                    block.clone().for_each(|row| output.prefetch(row, columns.clone()));
                     self.multiply(weight, panels, input, block.clone(), products);
                     for (row, products) in block.zip(products.chunks_exact(width)) {
                         // SAFETY: the columns of this tile in this row, which belong to this task alone.
@@ -344,11 +345,32 @@ impl<'a> TensorParts<'a> {
     /// # Safety
     /// No other task uses any of them at the same time.
     unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        assert!(columns.end <= self.cols);
+        assert!(columns.end <= self.cols && columns.start <= columns.end);
         let start = row * self.stride;
         // SAFETY: the caller's promise.
         unsafe { self.data.part(start + columns.start..start + columns.end) }
     }
+}
+
+impl TensorParts<'_> {
+    /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.
+    fn prefetch(&self, row: usize, columns: Range<usize>) {
+        let start = self.data.as_ptr().wrapping_add(row * self.stride + columns.start);
+        (0..columns.len()).step_by(LINE / size_of::<f32>()).for_each(|i| prefetch(start.wrapping_add(i)));
+    }
+}
+
+/// Asks for the cache line of an address, which need not exist.
+#[inline(always)]
+fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, for any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }
 
 /// A weight matrix [n × k], as stored.
@@ -569,10 +591,8 @@ impl Backend for CpuBackend {
                     self.multiply(gate, gate_panels, input, block.clone(), gates);
                     self.multiply(up, up_panels, input, block.clone(), ups);
                     self.isa.silu_mul(gates, ups, gated);
-                    for (row, gated) in block.zip(gated.chunks_exact(width)) {
-                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                        unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
-                    }
+                    // SAFETY: the columns of this tile in these rows, which belong to this task alone.
+                    unsafe { parts.set_rows(block, columns.start, columns.len(), gated, groups) };
                 }
             }
         });

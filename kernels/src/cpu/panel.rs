@@ -5,12 +5,16 @@
 //! know the panel.
 
 use crate::buffer::Buffer;
+use crate::cpu::prefetch;
 use crate::formats::{Block, Format};
 
 /// Weight rows (output columns) per tile, of which kernels may take several at a time.
 pub(crate) const TILE: usize = 32;
 /// Values of each row per panel: a multiple of the largest block (256).
 pub(crate) const CHUNK: usize = 512;
+/// How far ahead of the block that is unpacked the file is asked for, in bytes: rows follow each other, but processors do
+/// not foresee what lies on the next page.
+const AHEAD: usize = 2048;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
 
@@ -93,6 +97,7 @@ impl Panel {
             let codes = &mut self.rows[row * CHUNK..row * CHUNK + len];
             let blocks = tile.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
             for (i, (block, codes)) in blocks.enumerate() {
+                (0..B::BYTES).step_by(64).for_each(|at| prefetch(block.as_ptr().wrapping_add(AHEAD + at)));
                 let (mut scales, mut mins) = ([0f32; 256 / MIN_GROUP], [0f32; 256 / MIN_GROUP]);
                 B::unpack(block, codes, &mut scales, &mut mins);
                 for j in 0..per_block {
