@@ -1,7 +1,7 @@
 //! The input of a matrix product: rows of activations in the forms that the weights at that place consume.
 
 use super::isa::Isa;
-use super::ops::quantize::GROUP;
+use super::ops::quantize::{GROUP, WIDE};
 use super::simd::Code;
 use crate::buffer::{Buffer, Parts};
 use std::ops::Range;
@@ -13,6 +13,8 @@ pub struct Form {
     pub floats: bool,
     /// 8-bit codes with a scale per group.
     pub bytes: bool,
+    /// 8-bit codes with a scale per [`WIDE`] values.
+    pub wide: bool,
     /// 16-bit codes with a scale per group.
     pub words: bool,
     /// bfloat16.
@@ -23,18 +25,19 @@ pub struct Form {
 
 impl Form {
     /// None at all.
-    pub(crate) const NONE: Self = Self { floats: false, bytes: false, words: false, halves: false, rests: false };
+    pub(crate) const NONE: Self =
+        Self { floats: false, bytes: false, wide: false, words: false, halves: false, rests: false };
 
     /// What a row of `cols` activations takes in these forms.
     pub(crate) fn bytes_of_row(self, cols: usize) -> usize {
         let groups = cols.div_ceil(GROUP);
-        // See `Codes`: a code, then scales, two half sums and a sum of each group, and three biases of those.
-        let (byte, word) = (cols + groups * 4 * 7, 2 * cols + groups * 4 * 4);
+        // See `Codes`: a code, then scales, two half sums and a sum of each group; see `Wide`.
+        let (byte, word) = (cols + groups * 4 * 4, 2 * cols + groups * 4 * 4);
+        let wide = wide_stride(cols) + cols.div_ceil(WIDE) * 4 * 2;
         let half = 2 * (cols + 2 * HALVES_PER_LINE);
-        [(self.floats, 4 * cols), (self.bytes, byte), (self.words, word), (self.halves, half), (self.rests, half)]
-            .into_iter()
-            .map(|(wanted, bytes)| if wanted { bytes } else { 0 })
-            .sum()
+        let forms = [(self.floats, 4 * cols), (self.bytes, byte), (self.wide, wide), (self.words, word)];
+        let halves = [(self.halves, half), (self.rests, half)];
+        forms.into_iter().chain(halves).map(|(wanted, bytes)| if wanted { bytes } else { 0 }).sum()
     }
 }
 
@@ -44,6 +47,7 @@ impl std::ops::BitOr for Form {
         Self {
             floats: self.floats || other.floats,
             bytes: self.bytes || other.bytes,
+            wide: self.wide || other.wide,
             words: self.words || other.words,
             halves: self.halves || other.halves,
             rests: self.rests || other.rests,
@@ -60,6 +64,7 @@ pub struct Acts {
     /// [rows × cols]
     pub(crate) floats: Buffer<f32>,
     pub(crate) bytes: Codes<i8>,
+    pub(crate) wide: Wide,
     pub(crate) words: Codes<i16>,
     /// [rows × half_stride], bits of bfloat16; zeros from `cols` on.
     pub(crate) halves: Buffer<u16>,
@@ -90,22 +95,34 @@ pub(crate) struct Codes<C> {
     pub(crate) half_sums: Buffer<f32>,
     /// [cols / 32 × stride]: sum of the codes of each group.
     pub(crate) sums: Buffer<f32>,
-    /// −128 times `half_sums` and `sums`, added to the bits of [`MAGIC`] (see `isa::vnni`); empty for 16-bit codes.
-    pub(crate) half_biases: Buffer<i32>,
+}
+
+/// Activations in groups of [`WIDE`], the last of a row perhaps shorter.
+pub(crate) struct Wide {
+    /// [rows × stride]; zeros from `cols` on.
+    pub(crate) codes: Buffer<i8>,
+    /// From one row to the next in `codes`: an odd number of cache lines, as `half_stride`.
+    pub(crate) stride: usize,
+    /// [groups × `Acts::stride`]
+    pub(crate) scales: Buffer<f32>,
+    /// [groups × `Acts::stride`]: −128 times the sum of the codes, added to the bits of [`MAGIC`] (see `isa::vnni`).
     pub(crate) biases: Buffer<i32>,
+}
+
+/// See [`Wide::stride`].
+fn wide_stride(cols: usize) -> usize {
+    const LINE: usize = 64;
+    (cols.div_ceil(LINE) | 1) * LINE
 }
 
 impl<C: Code> Codes<C> {
     fn new(rows: usize, cols: usize, stride: usize) -> Self {
         let groups = cols / GROUP * stride;
-        let biases = if size_of::<C>() == 1 { groups } else { 0 };
         Self {
             codes: Buffer::zeroed(rows * cols),
             scales: Buffer::zeroed(groups),
             half_sums: Buffer::zeroed(2 * groups),
             sums: Buffer::zeroed(groups),
-            half_biases: Buffer::zeroed(2 * biases),
-            biases: Buffer::zeroed(biases),
         }
     }
 
@@ -115,8 +132,6 @@ impl<C: Code> Codes<C> {
             scales: Parts::new(&mut self.scales),
             half_sums: Parts::new(&mut self.half_sums),
             sums: Parts::new(&mut self.sums),
-            half_biases: Parts::new(&mut self.half_biases),
-            biases: Parts::new(&mut self.biases),
         }
     }
 }
@@ -127,7 +142,7 @@ impl Acts {
         let fits = stride.checked_mul(cols).is_some();
         assert!(fits, "a matrix fits the address space");
         assert!(
-            !(form.bytes || form.words) || cols.is_multiple_of(GROUP),
+            !(form.bytes || form.wide || form.words) || cols.is_multiple_of(GROUP),
             "quantized weights have rows of whole groups"
         );
         let cols_of = |wanted: bool| if wanted { cols } else { 0 };
@@ -136,12 +151,20 @@ impl Acts {
             let len = rows.checked_mul(half_stride).expect("a matrix fits the address space");
             Buffer::zeroed(if wanted { len } else { 0 })
         };
+        let wide_stride = wide_stride(cols_of(form.wide));
+        let wide_groups = cols_of(form.wide).div_ceil(WIDE) * stride;
         Self {
             rows,
             cols,
             stride,
             floats: Buffer::zeroed(rows * cols_of(form.floats)),
             bytes: Codes::new(rows, cols_of(form.bytes), stride),
+            wide: Wide {
+                codes: Buffer::zeroed(if form.wide { rows * wide_stride } else { 0 }),
+                stride: wide_stride,
+                scales: Buffer::zeroed(wide_groups),
+                biases: Buffer::zeroed(wide_groups),
+            },
             words: Codes::new(rows, cols_of(form.words), stride),
             halves: halves(form.halves),
             rests: halves(form.rests),
@@ -149,9 +172,9 @@ impl Acts {
         }
     }
 
-    /// Whether bfloat16, and nothing finer, is what it is wanted in.
-    pub(crate) fn is_half(&self) -> bool {
-        !self.halves.is_empty() && self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
+    /// Whether it is wanted in nothing finer than bfloat16.
+    pub(crate) fn is_coarse(&self) -> bool {
+        self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
     }
 
     pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {
@@ -161,6 +184,12 @@ impl Acts {
             cols: self.cols,
             floats: Parts::new(&mut self.floats),
             bytes: self.bytes.parts(),
+            wide: WideParts {
+                codes: Parts::new(&mut self.wide.codes),
+                stride: self.wide.stride,
+                scales: Parts::new(&mut self.wide.scales),
+                biases: Parts::new(&mut self.wide.biases),
+            },
             words: self.words.parts(),
             halves: Parts::new(&mut self.halves),
             rests: Parts::new(&mut self.rests),
@@ -176,6 +205,7 @@ pub(crate) struct ActParts<'a> {
     cols: usize,
     floats: Parts<'a, f32>,
     bytes: CodeParts<'a, i8>,
+    wide: WideParts<'a>,
     words: CodeParts<'a, i16>,
     halves: Parts<'a, u16>,
     rests: Parts<'a, u16>,
@@ -187,7 +217,12 @@ struct CodeParts<'a, C> {
     scales: Parts<'a, f32>,
     half_sums: Parts<'a, f32>,
     sums: Parts<'a, f32>,
-    half_biases: Parts<'a, i32>,
+}
+
+struct WideParts<'a> {
+    codes: Parts<'a, i8>,
+    stride: usize,
+    scales: Parts<'a, f32>,
     biases: Parts<'a, i32>,
 }
 
@@ -201,7 +236,8 @@ pub(crate) struct RowGroups {
 }
 
 impl ActParts<'_> {
-    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted.
+    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted: of [`WIDE`] columns,
+    /// or up to the end of the row, if wide ones are.
     ///
     /// # Safety
     /// No other task sets any of them.
@@ -224,6 +260,19 @@ impl ActParts<'_> {
                     &mut groups.half_sums,
                 );
                 self.bytes.spread(row, group, self.stride, groups);
+            }
+            if !self.wide.codes.is_empty() {
+                assert!(first.is_multiple_of(WIDE) && (x.len().is_multiple_of(WIDE) || first + x.len() == self.cols));
+                groups.resize(x.len());
+                let start = row * self.wide.stride + first;
+                let codes = self.wide.codes.part(start..start + x.len());
+                let count = x.len().div_ceil(WIDE);
+                let (scales, sums) = (&mut groups.scales[..count], &mut groups.half_sums[..count]);
+                self.isa.quantize_wide(x, codes, scales, sums);
+                for (g, (scale, sum)) in (first / WIDE..).zip(scales.iter().zip(sums)) {
+                    self.wide.scales.set(g * self.stride + row, *scale);
+                    self.wide.biases.set(g * self.stride + row, bias(*sum));
+                }
             }
             if !self.words.codes.is_empty() {
                 groups.resize(x.len());
@@ -254,7 +303,7 @@ impl ActParts<'_> {
         groups: &mut RowGroups,
     ) {
         let width = x.len() / rows.len();
-        let codes_only = self.floats.is_empty() && self.halves.is_empty();
+        let codes_only = self.floats.is_empty() && self.halves.is_empty() && self.wide.codes.is_empty();
         if !codes_only || cols != GROUP || width != GROUP {
             for (row, x) in rows.zip(x.chunks_exact(width)) {
                 // SAFETY: the caller's promise.
@@ -287,7 +336,7 @@ impl RowGroups {
     }
 }
 
-/// Where integer sums start that have 128 · activations to lose. Exact: at most 128 · 32 · 127 < 2^24.
+/// Where integer sums start that have 128 · activations to lose. Exact: at most 128 · 128 · 127 < 2^24.
 fn bias(sum: f32) -> i32 {
     MAGIC.to_bits() as i32 - 128 * sum as i32
 }
@@ -314,14 +363,6 @@ impl<C: Copy> CodeParts<'_, C> {
             set(&self.sums, group, |halves| halves[0] + halves[1]);
             set(&self.half_sums, 2 * group, |halves| halves[0]);
             set(&self.half_sums, 2 * group + 1, |halves| halves[1]);
-            if !self.biases.is_empty() {
-                let set = |to: &Parts<i32>, group, sum: fn(&[f32; 2]) -> f32| {
-                    to.part(of_group(group)).iter_mut().zip(halves()).for_each(|(to, halves)| *to = bias(sum(halves)));
-                };
-                set(&self.biases, group, |halves| halves[0] + halves[1]);
-                set(&self.half_biases, 2 * group, |halves| halves[0]);
-                set(&self.half_biases, 2 * group + 1, |halves| halves[1]);
-            }
         }
     }
 
@@ -338,11 +379,6 @@ impl<C: Copy> CodeParts<'_, C> {
                 self.sums.set(g * stride + row, sum);
                 self.half_sums.set(2 * g * stride + row, halves[0]);
                 self.half_sums.set((2 * g + 1) * stride + row, halves[1]);
-                if !self.biases.is_empty() {
-                    self.biases.set(g * stride + row, bias(sum));
-                    self.half_biases.set(2 * g * stride + row, bias(halves[0]));
-                    self.half_biases.set((2 * g + 1) * stride + row, bias(halves[1]));
-                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! know the panel.
 
 use crate::buffer::Buffer;
+use crate::cpu::ops::quantize::{TINY, WIDE};
 use crate::cpu::prefetch;
 use crate::formats::{Block, Format};
 
@@ -15,6 +16,8 @@ pub(crate) const CHUNK: usize = 512;
 /// How far ahead of the block that is unpacked the file is asked for, in bytes: rows follow each other, but processors do
 /// not foresee what lies on the next page.
 const AHEAD: usize = 2048;
+/// Scales of a tile whose codes are requantized.
+pub(crate) const WIDE_SCALES: usize = TILE * CHUNK / WIDE;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
 
@@ -55,6 +58,9 @@ pub(crate) struct Panel {
     pub(crate) has_min: bool,
     /// The smallest and the largest code that the format has.
     pub(crate) range: (i8, i8),
+    /// Weights requantized in groups of [`WIDE`]: [tiles × CHUNK / WIDE × TILE]. Grown when first used, as are `codes` for
+    /// several tiles.
+    pub(crate) wide_scales: Buffer<f32>,
     /// Float weights: [CHUNK × TILE].
     pub(crate) floats: Buffer<f32>,
     /// Codes by row [TILE × CHUNK], on their way to `codes`.
@@ -75,6 +81,7 @@ impl Panel {
             group: 0,
             has_min: false,
             range: (0, 0),
+            wide_scales: Buffer::zeroed(0),
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
             halves: Buffer::zeroed(0),
@@ -117,6 +124,63 @@ impl Panel {
         }
     }
 
+    /// Unpacks values `first..first + len` of up to `tiles` tiles of quantized rows into one scale for each [`WIDE`] values;
+    /// `arrange(panel, tile)` takes the codes of each tile from `rows` to part `tile` of `codes`.
+    #[inline(always)]
+    pub(crate) fn unpack_wide<B: Block>(
+        &mut self,
+        rows: TileRows,
+        tiles: usize,
+        first: usize,
+        len: usize,
+        mut arrange: impl FnMut(&mut Self, usize),
+    ) {
+        assert!(rows.rows() <= tiles * TILE);
+        self.codes.resize(tiles * TILE * CHUNK);
+        self.wide_scales.resize(tiles * WIDE_SCALES);
+        for (tile, bytes) in rows.bytes.chunks(TILE * rows.row_bytes).enumerate() {
+            self.unpack_rows::<B>(TileRows { bytes, ..rows }, first, len);
+            self.requantize::<B>(tile);
+            arrange(self, tile);
+        }
+    }
+
+    /// Gives the codes in `rows` one scale, in part `tile` of `wide_scales`, for each [`WIDE`] values.
+    ///
+    /// What is lost is below what rounding activations to 8 bits loses, and far below what a file of at most six bits has
+    /// lost. Scales come from the range of the codes, not from those that occur, so that they are seen only once.
+    #[inline(always)]
+    pub(crate) fn requantize<B: Block>(&mut self, tile: usize) {
+        let Self { rows, scales, mins, wide_scales, len, .. } = self;
+        let wide_scales = &mut wide_scales[tile * WIDE_SCALES..][..WIDE_SCALES];
+        for (row, codes) in rows.chunks_exact_mut(CHUNK).enumerate() {
+            for (w, codes) in codes[..*len].chunks_mut(WIDE).enumerate() {
+                let (mut factors, mut offsets) = ([0f32; WIDE / MIN_GROUP], [0f32; WIDE / MIN_GROUP]);
+                let (mut largest, mut finite) = (0f32, true);
+                for g in 0..codes.len() / B::GROUP {
+                    let at = (w * WIDE / B::GROUP + g) * TILE + row;
+                    (factors[g], offsets[g]) = (scales[at], if B::HAS_MIN { mins[at] } else { 0.0 });
+                    for code in [B::CODES.0, B::CODES.1] {
+                        let value = (factors[g] * f32::from(code) + offsets[g]).abs();
+                        finite &= value.is_finite();
+                        largest = largest.max(value);
+                    }
+                }
+                let fits = finite && largest > TINY;
+                let inverse = if fits { 127.0 / largest } else { 0.0 };
+                wide_scales[w * TILE + row] = match (finite, fits) {
+                    (false, _) => f32::NAN,
+                    (true, true) => scale(largest),
+                    (true, false) => 0.0,
+                };
+                let fixed = |x: f32| (x * inverse * 256.0).round_ties_even() as i32 as i16;
+                for (codes, (factor, offset)) in codes.chunks_exact_mut(B::GROUP).zip(factors.iter().zip(&offsets)) {
+                    requantize_group(codes, fixed(*factor), fixed(*offset));
+                }
+            }
+        }
+    }
+
     /// Unpacks values `first..first + len` of float rows into `floats`, row by row [TILE × CHUNK]. Zeros follow, up to a
     /// multiple of 32 values. Rows that the tile lacks become zeros.
     pub(crate) fn unpack_float_rows(&mut self, tile: TileRows, first: usize, len: usize) {
@@ -154,5 +218,21 @@ impl Panel {
                 }
             }
         }
+    }
+}
+
+/// The scale of codes up to 127 for values up to `largest`, cut to the 22 significant bits that `isa::vnni` relies on.
+#[inline(always)]
+fn scale(largest: f32) -> f32 {
+    f32::from_bits((largest * (1.0 / 127.0)).to_bits() & !3)
+}
+
+/// `code · factor + offset`, both with 8 binary places, to the nearest integer. It fits 8 bits, and what comes before it
+/// 16 bits, or it wraps around and comes back.
+#[inline(always)]
+fn requantize_group(codes: &mut [i8], factor: i16, offset: i16) {
+    let offset = offset.wrapping_add(128);
+    for code in codes {
+        *code = (i16::from(*code).wrapping_mul(factor).wrapping_add(offset) >> 8) as i8;
     }
 }

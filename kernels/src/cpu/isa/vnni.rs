@@ -1,25 +1,29 @@
 //! Products by `vpdpbusd` and `vpdpwssd`, for vectors of either width: AVX-VNNI (256 bits) and AVX-512 VNNI (512 bits).
 //!
 //! `vpdpbusd` adds four products of an unsigned and a signed byte to each 32-bit lane, without saturation. Weights are
-//! its unsigned operand, activations the signed one. Weights with a min have unsigned codes (0 ..= 31) already. Signed
-//! codes get 128 added; the surplus, 128 · Σ activation codes, is what `Codes::biases` holds with its sign turned: an
-//! accumulator starts from there, at no cost.
+//! its unsigned operand: signed codes get 128 added; the surplus, 128 · Σ activation codes, is what `Wide::biases` holds with
+//! its sign turned: a sum starts from there, at no cost.
 //!
 //! Multipliers, of integers and floats alike, limit the speed: besides the products of a group, each of its sums costs a
-//! float instruction or two to scale it and one to add it. A conversion would be one more. So sums of bytes start at the
-//! bits of [`MAGIC`] and end as the bits of the float MAGIC + n. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds
-//! but once, to `scale · n`: its second product is exact, as scales have at most 22 significant bits (see `Block`).
+//! float instruction to scale it and one to add it, and with a min one more. In the groups of the formats, 16 or 32 values,
+//! that is a quarter to a half of the time. So weights are requantized to 8 bits with one scale for each [`WIDE`] values, without
+//! mins, and so are activations (`Panel::requantize`).
 //!
-//! High precision takes `vpdpwssd` instead, two 16-bit products to a lane at half the speed, without any of that.
+//! A conversion would be one instruction more. So sums start at the bits of [`MAGIC`] and end as the bits of the float
+//! MAGIC + n, |n| <= 128 · 127 · 128 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:
+//! its second product is exact, as scales have at most 22 significant bits.
 //!
-//! Panel layout: for every lane of values, the lanes of the 32 rows side by side: `[len / 4][32][4]` bytes or
-//! `[len / 2][32][2]` words. Sums of a group are exact: 32 · 255 · 127 < 2^21, 32 · 128 · 32767 < 2^27.
+//! High precision takes `vpdpwssd` instead, two 16-bit products to a lane at half the speed, in the groups of the formats.
+//!
+//! Panel layout: for every lane of values, the lanes of the 32 rows side by side: `[len / 4][32][4]` bytes, one tile after
+//! the other, or `[len / 2][32][2]` words. Sums of words are exact: 32 · 128 · 32767 < 2^27.
 
 pub(super) mod bytes256;
 pub(super) mod bytes512;
 
 use crate::cpu::acts::{Acts, Codes};
-use crate::cpu::panel::{CHUNK, Panel, TILE};
+use crate::cpu::ops::quantize::WIDE;
+use crate::cpu::panel::{CHUNK, Panel, TILE, WIDE_SCALES};
 use crate::cpu::simd::Simd;
 use std::ops::Range;
 
@@ -53,7 +57,7 @@ pub(super) trait Dot {
     /// Values per lane.
     const PER_LANE: usize;
     /// Codes of a row, before they are transposed. SAFETY contract: `p` is readable for LANES · PER_LANE codes.
-    unsafe fn load<V: Vnni>(v: V, p: *const i8, has_min: bool) -> V::I;
+    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I;
 }
 
 /// 8-bit activations, `vpdpbusd`.
@@ -62,10 +66,21 @@ pub(super) struct Bytes;
 impl Dot for Bytes {
     const PER_LANE: usize = 4;
     #[inline(always)]
-    unsafe fn load<V: Vnni>(v: V, p: *const i8, has_min: bool) -> V::I {
+    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
         // SAFETY: the caller's promise.
-        let codes = unsafe { v.load(p.cast()) };
-        v.xor(codes, v.splat(if has_min { 0 } else { 0x8080_8080u32 as i32 }))
+        v.xor(unsafe { v.load(p.cast()) }, v.splat(0x8080_8080u32 as i32))
+    }
+}
+
+/// The same, codes left signed.
+pub(super) struct SignedBytes;
+
+impl Dot for SignedBytes {
+    const PER_LANE: usize = 4;
+    #[inline(always)]
+    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
+        // SAFETY: the caller's promise.
+        unsafe { v.load(p.cast()) }
     }
 }
 
@@ -75,19 +90,20 @@ pub(super) struct Words;
 impl Dot for Words {
     const PER_LANE: usize = 2;
     #[inline(always)]
-    unsafe fn load<V: Vnni>(v: V, p: *const i8, _has_min: bool) -> V::I {
+    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
         // SAFETY: the caller's promise.
         unsafe { v.load_widened(p) }
     }
 }
 
-/// Rearranges `panel.rows` into `panel.codes`: transposes LANES rows × LANES lanes at a time.
+/// Rearranges `panel.rows` into part `tile` of `panel.codes`: transposes LANES rows × LANES lanes at a time.
 #[inline(always)]
-pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, len: usize) {
+pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, tile: usize, len: usize) {
     let lanes = V::S::LANES;
     let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
-    assert!(len <= CHUNK && panel.codes.len() >= TILE * CHUNK * 4 / D::PER_LANE);
-    let codes = panel.codes.as_mut_ptr();
+    let part = TILE * CHUNK * 4 / D::PER_LANE;
+    assert!(len <= CHUNK);
+    let codes = panel.codes[tile * part..][..part].as_mut_ptr();
     for row in (0..TILE).step_by(lanes) {
         for k in (0..len).step_by(lanes * D::PER_LANE) {
             // SAFETY: codes from k on of rows row..row + lanes, as CHUNK is a multiple of 64 (past `len` they are left
@@ -95,7 +111,7 @@ pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, len: usize) {
             unsafe {
                 let mut square = [v.splat(0); 16];
                 for i in 0..lanes {
-                    square[i] = D::load(v, rows.as_ptr().add((row + i) * CHUNK + k), panel.has_min);
+                    square[i] = D::load(v, rows.as_ptr().add((row + i) * CHUNK + k));
                 }
                 v.transpose(&mut square[..lanes]);
                 for i in 0..lanes {
@@ -121,34 +137,34 @@ fn tiles(rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// `c += activations · panel` for some rows and one or two vectors of columns, by `vpdpbusd`.
+/// Tiles of weights at a time, so that their columns make whole groups of what `gated` quantizes.
+pub(super) const TILES: usize = WIDE / TILE;
+
+/// `c += activations · panel` for some rows and two vectors of columns, by `vpdpbusd`.
 ///
 /// Pointers to the first of each, all for one part of a panel: as many steps of 32 values of K as it has.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    group: usize,
-    has_min: bool,
     steps: usize,
     /// [steps][8][32][4]
     w: *const u8,
     /// [groups][32]
     scales: *const f32,
-    /// [groups][32], with `has_min`.
-    mins: *const f32,
     /// [rows × a_stride]
     a: *const i8,
     a_stride: usize,
-    /// For each group and row, from group to group `stride` bytes: the sums of activations (f32) with `has_min`, else where
-    /// integer sums start.
-    starts: *const i32,
-    /// For each 32 values of K and row, at the same distance.
+    /// For each group and row, from group to group `stride` bytes: where integer sums start.
+    biases: *const i32,
+    /// The same for the scales of activations.
     act_scales: *const f32,
     stride: usize,
-    /// [rows × 32]
+    /// [rows × c_stride]
     c: *mut f32,
+    /// In bytes.
+    c_stride: usize,
 }
 
-/// `c[row][n] += activations · panel`; see `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`.
+/// `c[row][n] += activations · panel`; see `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`, for so many columns.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; `add` may be called.
@@ -161,49 +177,37 @@ pub(super) unsafe fn gemm_bytes(
     rows: Range<usize>,
     c: &mut [f32],
 ) {
-    let Panel { first, len, group, has_min, .. } = *panel;
-    let bytes = &acts.bytes;
-    assert!(len.is_multiple_of(32) && group <= 32, "whole steps");
-    let (sums, biases) =
-        if group == 32 { (&bytes.sums, &bytes.biases) } else { (&bytes.half_sums, &bytes.half_biases) };
-    let starts = if has_min { sums.as_ptr().cast() } else { biases.as_ptr() };
-    if len == 0 {
+    let Panel { first, len, .. } = *panel;
+    assert!(len.is_multiple_of(32) && first.is_multiple_of(WIDE), "whole steps");
+    if len == 0 || rows.is_empty() {
         return;
     }
-    for (row, size) in tiles(rows.clone()) {
-        for column in (0..TILE).step_by(columns) {
+    let width = c.len() / rows.len();
+    let wide = &acts.wide;
+    for column in (0..width).step_by(columns) {
+        let (tile, within) = (column / TILE, column % TILE);
+        let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
+        let scales = &panel.wide_scales[tile * WIDE_SCALES..][..WIDE_SCALES];
+        for (row, size) in tiles(rows.clone()) {
             // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
             unsafe {
                 let tile = Tile {
-                    group,
-                    has_min,
                     steps: len / 32,
-                    w: panel.codes.as_ptr().add(4 * column),
-                    scales: panel.scales.as_ptr().add(column),
-                    mins: panel.mins.as_ptr().add(column),
-                    a: bytes.codes.as_ptr().add(row * acts.cols + first),
-                    a_stride: acts.cols,
-                    starts: starts.add(first / group * acts.stride + row),
-                    act_scales: bytes.scales.as_ptr().add(first / 32 * acts.stride + row),
+                    w: codes.as_ptr().add(4 * within),
+                    scales: scales.as_ptr().add(within),
+                    a: wide.codes.as_ptr().add(row * wide.stride + first),
+                    a_stride: wide.stride,
+                    biases: wide.biases.as_ptr().add(first / WIDE * acts.stride + row),
+                    act_scales: wide.scales.as_ptr().add(first / WIDE * acts.stride + row),
                     stride: 4 * acts.stride,
-                    c: c.as_mut_ptr().add((row - rows.start) * TILE + column),
+                    c: c.as_mut_ptr().add((row - rows.start) * width + column),
+                    c_stride: 4 * width,
                 };
                 add(tile, size);
             }
         }
     }
 }
-
-/// What a register tile has with mins, or without.
-macro_rules! when_min {
-    (min, $($text:expr),* $(,)?) => { concat!($($text),*) };
-    (bias, $($text:expr),* $(,)?) => { "" };
-}
-macro_rules! unless_min {
-    (min, $($text:expr),* $(,)?) => { "" };
-    (bias, $($text:expr),* $(,)?) => { concat!($($text),*) };
-}
-use {unless_min, when_min};
 
 /// `c[row][n] += activations · panel`, by `vpdpwssd`; see `Kernel::gemm`.
 ///
@@ -300,17 +304,32 @@ unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
 /// Defines `BYTES`, for standard precision, and `WORDS`, for high precision.
 macro_rules! kernels {
     ($vnni:expr, $bytes:ident, #[$attribute:meta]) => {
-static BYTES: super::Kernel = super::kernel!(bytes, #[$attribute], interleave_bytes, gemm_bytes);
-static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_words, gemm_words);
+        static BYTES: super::Kernel = super::Kernel {
+            form: crate::cpu::acts::Form { wide: true, ..crate::cpu::acts::Form::NONE },
+            tiles: vnni::TILES,
+            rows: crate::cpu::ROWS_PER_BLOCK,
+            unpack: unpack_bytes,
+            gemm: gemm_bytes,
+        };
+        static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_words, gemm_words);
 
         #[$attribute]
-        fn interleave_bytes(panel: &mut Panel, len: usize) {
-            vnni::interleave::<_, Bytes>($vnni, panel, len)
+        unsafe fn unpack_bytes(panel: &mut Panel, tiles: crate::cpu::panel::TileRows, first: usize, len: usize) {
+            crate::formats::with_block!(
+                tiles.format,
+                B => panel.unpack_wide::<B>(tiles, vnni::TILES, first, len, |panel, tile| interleave_bytes(panel, tile, len)),
+                float => unreachable!("float weights have no codes"),
+            )
+        }
+
+        #[$attribute]
+        fn interleave_bytes(panel: &mut Panel, tile: usize, len: usize) {
+            vnni::interleave::<_, Bytes>($vnni, panel, tile, len)
         }
 
         #[$attribute]
         fn interleave_words(panel: &mut Panel, len: usize) {
-            vnni::interleave::<_, Words>($vnni, panel, len)
+            vnni::interleave::<_, Words>($vnni, panel, 0, len)
         }
 
         #[$attribute]

@@ -3,14 +3,14 @@
 //! Integer sums of a group are in zmm0 ..= zmm11, the floats in which they end in zmm12 ..= zmm23 over the whole panel. What
 //! the compiler made of the same loops took a third longer: it spilled sums, and stored the floats after every group.
 
-use super::{Tile, unless_min, when_min};
+use super::Tile;
 use crate::cpu::acts::MAGIC;
 use std::arch::asm;
 use std::arch::x86_64::_mm512_set1_ps;
 
 /// Products of four values of K, which start at `$k`: 32 columns of weights, the activations of each row.
 macro_rules! products {
-    ($w:literal, $k:literal, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal))*]) => {
+    ($w:literal, $k:literal, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
         concat!(
             "vmovdqu64 zmm24, [{w} + ", $w, "]\n",
             "vmovdqu64 zmm25, [{w} + ", $w, " + 64]\n",
@@ -23,52 +23,35 @@ macro_rules! products {
     };
 }
 
-/// Sums start, from the bias of each row or from MAGIC.
+/// Sums start from the bias of each row.
 macro_rules! start {
-    ($min:ident, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal))*]) => {
-        concat!($(
-            unless_min!($min, "vpbroadcastd ", $s0, ", [{starts} + 4*", $r, "]\n"),
-            when_min!($min, "vmovdqa64 ", $s0, ", zmm31\n"),
-            "vmovdqa64 ", $s1, ", ", $s0, "\n",
-        )*)
+    ([$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
+        concat!($("vpbroadcastd ", $s0, ", [{biases} + 4*", $r, "]\n", "vmovdqa64 ", $s1, ", ", $s0, "\n",)*)
     };
 }
 
-/// Sums of a group become floats, get their scales and mins, and join the floats of the panel.
+/// Sums of a group become floats, get their scales, and join the floats of the panel.
 macro_rules! finish {
-    ($min:ident, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal))*]) => {
+    ([$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
         concat!(
             "vmovups zmm24, [{scales}]\n",
             "vmovups zmm25, [{scales} + 64]\n",
-            "sub {scales}, -128\n",
             "vmulps zmm26, zmm24, zmm31\n",
             "vmulps zmm27, zmm25, zmm31\n",
             $("vfmsub213ps ", $s0, ", zmm24, zmm26\n", "vfmsub213ps ", $s1, ", zmm25, zmm27\n",)*
-            when_min!($min,
-                "vmovups zmm24, [{mins}]\n",
-                "vmovups zmm25, [{mins} + 64]\n",
-                "sub {mins}, -128\n",
-                $(
-                    "vbroadcastss ", $x, ", [{starts} + 4*", $r, "]\n",
-                    "vfmadd231ps ", $s0, ", zmm24, ", $x, "\n",
-                    "vfmadd231ps ", $s1, ", zmm25, ", $x, "\n",
-                )*
-            ),
             $(
                 "vbroadcastss ", $x, ", [{act_scales} + 4*", $r, "]\n",
                 "vfmadd231ps ", $f0, ", ", $s0, ", ", $x, "\n",
                 "vfmadd231ps ", $f1, ", ", $s1, ", ", $x, "\n",
             )*
-            "add {starts}, {stride}\n",
         )
     };
 }
 
-/// 32 values of K, in one group.
-macro_rules! whole {
-    ($min:ident, $rows:tt) => {
+/// 32 values of K.
+macro_rules! step {
+    ($rows:tt) => {
         concat!(
-            start!($min, $rows),
             products!("0*128", "0", $rows),
             products!("1*128", "4", $rows),
             products!("2*128", "8", $rows),
@@ -77,52 +60,43 @@ macro_rules! whole {
             products!("5*128", "20", $rows),
             products!("6*128", "24", $rows),
             products!("7*128", "28", $rows),
-            finish!($min, $rows),
-        )
-    };
-}
-
-/// 32 values of K, in two groups of 16.
-macro_rules! halves {
-    ($min:ident, $rows:tt) => {
-        concat!(
-            start!($min, $rows),
-            products!("0*128", "0", $rows),
-            products!("1*128", "4", $rows),
-            products!("2*128", "8", $rows),
-            products!("3*128", "12", $rows),
-            finish!($min, $rows),
-            start!($min, $rows),
-            products!("4*128", "16", $rows),
-            products!("5*128", "20", $rows),
-            products!("6*128", "24", $rows),
-            products!("7*128", "28", $rows),
-            finish!($min, $rows),
         )
     };
 }
 
 macro_rules! floats {
-    (load, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal))*]) => {
-        concat!($("vmovups ", $f0, ", [{c} + 128*", $r, "]\n", "vmovups ", $f1, ", [{c} + 128*", $r, " + 64]\n",)*)
+    (load, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
+        concat!($("vmovups ", $f0, ", [", $c, "]\n", "vmovups ", $f1, ", [", $c, " + 64]\n",)*)
     };
-    (store, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal))*]) => {
-        concat!($("vmovups [{c} + 128*", $r, "], ", $f0, "\n", "vmovups [{c} + 128*", $r, " + 64], ", $f1, "\n",)*)
+    (store, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
+        concat!($("vmovups [", $c, "], ", $f0, "\n", "vmovups [", $c, " + 64], ", $f1, "\n",)*)
     };
 }
 
 macro_rules! tile {
-    ($tile:ident, $groups:ident, $min:ident, $rows:tt) => {
+    ($tile:ident, $rows:tt) => {
         asm!(
+            "/* small tiles use neither {s} nor {cs} nor {d} */",
             floats!(load, $rows),
-            "/* not all tiles use {s} and {mins} */",
             "2:",
-            $groups!($min, $rows),
+            start!($rows),
+            // The steps of this group.
+            "mov {n:e}, 4",
+            "cmp {steps}, {n}",
+            "cmovb {n}, {steps}",
+            "sub {steps}, {n}",
+            "3:",
+            step!($rows),
             "add {w}, 8*128",
             "add {a}, 32",
             "add {b}, 32",
+            "dec {n}",
+            "jnz 3b",
+            finish!($rows),
+            "sub {scales}, -128",
+            "add {biases}, {stride}",
             "add {act_scales}, {stride}",
-            "dec {steps}",
+            "test {steps}, {steps}",
             "jnz 2b",
             floats!(store, $rows),
             w = inout(reg) $tile.w => _,
@@ -130,12 +104,14 @@ macro_rules! tile {
             b = inout(reg) $tile.a.wrapping_add(3 * $tile.a_stride) => _,
             s = in(reg) $tile.a_stride,
             scales = inout(reg) $tile.scales => _,
-            mins = inout(reg) $tile.mins => _,
-            starts = inout(reg) $tile.starts => _,
+            biases = inout(reg) $tile.biases => _,
             act_scales = inout(reg) $tile.act_scales => _,
             stride = in(reg) $tile.stride,
             steps = inout(reg) $tile.steps => _,
+            n = out(reg) _,
             c = in(reg) $tile.c,
+            cs = in(reg) $tile.c_stride,
+            d = in(reg) $tile.c.wrapping_byte_add(3 * $tile.c_stride),
             in("zmm31") _mm512_set1_ps(MAGIC),
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
             out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
@@ -145,14 +121,6 @@ macro_rules! tile {
             out("zmm30") _,
             options(nostack),
         )
-    };
-    ($tile:ident, $rows:tt) => {
-        match ($tile.group, $tile.has_min) {
-            (32, true) => tile!($tile, whole, min, $rows),
-            (32, false) => tile!($tile, whole, bias, $rows),
-            (_, true) => tile!($tile, halves, min, $rows),
-            (_, false) => tile!($tile, halves, bias, $rows),
-        }
     };
 }
 
@@ -167,37 +135,37 @@ pub(in crate::cpu::isa) unsafe fn add(tile: Tile, rows: usize) {
     unsafe {
         match rows {
             1 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0")
+                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
             ]),
             2 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1")
+                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
+                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
             ]),
             3 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2")
+                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
+                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
+                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
             ]),
             4 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2")
-                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3")
+                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
+                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
+                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
+                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
             ]),
             5 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2")
-                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3")
-                ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4")
+                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
+                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
+                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
+                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
+                ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4" "{d} + {cs}")
             ]),
             _ => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2")
-                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3")
-                ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4")
-                ("zmm10" "zmm11" "zmm22" "zmm23" "zmm26" "{b} + 2*{s}" "5")
+                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
+                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
+                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
+                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
+                ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4" "{d} + {cs}")
+                ("zmm10" "zmm11" "zmm22" "zmm23" "zmm26" "{b} + 2*{s}" "5" "{d} + 2*{cs}")
             ]),
         }
     }
