@@ -5,6 +5,7 @@
 //! know the panel.
 
 use crate::buffer::Buffer;
+use crate::cpu::acts::MAGIC;
 use crate::cpu::ops::quantize::{TINY, WIDE};
 use crate::cpu::prefetch;
 use crate::formats::{Block, Format};
@@ -152,30 +153,44 @@ impl Panel {
     #[inline(always)]
     pub(crate) fn requantize<B: Block>(&mut self, tile: usize) {
         let Self { rows, scales, mins, wide_scales, len, .. } = self;
-        let wide_scales = &mut wide_scales[tile * WIDE_SCALES..][..WIDE_SCALES];
-        for (row, codes) in rows.chunks_exact_mut(CHUNK).enumerate() {
-            for (w, codes) in codes[..*len].chunks_mut(WIDE).enumerate() {
-                let (mut factors, mut offsets) = ([0f32; WIDE / MIN_GROUP], [0f32; WIDE / MIN_GROUP]);
-                let (mut largest, mut finite) = (0f32, true);
-                for g in 0..codes.len() / B::GROUP {
-                    let at = (w * WIDE / B::GROUP + g) * TILE + row;
-                    (factors[g], offsets[g]) = (scales[at], if B::HAS_MIN { mins[at] } else { 0.0 });
+        let wide_scales = wide_scales[tile * WIDE_SCALES..][..WIDE_SCALES].as_chunks_mut::<TILE>().0;
+        let scales = scales.as_chunks::<TILE>().0.chunks(WIDE / B::GROUP);
+        let mins = mins.as_chunks::<TILE>().0.chunks(WIDE / B::GROUP);
+        for (w, ((scales, mins), wide_scales)) in scales.zip(mins).zip(wide_scales).enumerate() {
+            let first = w * WIDE;
+            if first >= *len {
+                break;
+            }
+            let width = (*len - first).min(WIDE);
+            let groups = width / B::GROUP;
+            let min = |g: usize, row: usize| if B::HAS_MIN { mins[g][row] } else { 0.0 };
+            // For all rows of the tile at once. `poison` stays 0 for finite values and becomes NaN otherwise.
+            let (mut largest, mut poison) = ([0f32; TILE], [0f32; TILE]);
+            for (g, scales) in scales[..groups].iter().enumerate() {
+                for row in 0..TILE {
                     for code in [B::CODES.0, B::CODES.1] {
-                        let value = (factors[g] * f32::from(code) + offsets[g]).abs();
-                        finite &= value.is_finite();
-                        largest = largest.max(value);
+                        let value = (scales[row] * f32::from(code) + min(g, row)).abs();
+                        poison[row] += value * 0.0;
+                        largest[row] = if value > largest[row] { value } else { largest[row] };
                     }
                 }
-                let fits = finite && largest > TINY;
-                let inverse = if fits { 127.0 / largest } else { 0.0 };
-                wide_scales[w * TILE + row] = match (finite, fits) {
-                    (false, _) => f32::NAN,
-                    (true, true) => scale(largest),
-                    (true, false) => 0.0,
-                };
-                let fixed = |x: f32| (x * inverse * 256.0).round_ties_even() as i32 as i16;
-                for (codes, (factor, offset)) in codes.chunks_exact_mut(B::GROUP).zip(factors.iter().zip(&offsets)) {
-                    requantize_group(codes, fixed(*factor), fixed(*offset));
+            }
+            let mut inverse = [0f32; TILE];
+            for row in 0..TILE {
+                let fits = largest[row] > TINY;
+                inverse[row] = if fits { 127.0 / largest[row] } else { 0.0 };
+                wide_scales[row] = if fits { scale(largest[row]) } else { 0.0 } + poison[row];
+            }
+            let (mut factors, mut offsets) = ([[0i16; TILE]; WIDE / MIN_GROUP], [[0i16; TILE]; WIDE / MIN_GROUP]);
+            for (g, scales) in scales[..groups].iter().enumerate() {
+                for row in 0..TILE {
+                    factors[g][row] = fixed(scales[row] * inverse[row]);
+                    offsets[g][row] = fixed(min(g, row) * inverse[row]);
+                }
+            }
+            for (row, codes) in rows.chunks_exact_mut(CHUNK).enumerate() {
+                for (g, codes) in codes[first..first + width].chunks_exact_mut(B::GROUP).enumerate() {
+                    requantize_group(codes, factors[g][row], offsets[g][row]);
                 }
             }
         }
@@ -225,6 +240,12 @@ impl Panel {
 #[inline(always)]
 fn scale(largest: f32) -> f32 {
     f32::from_bits((largest * (1.0 / 127.0)).to_bits() & !3)
+}
+
+/// To 8 binary places, to the nearest: the low bits of a sum that has no others.
+#[inline(always)]
+fn fixed(x: f32) -> i16 {
+    (x * 256.0 + MAGIC).to_bits() as i16
 }
 
 /// `code · factor + offset`, both with 8 binary places, to the nearest integer. It fits 8 bits, and what comes before it
