@@ -241,7 +241,7 @@ unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
 static BYTES: Kernel = Kernel {
     form: Form { wide: true, ..Form::NONE },
     tiles: TILES,
-    rows: 6 * ROWS,
+    rows: 2 * ROWS,
     unpack: bytes::unpack,
     gemm: bytes::gemm,
 };
