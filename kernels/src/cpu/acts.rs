@@ -3,8 +3,9 @@
 use super::isa::Isa;
 use super::ops::quantize::{GROUP, WIDE};
 use super::simd::Code;
-use crate::buffer::{Buffer, Parts};
+use crate::buffer::{Arena, Buffer, Parts};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Which forms of its input a set of weights consumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,13 +117,14 @@ fn wide_stride(cols: usize) -> usize {
 }
 
 impl<C: Code> Codes<C> {
-    fn new(rows: usize, cols: usize, stride: usize) -> Self {
+    /// Any values.
+    fn new(arena: &Arc<Arena>, rows: usize, cols: usize, stride: usize) -> Self {
         let groups = cols / GROUP * stride;
         Self {
-            codes: Buffer::zeroed(rows * cols),
-            scales: Buffer::zeroed(groups),
-            half_sums: Buffer::zeroed(2 * groups),
-            sums: Buffer::zeroed(groups),
+            codes: Buffer::of_arena(arena, rows * cols),
+            scales: Buffer::of_arena(arena, groups),
+            half_sums: Buffer::of_arena(arena, 2 * groups),
+            sums: Buffer::of_arena(arena, groups),
         }
     }
 
@@ -137,7 +139,8 @@ impl<C: Code> Codes<C> {
 }
 
 impl Acts {
-    pub(crate) fn new(rows: usize, cols: usize, form: Form) -> Self {
+    /// Any values, but for the zeros at the end of rows.
+    pub(crate) fn new(arena: &Arc<Arena>, rows: usize, cols: usize, form: Form) -> Self {
         let stride = rows.next_multiple_of(ROWS_PER_LINE);
         let fits = stride.checked_mul(cols).is_some();
         assert!(fits, "a matrix fits the address space");
@@ -149,23 +152,27 @@ impl Acts {
         let half_stride = (cols.div_ceil(HALVES_PER_LINE) | 1) * HALVES_PER_LINE;
         let halves = |wanted: bool| {
             let len = rows.checked_mul(half_stride).expect("a matrix fits the address space");
-            Buffer::zeroed(if wanted { len } else { 0 })
+            let mut buffer = Buffer::of_arena(arena, if wanted { len } else { 0 });
+            buffer.chunks_exact_mut(half_stride).for_each(|row: &mut [u16]| row[cols..].fill(0));
+            buffer
         };
         let wide_stride = wide_stride(cols_of(form.wide));
         let wide_groups = cols_of(form.wide).div_ceil(WIDE) * stride;
+        let mut wide_codes: Buffer<i8> = Buffer::of_arena(arena, if form.wide { rows * wide_stride } else { 0 });
+        wide_codes.chunks_exact_mut(wide_stride).for_each(|row| row[cols..].fill(0));
         Self {
             rows,
             cols,
             stride,
-            floats: Buffer::zeroed(rows * cols_of(form.floats)),
-            bytes: Codes::new(rows, cols_of(form.bytes), stride),
+            floats: Buffer::of_arena(arena, rows * cols_of(form.floats)),
+            bytes: Codes::new(arena, rows, cols_of(form.bytes), stride),
             wide: Wide {
-                codes: Buffer::zeroed(if form.wide { rows * wide_stride } else { 0 }),
+                codes: wide_codes,
                 stride: wide_stride,
-                scales: Buffer::zeroed(wide_groups),
-                biases: Buffer::zeroed(wide_groups),
+                scales: Buffer::of_arena(arena, wide_groups),
+                biases: Buffer::of_arena(arena, wide_groups),
             },
-            words: Codes::new(rows, cols_of(form.words), stride),
+            words: Codes::new(arena, rows, cols_of(form.words), stride),
             halves: halves(form.halves),
             rests: halves(form.rests),
             half_stride,

@@ -462,7 +462,7 @@ impl Backend for CpuBackend {
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
-        Acts::new(rows, cols, form)
+        Acts::new(&self.arena, rows, cols, form)
     }
 
     fn acts_bytes(&self, cols: usize, form: Form) -> usize {
