@@ -11,8 +11,8 @@ table and every sample into benches/record/. Needs cargo and pip; Linux on x86-6
   float32. `ONEDNN_MAX_CPU_ISA` holds it to the tier.
 - PyTorch: `Qwen3Model` of transformers without a cache, float32 (AVX2, AVX-512) or bfloat16 (AMX); held to the tier by the
   same, `ATEN_CPU_CAPABILITY` and `MKL_ENABLE_INSTRUCTIONS`.
-- candle: `quantized_qwen3` on our Q4_K_M file. Its quantized products are AVX2 whatever the processor has, and it takes texts
-  one after another, so it runs once, beside our AVX2 tier, one text at a time.
+- candle: `quantized_qwen3` on our Q4_K_M file. Its quantized products are AVX2 whatever the processor has, and it takes
+  texts one after another, so it runs once, beside our AVX2 tier, one text at a time.
 
 Ours runs Q4_K_M and Q8_0. All are warm at once, weights in memory; a round times each of them in turn, the next one in
 reverse order.
@@ -20,7 +20,6 @@ reverse order.
 
 import argparse
 import datetime
-import json
 import os
 import statistics
 import subprocess
@@ -54,6 +53,7 @@ TARGETS = {
     ("amx", "openvino-bf16"): 2.0,
 }
 PACKAGES = ["transformers>=5", "openvino", "nncf", "numpy"]
+VERSIONS = ["torch", "transformers", "openvino", "nncf"]
 # torch by itself brings gigabytes of libraries for graphics cards; these are what it needs without one.
 TORCH_NEEDS = ["filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions"]
 # Tokens a second of the slowest, to say beforehand how long it will take.
@@ -159,7 +159,8 @@ def measure(start, rounds):
 
 def table(samples):
     """Markdown rows of {(tier, workload): {engine: [tokens/s]}}; ratios are of our median to theirs."""
-    lines = ["| tier | workload | engine | tokens/s | our Q4_K_M / it | target | our Q8_0 / it |", "|---|---|---|" + "---:|" * 4]
+    lines = ["| tier | workload | engine | tokens/s | our Q4_K_M / it | target | our Q8_0 / it |"]
+    lines.append("|---|---|---|" + "---:|" * 4)
     for (tier, workload), engines in samples.items():
         ours = [statistics.median(engines[name]) for name in ("Q4_K_M", "Q8_0")]
         for name, figures in engines.items():
@@ -188,9 +189,11 @@ def main():
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
-    parser.add_argument("--cache", type=Path, default=default_cache("frameworks"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--models", type=Path, default=default_cache("llama.cpp"), metavar="DIR", help="of our files")
+    cache = {"type": Path, "metavar": "DIR", "help": "default: %(default)s"}
+    parser.add_argument("--cache", default=default_cache("frameworks"), **cache)
+    parser.add_argument("--models", default=default_cache("llama.cpp"), **cache)
     parser.add_argument("--record", type=Path, default=ROOT / "benches" / "record", metavar="DIR")
+    parser.add_argument("--name", default=f"{datetime.date.today()}-frameworks", help="of the record; default: %(default)s")
     parser.add_argument("--no-record", action="store_true", help="only print the table")
     parser.add_argument("--export", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
@@ -209,12 +212,10 @@ def main():
         args.models.mkdir(parents=True, exist_ok=True)
         python, candle = install(args.cache)
         programs, files = build_ours(args.models, ["Q4_K_M", "Q8_0"])
-        command = [python, "-c", "import json, torch, transformers as t, openvino as o; print(json.dumps([torch.__version__, t.__version__, o.__version__]))"]
-        versions = json.loads(subprocess.check_output(list(map(str, command)), text=True))
-        day = datetime.date.today().isoformat()
-        head = f"# Against frameworks, {day}\n\n`python3 scripts/compare_frameworks.py`: {machine(cpuinfo, args.threads)}; "
-        head += f"torch {versions[0]}, transformers {versions[1]}, OpenVINO {versions[2]}, candle 0.11.1; 0.6B shapes, random "
-        head += f"weights. Tokens a second: median (lowest–highest) of {args.rounds} alternating rounds.\n\n"
+        ask = "from importlib.metadata import version; print(*(f'{name} {version(name)}' for name in %s), sep=', ')" % VERSIONS
+        versions = subprocess.check_output([str(python), "-c", ask], text=True).strip()
+        head = f"# Against frameworks, {datetime.date.today()}\n\n`python3 scripts/compare_frameworks.py`: "
+        head += f"{machine(cpuinfo, args.threads)}; {versions}, candle 0.11.1; 0.6B shapes, random weights. Tokens a second: median (lowest–highest) of {args.rounds} alternating rounds.\n\n"
         samples = {}
         for tier, workload in todo:
             texts, tokens = WORKLOADS[workload]
@@ -230,7 +231,7 @@ def main():
                 start[rival] = lambda words=words: Rival(words, environment)
             samples[tier, workload] = measure(start, args.rounds)
             if not args.no_record:
-                write_record(args.record, f"{day}-frameworks", head + table(samples), samples, ["tier", "workload"])
+                write_record(args.record, args.name, head + table(samples), samples, ["tier", "workload"])
         print(head + table(samples))
     except (Failed, OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"compare_frameworks.py: {error}")

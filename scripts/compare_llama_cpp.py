@@ -65,6 +65,7 @@ COST = 0.88
 USUAL = {"avx2": 130, "avxvnni": 140, "avx512vnni": 160, "amx": 230}
 PACKAGE = "llama-cpp-python==0.3.36"
 ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 # What is built of it; the other comparisons use the last two.
 PROGRAMS = ["llama-bench", "llama-embedding", "llama-quantize"]
 LOADED_LIBRARY = re.compile(r"libggml-cpu-\w+\.so")
@@ -109,13 +110,12 @@ def install_llama_cpp(cache):
 def build_ours(cache, formats):
     """The folder of our programs, and a random-weight 0.6B file of each format."""
     run(["cargo", "build", "--release", "--example", "speed", "--example", "synth", "--example", "peak"], cwd=ROOT)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "examples"
     files = {name: cache / f"0.6b-{name}.gguf" for name in formats}
     for name, file in files.items():
         if not file.exists():
-            run([target / "synth", "--shape", "0.6b", "--type", name, "--out", file.with_suffix(".part")])
+            run([TARGET / "examples" / "synth", "--shape", "0.6b", "--type", name, "--out", file.with_suffix(".part")])
             file.with_suffix(".part").rename(file)
-    return target, files
+    return TARGET / "examples", files
 
 
 class Ours:
@@ -279,13 +279,15 @@ def default_cache(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--plan", nargs="+", default=PLAN, metavar="TIERS:FORMATS:WORKLOADS:ROUNDS", help="default: %(default)s")
+    parts = "TIERS:FORMATS:WORKLOADS:ROUNDS"
+    parser.add_argument("--plan", nargs="+", default=PLAN, metavar=parts, help="default: %(default)s")
     parser.add_argument("--quick", action="store_const", dest="plan", const=QUICK, help="--plan %(const)s, no record")
     parser.add_argument("--tiers", nargs="+", choices=TIERS, help="default: all of this machine")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--cache", type=Path, default=default_cache("llama.cpp"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--llama-bin", type=Path, metavar="DIR", help="an existing build with one library per tier")
     parser.add_argument("--record", type=Path, default=ROOT / "benches" / "record", metavar="DIR")
+    parser.add_argument("--name", default=f"{datetime.date.today()}-llama.cpp", help="of the record; default: %(default)s")
     parser.add_argument("--no-record", action="store_true", help="only print the table")
     args = parser.parse_args()
 
@@ -296,8 +298,7 @@ def main():
         args.cache.mkdir(parents=True, exist_ok=True)
         binaries = args.llama_bin or install_llama_cpp(args.cache)
         programs, files = build_ours(args.cache, {name for _, name, *_ in todo})
-        day = datetime.date.today().isoformat()
-        head = f"# Against llama.cpp ({PACKAGE}), {day}\n\n`python3 scripts/compare_llama_cpp.py`: "
+        head = f"# Against llama.cpp ({PACKAGE}), {datetime.date.today()}\n\n`python3 scripts/compare_llama_cpp.py`: "
         head += f"{machine(cpuinfo, args.threads)}; 0.6B shapes, random weights. Tokens a second: median (lowest–highest) of "
         head += "alternating rounds.\n\n"
         samples = {}
@@ -308,7 +309,7 @@ def main():
             samples[tier, name, workload] = figures
             if not args.no_record and args.plan != QUICK:
                 key = ["tier", "format", "workload"]
-                write_record(args.record, f"{day}-llama.cpp", head + table(samples), samples, key)
+                write_record(args.record, args.name, head + table(samples), samples, key)
         print(head + table(samples))
     except (Failed, OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"compare_llama_cpp.py: {error}")
