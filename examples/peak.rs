@@ -78,14 +78,32 @@ mod x86 {
         macro_rules! chain {
             ($sum:literal, $product:literal) => {
                 concat!(
-                    "vpmaddubsw ymm", $product, ", ymm13, ymm14\n",
-                    "vpmaddwd ymm", $product, ", ymm", $product, ", ymm15\n",
-                    "vpaddd ymm", $sum, ", ymm", $sum, ", ymm", $product
+                    "vpmaddubsw ymm",
+                    $product,
+                    ", ymm13, ymm14\n",
+                    "vpmaddwd ymm",
+                    $product,
+                    ", ymm",
+                    $product,
+                    ", ymm15\n",
+                    "vpaddd ymm",
+                    $sum,
+                    ", ymm",
+                    $sum,
+                    ", ymm",
+                    $product
                 )
             };
         }
         turns!(
-            turns, chain!(0, 8), chain!(1, 9), chain!(2, 10), chain!(3, 11), chain!(4, 8), chain!(5, 9), chain!(6, 10),
+            turns,
+            chain!(0, 8),
+            chain!(1, 9),
+            chain!(2, 10),
+            chain!(3, 11),
+            chain!(4, 8),
+            chain!(5, 9),
+            chain!(6, 10),
             chain!(7, 11)
         );
     }
@@ -121,7 +139,10 @@ mod x86 {
         // SAFETY: the caller's promise; 64 bytes are read.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &shape, options(readonly, nostack)) };
         turns!(
-            turns, "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7", "tdpbf16ps tmm2, tmm5, tmm6",
+            turns,
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7"
         );
         // SAFETY: as above.

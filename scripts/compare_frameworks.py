@@ -52,10 +52,7 @@ TARGETS = {
     ("avx512vnni", "openvino-f32"): 1.5,
     ("amx", "openvino-bf16"): 2.0,
 }
-PACKAGES = ["transformers>=5", "openvino", "nncf", "numpy"]
-VERSIONS = ["torch", "transformers", "openvino", "nncf"]
-# torch by itself brings gigabytes of libraries for graphics cards; these are what it needs without one.
-TORCH_NEEDS = ["filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions"]
+PACKAGES = ["torch", "transformers", "openvino", "nncf"]
 # Tokens a second of the slowest, to say beforehand how long it will take.
 USUAL = {"torch-f32": 150, "torch-bf16": 700, "openvino-f32": 250, "openvino-bf16": 900, "candle": 80}
 
@@ -132,8 +129,7 @@ def install(cache):
     python = cache / "venv" / "bin" / "python"
     if not (cache / "venv" / "complete").exists():
         run([sys.executable, "-m", "venv", cache / "venv"])
-        run([python, "-m", "pip", "install", "--no-deps", "torch"])
-        run([python, "-m", "pip", "install", *TORCH_NEEDS, *PACKAGES])
+        run([python, "-m", "pip", "install", *PACKAGES])
         (cache / "venv" / "complete").touch()
     manifest = ROOT / "scripts" / "candle" / "Cargo.toml"
     native = {**os.environ, "RUSTFLAGS": "-C target-cpu=native"}
@@ -212,7 +208,7 @@ def main():
         args.models.mkdir(parents=True, exist_ok=True)
         python, candle = install(args.cache)
         programs, files = build_ours(args.models, ["Q4_K_M", "Q8_0"])
-        ask = "from importlib.metadata import version; print(*(f'{name} {version(name)}' for name in %s), sep=', ')" % VERSIONS
+        ask = "from importlib.metadata import version; print(*(f'{name} {version(name)}' for name in %s), sep=', ')" % PACKAGES
         versions = subprocess.check_output([str(python), "-c", ask], text=True).strip()
         head = f"# Against frameworks, {datetime.date.today()}\n\n`python3 scripts/compare_frameworks.py`: "
         head += f"{machine(cpuinfo, args.threads)}; {versions}, candle 0.11.1; 0.6B shapes, random weights. Tokens a second: median (lowest–highest) of {args.rounds} alternating rounds.\n\n"
