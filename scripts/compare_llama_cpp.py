@@ -19,6 +19,7 @@ a token at this length. Beside them, products from registers alone are timed (ex
 """
 
 import argparse
+import contextlib
 import csv
 import datetime
 import json
@@ -130,15 +131,17 @@ class Ours:
         )
 
     def speed(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise Failed(f"our program ends with {self.process.wait()}")
+            raise Failed(f"{self.process.args[0]} ends with {self.process.wait()}")
         return float(line)
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
