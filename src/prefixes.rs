@@ -57,3 +57,52 @@ impl<B: Backend> PrefixCache<B> {
         self.prefixes.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qembed_kernels::cpu::CpuBackend;
+    use qembed_kernels::cpu::isa::Isa;
+    use qembed_models::gguf::Gguf;
+    use qembed_models::synth::{Spec, write};
+    use qembed_models::{Batch, Pass, Qwen3};
+
+    #[test]
+    fn what_was_used_last_stays_within_the_budget() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let dims =
+            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=100".parse().unwrap();
+        write(&Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None }, &path).unwrap();
+        let backend = CpuBackend::new(Isa::select(None).unwrap(), 1).unwrap();
+        let model = Qwen3::load(&Gguf::open(&path).unwrap(), backend).unwrap();
+        let prefix = |tokens: &[u32]| {
+            let pass = Pass { prefixes: &[], keep: Some((0, tokens)), wanted: &|| true };
+            model.run(&Batch::new(&[tokens]), &pass).unwrap().kept.unwrap()
+        };
+        let cache = PrefixCache::new(48, 8); // six tokens
+        assert!(cache.takes(6) && !cache.takes(7));
+        let found = |text: &[u32]| cache.of(&[text]).iter().map(|prefix| prefix.tokens().to_vec()).collect::<Vec<_>>();
+
+        cache.put(prefix(&[1, 2]));
+        cache.put(prefix(&[1, 2, 3]));
+        // The same again takes the place of itself.
+        cache.put(prefix(&[1, 2, 3]));
+        assert_eq!(found(&[1, 2, 3, 9]), [[1, 2, 3]], "the longest");
+        assert_eq!(found(&[1, 2, 3]), [[1, 2]], "one that leaves something to compute");
+        assert_eq!(found(&[1, 2, 4]), [[1, 2]], "one with which the text begins");
+        assert!(found(&[1, 2]).is_empty() && found(&[1, 3, 3, 3]).is_empty());
+        // Each once, however many texts begin with it.
+        assert_eq!(cache.of(&[[1, 2, 3, 9], [1, 2, 4, 9], [1, 2, 3, 8]]).len(), 2);
+
+        // [1 2] was used last, so [1 2 3] goes.
+        found(&[1, 2, 4]);
+        cache.put(prefix(&[5, 6]));
+        assert_eq!(found(&[5, 6, 9]), [[5, 6]]);
+        assert_eq!(found(&[1, 2, 3, 9]), [[1, 2]]);
+        // And where two go, both do.
+        cache.put(prefix(&[7, 7, 7, 7, 7, 7]));
+        assert!(found(&[5, 6, 9]).is_empty() && found(&[1, 2, 9]).is_empty());
+        assert_eq!(found(&[7, 7, 7, 7, 7, 7, 7]), [[7, 7, 7, 7, 7, 7]]);
+    }
+}

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{SHAPE_K, model};
-use qembed_q::{Control, EmbedOptions, Embedder, LoadOptions};
+use qembed_q::{Control, EmbedOptions, Embedder, LoadOptions, Prompt};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -86,4 +86,31 @@ fn lean() {
     let (few, ..) = held(|| embed(&embedder, &texts[..1000]));
     let (many, ..) = held(|| embed(&embedder, &texts));
     assert!(many as f64 <= 1.1 * few as f64, "{many} bytes for ten times as many texts, {few} before");
+    // Nor do six times as many that are so short that their tokens are no bound.
+    let texts: Vec<String> = (0..30_000).map(|salt| text(1, salt)).collect();
+    let (few, ..) = held(|| embed(&embedder, &texts[..5000]));
+    let (many, ..) = held(|| embed(&embedder, &texts));
+    assert!(many as f64 <= 1.1 * few as f64, "{many} bytes for six times as many short texts, {few} before");
+
+    // What texts have in common is computed once, and takes memory once.
+    let embedder = fresh();
+    let texts: Vec<String> = (0..20).map(|salt| text(1000, 1) + &text(5, salt)).collect();
+    let bound = embedder.memory().of_pass(1000 + 20 * 6, 20) as usize + 20 * 2048 + (1 << 17);
+    let (peak, ..) = held(|| embed(&embedder, &texts));
+    assert!(peak <= bound, "{peak} bytes for a common beginning, at most {bound}");
+
+    // Of an instruction, keys and values stay if there is room for them: two layers of 2 · 2 heads of 64 floats.
+    let task = text(1000, 2);
+    let queries = EmbedOptions { prompt: Prompt::Instruct(task.clone()), ..EmbedOptions::default() };
+    let bytes = format!("Instruct: {task}\nQuery:").len() * 2 * (2 * 2 * 64) * size_of::<f32>();
+    for (prefix_cache, stays) in [(bytes, true), (bytes - 1, false)] {
+        let load = LoadOptions { prefix_cache, ..load.clone() };
+        let embedder = Embedder::open_with(model(SHAPE_K, "Q4_K_M"), &load).unwrap();
+        embed(&embedder, &[text(1200, 3)]);
+        let (_, left, _) = held(|| drop(embedder.embed(&["x"], &queries).unwrap()));
+        assert_eq!(left >= bytes, stays, "{left} bytes stay, {bytes} for {prefix_cache}");
+        // Of texts without an instruction nothing does.
+        let (_, left, _) = held(|| embed(&embedder, &[text(900, 4)]));
+        assert!(left < 1 << 17, "{left} bytes stay");
+    }
 }

@@ -57,6 +57,38 @@ proptest! {
     }
 }
 
+/// What is kept of an instruction are the tokens that a text left of it, not those that it has alone.
+#[cfg(feature = "builtin")]
+#[test]
+fn exact_where_a_text_merges_with_the_instruction() {
+    let open = |prefix_cache| {
+        Embedder::builtin_with(&LoadOptions { threads: Some(2), prefix_cache, ..LoadOptions::default() }).unwrap()
+    };
+    let (keeps, plain) = (open(64 << 20), open(0));
+    let queries = EmbedOptions { prompt: Prompt::Instruct("Find".into()), ..EmbedOptions::default() };
+    let tokens = |text, options| plain.embed(&[text], options).unwrap().tokens()[0];
+    let apart = tokens("Instruct: Find\nQuery:", &EmbedOptions::default()) + tokens(":x", &EmbedOptions::default()) - 1;
+    assert!(tokens(":x", &queries) < apart, "two colons are one token");
+    for text in [":x", "x", ":x", " x"] {
+        assert_eq!(keeps.embed(&[text], &queries).unwrap(), plain.embed(&[text], &queries).unwrap(), "{text}");
+    }
+}
+
+/// Passes are planned by what is computed, not by what texts have.
+#[test]
+fn lean_texts_with_a_common_beginning_make_one_pass() {
+    let texts: Vec<String> = (0..20).map(|i| format!("{}{i}", "x".repeat(1000))).collect();
+    let passes = |share_prefixes| {
+        let passes = RefCell::new(0);
+        let count = |_| *passes.borrow_mut() += 1;
+        let embedder = open(&model(SHAPE_K, "Q8_0"), LoadOptions { share_prefixes, ..LoadOptions::default() });
+        let control = Control { progress: Some(&count), ..Control::default() };
+        embedder.embed_with(&texts, &EmbedOptions::default(), &control).unwrap();
+        passes.into_inner()
+    };
+    assert_eq!((passes(true), passes(false)), (1, 10));
+}
+
 /// Nothing is lost or out of order, in any number of windows and passes; who reads on gets what a list gets.
 #[test]
 fn whole() {
@@ -106,12 +138,16 @@ fn safe() {
     for isa in Isa::all() {
         let expected = plain(&path, isa.name).embed(&["good", "fine"], &queries).unwrap();
         let embedder = sharing(&path, isa.name);
-        for texts in [&["bad!"][..], &["good", "bad!"], &["fine", "good", "bad!", "!"]] {
+        for texts in [&["bad!"][..], &["good", "bad!"], &["fine", "good", "bad!", "!"], &["worse!", "bad!"]] {
             let error = embedder.embed(texts, &queries).unwrap_err();
             let first = texts.iter().position(|text| text.contains('!')).unwrap();
             assert!(matches!(error, Error::NonFinite { text } if text == first), "{}: {error:?}", isa.name);
             assert_eq!(embedder.embed(&["good", "fine"], &queries).unwrap(), expected, "{}", isa.name);
         }
+        // In a stream it is named by its place among all texts, not among those that were looked at with it.
+        let texts = (0..9000).map(|i| if i == 8500 { "bad!" } else { "good" });
+        let error = embedder.embed_each(texts, &queries, &Control::default(), |_, _, _| ()).unwrap_err();
+        assert!(matches!(error, Error::NonFinite { text: 8500 }), "{}: {error:?}", isa.name);
     }
 }
 
@@ -151,6 +187,8 @@ fn a_memory_budget_bounds_a_pass() {
     assert!(Embedder::open_with(&path, &load(least - 1)).is_err());
 
     let needs = open(&path, LoadOptions::default()).memory();
+    // Half of what is free, unless it is said; by now, that may be a little more or less.
+    assert!(needs.available.is_none_or(|free| needs.budget < free / 4 * 3), "{needs:?}");
     let embedder = Embedder::open_with(&path, &load(needs.of_pass(100, 1))).unwrap();
     assert_eq!(embedder.memory().tokens(), 100);
     let texts: Vec<String> = (1..100).map(|i| format!("{i}{}", "x".repeat(i % 97))).collect();
