@@ -52,25 +52,32 @@ impl Dot for Bytes {
         // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(MAGIC.to_bits() as i32); 2]; R];
-            for k in (0..G).step_by(16) {
-                let mut x = [vdupq_n_s8(0); R];
-                for r in 0..R {
-                    x[r] = vld1q_s8(a.add(r * stride + k));
-                }
-                macro_rules! four {
-                    ($lane:literal) => {
-                        for v in 0..2 {
-                            let w = vld1q_s8(w[v].add(LANES * (k + 4 * $lane)));
-                            for r in 0..R {
-                                sdot!(acc[r][v], w, x[r], $lane);
-                            }
+            // Written out, as a loop of so many instructions stays one.
+            macro_rules! sixteen {
+                ($k:expr) => {
+                    let mut x = [vdupq_n_s8(0); R];
+                    for r in 0..R {
+                        x[r] = vld1q_s8(a.add(r * stride + $k));
+                    }
+                    four!(x, $k, 0);
+                    four!(x, $k, 1);
+                    four!(x, $k, 2);
+                    four!(x, $k, 3);
+                };
+            }
+            macro_rules! four {
+                ($x:ident, $k:expr, $lane:literal) => {
+                    for v in 0..2 {
+                        let w = vld1q_s8(w[v].add(LANES * ($k + 4 * $lane)));
+                        for r in 0..R {
+                            sdot!(acc[r][v], w, $x[r], $lane);
                         }
-                    };
-                }
-                four!(0);
-                four!(1);
-                four!(2);
-                four!(3);
+                    }
+                };
+            }
+            sixteen!(0);
+            if G == 32 {
+                sixteen!(16);
             }
             acc
         }
@@ -115,31 +122,37 @@ impl Dot for Words {
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];
             let mut high_acc = acc;
-            for k in (0..G).step_by(16) {
-                let (mut low, mut high) = ([vdupq_n_s8(0); R], [vdupq_n_s8(0); R]);
-                for r in 0..R {
-                    let a = a.add(r * stride + k);
-                    let x = [vreinterpretq_s8_s16(vld1q_s16(a)), vreinterpretq_s8_s16(vld1q_s16(a.add(8)))];
-                    low[r] = vuzp1q_s8(x[0], x[1]);
-                    // A low byte that counts as negative took 256 too much.
-                    let carry = vreinterpretq_s8_u8(vshrq_n_u8::<7>(vreinterpretq_u8_s8(low[r])));
-                    high[r] = vaddq_s8(vuzp2q_s8(x[0], x[1]), carry);
-                }
-                macro_rules! four {
-                    ($lane:literal) => {
-                        for v in 0..2 {
-                            let w = vld1q_s8(w[v].add(LANES * (k + 4 * $lane)));
-                            for r in 0..R {
-                                sdot!(acc[r][v], w, low[r], $lane);
-                                sdot!(high_acc[r][v], w, high[r], $lane);
-                            }
+            macro_rules! sixteen {
+                ($k:expr) => {
+                    let (mut low, mut high) = ([vdupq_n_s8(0); R], [vdupq_n_s8(0); R]);
+                    for r in 0..R {
+                        let a = a.add(r * stride + $k);
+                        let x = [vreinterpretq_s8_s16(vld1q_s16(a)), vreinterpretq_s8_s16(vld1q_s16(a.add(8)))];
+                        low[r] = vuzp1q_s8(x[0], x[1]);
+                        // A low byte that counts as negative took 256 too much.
+                        let carry = vreinterpretq_s8_u8(vshrq_n_u8::<7>(vreinterpretq_u8_s8(low[r])));
+                        high[r] = vaddq_s8(vuzp2q_s8(x[0], x[1]), carry);
+                    }
+                    four!(low, high, $k, 0);
+                    four!(low, high, $k, 1);
+                    four!(low, high, $k, 2);
+                    four!(low, high, $k, 3);
+                };
+            }
+            macro_rules! four {
+                ($low:ident, $high:ident, $k:expr, $lane:literal) => {
+                    for v in 0..2 {
+                        let w = vld1q_s8(w[v].add(LANES * ($k + 4 * $lane)));
+                        for r in 0..R {
+                            sdot!(acc[r][v], w, $low[r], $lane);
+                            sdot!(high_acc[r][v], w, $high[r], $lane);
                         }
-                    };
-                }
-                four!(0);
-                four!(1);
-                four!(2);
-                four!(3);
+                    }
+                };
+            }
+            sixteen!(0);
+            if G == 32 {
+                sixteen!(16);
             }
             for (acc, high) in acc.as_flattened_mut().iter_mut().zip(high_acc.as_flattened()) {
                 *acc = vaddq_s32(*acc, vshlq_n_s32::<8>(*high));
