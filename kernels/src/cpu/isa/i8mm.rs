@@ -210,6 +210,11 @@ unsafe fn block<const P: usize, const G: usize, const MIN: bool>(
             }
             // What the compiler cannot follow it cannot keep in registers, which are all taken.
             at = hide(at);
+            // Loaded before anything is stored, as for the compiler that might change them.
+            let (mut act_scales, mut act_sums) = ([vdupq_n_f32(0.0); P], [vdupq_n_f32(0.0); P]);
+            for p in 0..P {
+                (act_scales[p], act_sums[p]) = (vld1q_f32(scales.add(4 * p)), vld1q_f32(sums.add(4 * p)));
+            }
             for j in 0..PAIRS {
                 let of_pair = &*columns.add(j);
                 let scale = vld1q_f32(of_pair.scale.as_ptr());
@@ -218,10 +223,10 @@ unsafe fn block<const P: usize, const G: usize, const MIN: bool>(
                 for p in 0..P {
                     let mut value = vfmaq_f32(offset, vreinterpretq_f32_s32(acc[p][j]), scale);
                     if MIN {
-                        value = vfmaq_f32(value, min, vld1q_f32(sums.add(4 * p)));
+                        value = vfmaq_f32(value, min, act_sums[p]);
                     }
                     let at = at.add((p * PAIRS + j) * 4);
-                    vst1q_f32(at, vfmaq_f32(vld1q_f32(at), value, vld1q_f32(scales.add(4 * p))));
+                    vst1q_f32(at, vfmaq_f32(vld1q_f32(at), value, act_scales[p]));
                 }
             }
             columns = columns.add(PAIRS);
