@@ -43,12 +43,7 @@ impl Dot for Bytes {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(
-        self,
-        w: [*const i8; 2],
-        a: *const i8,
-        stride: usize,
-    ) -> Sums<R> {
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
         // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(MAGIC.to_bits() as i32); 2]; R];
@@ -112,12 +107,7 @@ impl Dot for Words {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(
-        self,
-        w: [*const i8; 2],
-        a: *const i16,
-        stride: usize,
-    ) -> Sums<R> {
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i16, stride: usize) -> Sums<R> {
         // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];

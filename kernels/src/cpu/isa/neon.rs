@@ -114,12 +114,7 @@ impl<const MOST: usize> Dot for Bytes<MOST> {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(
-        self,
-        w: [*const i8; 2],
-        a: *const i8,
-        stride: usize,
-    ) -> Sums<R> {
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut out = [[vdupq_n_s32(0); 2]; R];
@@ -186,12 +181,7 @@ impl Dot for Words {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(
-        self,
-        w: [*const i16; 2],
-        a: *const i16,
-        stride: usize,
-    ) -> Sums<R> {
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i16; 2], a: *const i16, stride: usize) -> Sums<R> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];
@@ -255,10 +245,8 @@ unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f3
     unsafe { arm::gemm(Words, panel, acts, rows, c) }
 }
 
-static BYTES: super::Kernel =
-    super::kernel!(bytes, #[target_feature(enable = "neon")], interleave_bytes, gemm_bytes);
-static WORDS: super::Kernel =
-    super::kernel!(words, #[target_feature(enable = "neon")], interleave_words, gemm_words);
+static BYTES: super::Kernel = super::kernel!(bytes, #[target_feature(enable = "neon")], interleave_bytes, gemm_bytes);
+static WORDS: super::Kernel = super::kernel!(words, #[target_feature(enable = "neon")], interleave_words, gemm_words);
 
 super::tier!("neon", || true, Neon, #[target_feature(enable = "neon")], |format, precision| {
     let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
