@@ -118,39 +118,49 @@ impl<const MOST: usize> Dot for Bytes<MOST> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut out = [[vdupq_n_s32(0); 2]; R];
-            for v in 0..2 {
-                for r in 0..R {
-                    let x = a.add(r * stride);
-                    let mut sums = [vdupq_n_s32(0); LANES];
-                    let mut narrow = [vdupq_n_s16(0); LANES];
-                    for i in 0..LANES {
-                        let w = w[v].add(16 * i);
-                        narrow[i] = sixteen(w, x);
-                        let (w, x) = (w.add(16 * LANES), x.add(16));
-                        if MOST > 32 {
-                            sums[i] = vpaddlq_s16(narrow[i]);
-                            if G == 32 {
-                                sums[i] = vpadalq_s16(sums[i], sixteen(w, x));
-                            }
-                        } else if G == 32 {
-                            narrow[i] = vmlal_s8(narrow[i], vld1_s8(w), vld1_s8(x));
-                            narrow[i] = vmlal_s8(narrow[i], vld1_s8(w.add(8)), vld1_s8(x.add(8)));
-                        }
-                    }
-                    out[r][v] = if MOST > 32 {
-                        vpaddq_s32(vpaddq_s32(sums[0], sums[1]), vpaddq_s32(sums[2], sums[3]))
-                    } else {
-                        // G / 8 products a lane; G / 4 after this.
-                        let [a, b] = [vpaddq_s16(narrow[0], narrow[1]), vpaddq_s16(narrow[2], narrow[3])];
-                        if G / 2 * MOST <= 256 {
-                            vpaddlq_s16(vpaddq_s16(a, b))
-                        } else {
-                            vpaddq_s32(vpaddlq_s16(a), vpaddlq_s16(b))
-                        }
-                    };
-                }
+            for r in 0..R {
+                let x = a.add(r * stride);
+                out[r] = [four::<MOST, G>(w[0], x), four::<MOST, G>(w[1], x)];
             }
             out
+        }
+    }
+}
+
+/// Sums of products of a group of G values with those of four rows of weights.
+///
+/// # Safety
+/// `w` is a stream and `x` a row, from the group's first value on.
+#[inline(always)]
+unsafe fn four<const MOST: usize, const G: usize>(w: *const i8, x: *const i8) -> int32x4_t {
+    // SAFETY: the caller's promise; every ARM64 CPU has these.
+    unsafe {
+        let next = if G == 32 { 16 } else { 0 };
+        if MOST > 32 {
+            macro_rules! row {
+                ($i:literal) => {{
+                    let w = w.add(16 * $i);
+                    let sums = vpaddlq_s16(sixteen(w, x));
+                    if G == 32 { vpadalq_s16(sums, sixteen(w.add(LANES * next), x.add(next))) } else { sums }
+                }};
+            }
+            vpaddq_s32(vpaddq_s32(row!(0), row!(1)), vpaddq_s32(row!(2), row!(3)))
+        } else {
+            macro_rules! row {
+                ($i:literal) => {{
+                    let w = w.add(16 * $i);
+                    let mut sums = sixteen(w, x);
+                    if G == 32 {
+                        let (w, x) = (w.add(LANES * next), x.add(next));
+                        sums = vmlal_s8(sums, vld1_s8(w), vld1_s8(x));
+                        sums = vmlal_s8(sums, vld1_s8(w.add(8)), vld1_s8(x.add(8)));
+                    }
+                    sums
+                }};
+            }
+            // G / 8 products a lane; G / 4 after this.
+            let (a, b) = (vpaddq_s16(row!(0), row!(1)), vpaddq_s16(row!(2), row!(3)));
+            if G / 2 * MOST <= 256 { vpaddlq_s16(vpaddq_s16(a, b)) } else { vpaddq_s32(vpaddlq_s16(a), vpaddlq_s16(b)) }
         }
     }
 }
@@ -185,27 +195,36 @@ impl Dot for Words {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];
-            for k in (0..G).step_by(8) {
-                let mut x = [vdupq_n_s16(0); R];
-                for r in 0..R {
-                    x[r] = vld1q_s16(a.add(r * stride + k));
-                }
-                // Two values of four rows in a vector.
-                macro_rules! pair {
-                    ($even:literal, $odd:literal) => {
-                        for v in 0..2 {
-                            let w = vld1q_s16(w[v].add(LANES * (k + $even)));
-                            for r in 0..R {
-                                acc[r][v] = vmlal_laneq_s16::<$even>(acc[r][v], vget_low_s16(w), x[r]);
-                                acc[r][v] = vmlal_high_laneq_s16::<$odd>(acc[r][v], w, x[r]);
-                            }
-                        }
-                    };
-                }
-                pair!(0, 1);
-                pair!(2, 3);
-                pair!(4, 5);
-                pair!(6, 7);
+            // Two values of four rows in a vector. Written out, as a loop of so many instructions stays one.
+            macro_rules! pair {
+                ($x:ident, $k:expr, $even:literal, $odd:literal) => {
+                    let w0 = vld1q_s16(w[0].add(LANES * ($k + $even)));
+                    let w1 = vld1q_s16(w[1].add(LANES * ($k + $even)));
+                    for r in 0..R {
+                        acc[r][0] = vmlal_laneq_s16::<$even>(acc[r][0], vget_low_s16(w0), $x[r]);
+                        acc[r][1] = vmlal_laneq_s16::<$even>(acc[r][1], vget_low_s16(w1), $x[r]);
+                        acc[r][0] = vmlal_high_laneq_s16::<$odd>(acc[r][0], w0, $x[r]);
+                        acc[r][1] = vmlal_high_laneq_s16::<$odd>(acc[r][1], w1, $x[r]);
+                    }
+                };
+            }
+            macro_rules! eight {
+                ($k:expr) => {
+                    let mut x = [vdupq_n_s16(0); R];
+                    for r in 0..R {
+                        x[r] = vld1q_s16(a.add(r * stride + $k));
+                    }
+                    pair!(x, $k, 0, 1);
+                    pair!(x, $k, 2, 3);
+                    pair!(x, $k, 4, 5);
+                    pair!(x, $k, 6, 7);
+                };
+            }
+            eight!(0);
+            eight!(8);
+            if G == 32 {
+                eight!(16);
+                eight!(24);
             }
             acc
         }
