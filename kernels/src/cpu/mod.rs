@@ -2,8 +2,9 @@
 
 // Register tiles are arrays of arrays; one index walks several of them.
 #![allow(clippy::needless_range_loop)]
-// What serves integer products only is unused where no tier has them yet: off x86-64 there is the scalar tier alone.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_macros, unused_imports))]
+// What serves AMX only is unused off x86-64, and what serves integer products where there is the scalar tier alone.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_macros, unused_imports))]
 
 mod acts;
 pub mod isa;

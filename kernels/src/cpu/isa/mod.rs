@@ -6,12 +6,20 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -128,6 +136,12 @@ static TIERS: &[&Isa] = &[
     &avxvnni::TIER,
     #[cfg(target_arch = "x86_64")]
     &avx2::TIER,
+    #[cfg(target_arch = "aarch64")]
+    &i8mm::TIER,
+    #[cfg(target_arch = "aarch64")]
+    &dotprod::TIER,
+    #[cfg(target_arch = "aarch64")]
+    &neon::TIER,
     &scalar::TIER,
 ];
 
