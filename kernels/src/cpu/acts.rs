@@ -1,7 +1,7 @@
 //! The input of a matrix product: rows of activations in the forms that the weights at that place consume.
 
 use super::isa::Isa;
-use super::ops::quantize::{GROUP, WIDE};
+use super::ops::quantize::GROUP;
 use super::simd::Code;
 use crate::buffer::{Arena, Buffer, Parts};
 use std::ops::Range;
@@ -14,8 +14,8 @@ pub struct Form {
     pub floats: bool,
     /// 8-bit codes with a scale per group.
     pub bytes: bool,
-    /// 8-bit codes with a scale per [`WIDE`] values.
-    pub wide: bool,
+    /// The same, for weights that have neither mins nor smaller groups.
+    pub uniform: bool,
     /// 16-bit codes with a scale per group.
     pub words: bool,
     /// bfloat16.
@@ -27,16 +27,16 @@ pub struct Form {
 impl Form {
     /// None at all.
     pub(crate) const NONE: Self =
-        Self { floats: false, bytes: false, wide: false, words: false, halves: false, rests: false };
+        Self { floats: false, bytes: false, uniform: false, words: false, halves: false, rests: false };
 
     /// What a row of `cols` activations takes in these forms.
     pub(crate) fn bytes_of_row(self, cols: usize) -> usize {
         let groups = cols.div_ceil(GROUP);
-        // See `Codes`: a code, then scales, two half sums and a sum of each group; see `Wide`.
+        // See `Codes`: a code, then scales, two half sums and a sum of each group; see `Uniform`.
         let (byte, word) = (cols + groups * 4 * 4, 2 * cols + groups * 4 * 4);
-        let wide = wide_stride(cols) + cols.div_ceil(WIDE) * 4 * 2;
+        let uniform = uniform_stride(cols) + cols / GROUP * 4 * 2;
         let half = 2 * (cols + 2 * HALVES_PER_LINE);
-        let forms = [(self.floats, 4 * cols), (self.bytes, byte), (self.wide, wide), (self.words, word)];
+        let forms = [(self.floats, 4 * cols), (self.bytes, byte), (self.uniform, uniform), (self.words, word)];
         let halves = [(self.halves, half), (self.rests, half)];
         forms.into_iter().chain(halves).map(|(wanted, bytes)| if wanted { bytes } else { 0 }).sum()
     }
@@ -48,7 +48,7 @@ impl std::ops::BitOr for Form {
         Self {
             floats: self.floats || other.floats,
             bytes: self.bytes || other.bytes,
-            wide: self.wide || other.wide,
+            uniform: self.uniform || other.uniform,
             words: self.words || other.words,
             halves: self.halves || other.halves,
             rests: self.rests || other.rests,
@@ -65,7 +65,7 @@ pub struct Acts {
     /// [rows × cols]
     pub(crate) floats: Buffer<f32>,
     pub(crate) bytes: Codes<i8>,
-    pub(crate) wide: Wide,
+    pub(crate) uniform: Uniform,
     pub(crate) words: Codes<i16>,
     /// [rows × half_stride], bits of bfloat16; zeros from `cols` on.
     pub(crate) halves: Buffer<u16>,
@@ -98,8 +98,8 @@ pub(crate) struct Codes<C> {
     pub(crate) sums: Buffer<f32>,
 }
 
-/// Activations in groups of [`WIDE`], the last of a row perhaps shorter.
-pub(crate) struct Wide {
+/// 8-bit codes for [`isa::vnni`](super::isa): rows apart, and of each group only what is needed.
+pub(crate) struct Uniform {
     /// [rows × stride]; zeros from `cols` on.
     pub(crate) codes: Buffer<i8>,
     /// From one row to the next in `codes`: an odd number of cache lines, as `half_stride`.
@@ -110,8 +110,8 @@ pub(crate) struct Wide {
     pub(crate) biases: Buffer<i32>,
 }
 
-/// See [`Wide::stride`].
-fn wide_stride(cols: usize) -> usize {
+/// See [`Uniform::stride`].
+fn uniform_stride(cols: usize) -> usize {
     const LINE: usize = 64;
     (cols.div_ceil(LINE) | 1) * LINE
 }
@@ -145,7 +145,7 @@ impl Acts {
         let fits = stride.checked_mul(cols).is_some();
         assert!(fits, "a matrix fits the address space");
         assert!(
-            !(form.bytes || form.wide || form.words) || cols.is_multiple_of(GROUP),
+            !(form.bytes || form.uniform || form.words) || cols.is_multiple_of(GROUP),
             "quantized weights have rows of whole groups"
         );
         let cols_of = |wanted: bool| if wanted { cols } else { 0 };
@@ -156,21 +156,22 @@ impl Acts {
             buffer.chunks_exact_mut(half_stride).for_each(|row: &mut [u16]| row[cols..].fill(0));
             buffer
         };
-        let wide_stride = wide_stride(cols_of(form.wide));
-        let wide_groups = cols_of(form.wide).div_ceil(WIDE) * stride;
-        let mut wide_codes: Buffer<i8> = Buffer::of_arena(arena, if form.wide { rows * wide_stride } else { 0 });
-        wide_codes.chunks_exact_mut(wide_stride).for_each(|row| row[cols..].fill(0));
+        let uniform_stride = uniform_stride(cols_of(form.uniform));
+        let uniform_groups = cols_of(form.uniform) / GROUP * stride;
+        let mut uniform_codes: Buffer<i8> =
+            Buffer::of_arena(arena, if form.uniform { rows * uniform_stride } else { 0 });
+        uniform_codes.chunks_exact_mut(uniform_stride).for_each(|row| row[cols..].fill(0));
         Self {
             rows,
             cols,
             stride,
             floats: Buffer::of_arena(arena, rows * cols_of(form.floats)),
             bytes: Codes::new(arena, rows, cols_of(form.bytes), stride),
-            wide: Wide {
-                codes: wide_codes,
-                stride: wide_stride,
-                scales: Buffer::of_arena(arena, wide_groups),
-                biases: Buffer::of_arena(arena, wide_groups),
+            uniform: Uniform {
+                codes: uniform_codes,
+                stride: uniform_stride,
+                scales: Buffer::of_arena(arena, uniform_groups),
+                biases: Buffer::of_arena(arena, uniform_groups),
             },
             words: Codes::new(arena, rows, cols_of(form.words), stride),
             halves: halves(form.halves),
@@ -191,11 +192,11 @@ impl Acts {
             cols: self.cols,
             floats: Parts::new(&mut self.floats),
             bytes: self.bytes.parts(),
-            wide: WideParts {
-                codes: Parts::new(&mut self.wide.codes),
-                stride: self.wide.stride,
-                scales: Parts::new(&mut self.wide.scales),
-                biases: Parts::new(&mut self.wide.biases),
+            uniform: UniformParts {
+                codes: Parts::new(&mut self.uniform.codes),
+                stride: self.uniform.stride,
+                scales: Parts::new(&mut self.uniform.scales),
+                biases: Parts::new(&mut self.uniform.biases),
             },
             words: self.words.parts(),
             halves: Parts::new(&mut self.halves),
@@ -212,7 +213,7 @@ pub(crate) struct ActParts<'a> {
     cols: usize,
     floats: Parts<'a, f32>,
     bytes: CodeParts<'a, i8>,
-    wide: WideParts<'a>,
+    uniform: UniformParts<'a>,
     words: CodeParts<'a, i16>,
     halves: Parts<'a, u16>,
     rests: Parts<'a, u16>,
@@ -226,7 +227,7 @@ struct CodeParts<'a, C> {
     sums: Parts<'a, f32>,
 }
 
-struct WideParts<'a> {
+struct UniformParts<'a> {
     codes: Parts<'a, i8>,
     stride: usize,
     scales: Parts<'a, f32>,
@@ -243,8 +244,7 @@ pub(crate) struct RowGroups {
 }
 
 impl ActParts<'_> {
-    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted: of [`WIDE`] columns,
-    /// or up to the end of the row, if wide ones are.
+    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted.
     ///
     /// # Safety
     /// No other task sets any of them.
@@ -268,17 +268,16 @@ impl ActParts<'_> {
                 );
                 self.bytes.spread(row, group, self.stride, groups);
             }
-            if !self.wide.codes.is_empty() {
-                assert!(first.is_multiple_of(WIDE) && (x.len().is_multiple_of(WIDE) || first + x.len() == self.cols));
+            if !self.uniform.codes.is_empty() {
                 groups.resize(x.len());
-                let start = row * self.wide.stride + first;
-                let codes = self.wide.codes.part(start..start + x.len());
-                let count = x.len().div_ceil(WIDE);
+                let start = row * self.uniform.stride + first;
+                let codes = self.uniform.codes.part(start..start + x.len());
+                let count = x.len() / GROUP;
                 let (scales, sums) = (&mut groups.scales[..count], &mut groups.half_sums[..count]);
-                self.isa.quantize_wide(x, codes, scales, sums);
-                for (g, (scale, sum)) in (first / WIDE..).zip(scales.iter().zip(sums)) {
-                    self.wide.scales.set(g * self.stride + row, *scale);
-                    self.wide.biases.set(g * self.stride + row, bias(*sum));
+                self.isa.quantize_uniform(x, codes, scales, sums);
+                for (g, (scale, sum)) in (first / GROUP..).zip(scales.iter().zip(sums)) {
+                    self.uniform.scales.set(g * self.stride + row, *scale);
+                    self.uniform.biases.set(g * self.stride + row, bias(*sum));
                 }
             }
             if !self.words.codes.is_empty() {
@@ -310,7 +309,7 @@ impl ActParts<'_> {
         groups: &mut RowGroups,
     ) {
         let width = x.len() / rows.len();
-        let codes_only = self.floats.is_empty() && self.halves.is_empty() && self.wide.codes.is_empty();
+        let codes_only = self.floats.is_empty() && self.halves.is_empty() && self.uniform.codes.is_empty();
         if !codes_only || cols != GROUP || width != GROUP {
             for (row, x) in rows.zip(x.chunks_exact(width)) {
                 // SAFETY: the caller's promise.
@@ -343,7 +342,7 @@ impl RowGroups {
     }
 }
 
-/// Where integer sums start that have 128 · activations to lose. Exact: at most 128 · 128 · 127 < 2^24.
+/// Where integer sums start that have 128 · activations to lose. Exact: at most 128 · 32 · 127 < 2^24.
 fn bias(sum: f32) -> i32 {
     MAGIC.to_bits() as i32 - 128 * sum as i32
 }

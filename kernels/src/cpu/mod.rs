@@ -24,7 +24,6 @@ use crate::pool::Pool;
 use bytes::Bytes;
 use isa::{AttendTask, Attention, Isa, Kernel, Rows};
 use ops::attention::{self, Shape};
-use ops::quantize::WIDE;
 use panel::{CHUNK, Panel, TILE, TileRows};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -440,9 +439,7 @@ impl Backend for CpuBackend {
                 // Several tiles at a time, while there are tasks for every thread, and while the panels of two weights
                 // (a gate and its up) stay in the L2 cache.
                 let most = if k > SPAN { 2 } else { 4 }.min(n.div_ceil(TILE) / (2 * self.threads()));
-                let tiles = kernel.map_or(1, |kernel| kernel.tiles).min(most).max(1);
-                // A power of two, so that whole tasks fill groups of activations.
-                let width = TILE << tiles.ilog2();
+                let width = TILE * kernel.map_or(1, |kernel| kernel.tiles).min(most).max(1);
                 Ok(Weight { format, bytes, n, k, row_bytes, kernel, width })
             }
             _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),
@@ -579,45 +576,25 @@ impl Backend for CpuBackend {
     fn gated(&self, input: &Acts, gate: &Weight, up: &Weight, out: &mut Acts) {
         assert!(gate.k == input.cols && gate.n == out.cols && input.rows == out.rows, "shapes of a product");
         assert!(up.k == gate.k && up.n == gate.n && up.width == gate.width, "two weights of one shape");
-        let wide = !out.wide.codes.is_empty();
         let parts = out.parts(self.isa);
-        let (tiles, step) = (gate.tiles(), if wide { WIDE } else { LINE }.div_ceil(gate.width));
+        let (tiles, step) = (gate.tiles(), LINE.div_ceil(gate.width));
         self.pool.run(tiles.div_ceil(step), |task, worker| {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
-            let [gates, ups, gated] = products;
-            let tiles = task * step..tiles.min((task + 1) * step);
-            let columns = gate.columns(tiles.start).start..gate.columns(tiles.end - 1).end;
-            // What several tiles together make one group of is gathered [rows × columns].
-            let gather = wide && tiles.len() > 1;
-            if gather {
-                gated.resize(input.rows * columns.len());
-            }
-            for tile in tiles.clone() {
+            for tile in task * step..tiles.min((task + 1) * step) {
                 let [gate_panels, up_panels] = &mut *panels;
                 let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
                 let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
-                let own = gate.columns(tile);
-                let width = own.len().next_multiple_of(TILE);
+                let columns = gate.columns(tile);
+                let width = columns.len().next_multiple_of(TILE);
                 for block in gate.blocks(input.rows) {
-                    [&mut *gates, &mut *ups].into_iter().for_each(|x| x.resize(block.len() * width));
+                    products.iter_mut().for_each(|x| x.resize(block.len() * width));
+                    let [gates, ups, gated] = &mut *products;
                     self.multiply(gate, gate_panels, input, block.clone(), gates);
                     self.multiply(up, up_panels, input, block.clone(), ups);
-                    if !gather {
-                        gated.resize(block.len() * width);
-                        self.isa.silu_mul(gates, ups, gated);
-                        // SAFETY: the columns of this tile in these rows, which belong to this task alone.
-                        unsafe { parts.set_rows(block, own.start, own.len(), gated, groups) };
-                        continue;
-                    }
-                    for ((row, gates), ups) in block.zip(gates.chunks_exact(width)).zip(ups.chunks_exact(width)) {
-                        let to = row * columns.len() + own.start - columns.start;
-                        self.isa.silu_mul(&gates[..own.len()], &ups[..own.len()], &mut gated[to..to + own.len()]);
-                    }
+                    self.isa.silu_mul(gates, ups, gated);
+                    // SAFETY: the columns of this tile in these rows, which belong to this task alone.
+                    unsafe { parts.set_rows(block, columns.start, columns.len(), gated, groups) };
                 }
-            }
-            if gather {
-                // SAFETY: the columns of these tiles, which belong to this task alone.
-                unsafe { parts.set_rows(0..input.rows, columns.start, columns.len(), gated, groups) };
             }
         });
     }

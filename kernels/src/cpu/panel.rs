@@ -6,7 +6,7 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::acts::MAGIC;
-use crate::cpu::ops::quantize::{TINY, WIDE};
+use crate::cpu::ops::quantize::{GROUP, TINY};
 use crate::cpu::prefetch;
 use crate::formats::{Block, Format};
 
@@ -17,8 +17,8 @@ pub(crate) const CHUNK: usize = 512;
 /// How far ahead of the block that is unpacked the file is asked for, in bytes: rows follow each other, but processors do
 /// not foresee what lies on the next page.
 const AHEAD: usize = 2048;
-/// Scales of a tile whose codes are requantized.
-pub(crate) const WIDE_SCALES: usize = TILE * CHUNK / WIDE;
+/// Scales of a tile whose codes have one for each [`GROUP`] values.
+pub(crate) const UNIFORM_SCALES: usize = TILE * CHUNK / GROUP;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
 
@@ -59,9 +59,9 @@ pub(crate) struct Panel {
     pub(crate) has_min: bool,
     /// The smallest and the largest code that the format has.
     pub(crate) range: (i8, i8),
-    /// Weights requantized in groups of [`WIDE`]: [tiles × CHUNK / WIDE × TILE]. Grown when first used, as are `codes` for
+    /// Of codes with one scale for each [`GROUP`] values: [tiles × CHUNK / GROUP × TILE]. Grown when first used, as are `codes` for
     /// several tiles.
-    pub(crate) wide_scales: Buffer<f32>,
+    pub(crate) uniform_scales: Buffer<f32>,
     /// Float weights: [CHUNK × TILE].
     pub(crate) floats: Buffer<f32>,
     /// Codes by row [TILE × CHUNK], on their way to `codes`.
@@ -82,7 +82,7 @@ impl Panel {
             group: 0,
             has_min: false,
             range: (0, 0),
-            wide_scales: Buffer::zeroed(0),
+            uniform_scales: Buffer::zeroed(0),
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
             halves: Buffer::zeroed(0),
@@ -125,10 +125,11 @@ impl Panel {
         }
     }
 
-    /// Unpacks values `first..first + len` of up to `tiles` tiles of quantized rows into one scale for each [`WIDE`] values;
+    /// Unpacks values `first..first + len` of up to `tiles` tiles of quantized rows into codes with one scale for each
+    /// [`GROUP`] values and no min;
     /// `arrange(panel, tile)` takes the codes of each tile from `rows` to part `tile` of `codes`.
     #[inline(always)]
-    pub(crate) fn unpack_wide<B: Block>(
+    pub(crate) fn unpack_uniform<B: Block>(
         &mut self,
         rows: TileRows,
         tiles: usize,
@@ -138,35 +139,37 @@ impl Panel {
     ) {
         assert!(rows.rows() <= tiles * TILE);
         self.codes.resize(tiles * TILE * CHUNK);
-        self.wide_scales.resize(tiles * WIDE_SCALES);
+        self.uniform_scales.resize(tiles * UNIFORM_SCALES);
         for (tile, bytes) in rows.bytes.chunks(TILE * rows.row_bytes).enumerate() {
             self.unpack_rows::<B>(TileRows { bytes, ..rows }, first, len);
-            self.requantize::<B>(tile);
+            self.make_uniform::<B>(tile);
             arrange(self, tile);
         }
     }
 
-    /// Gives the codes in `rows` one scale, in part `tile` of `wide_scales`, for each [`WIDE`] values.
+    /// Gives the codes in `rows` one scale, in part `tile` of `uniform_scales`, for each [`GROUP`] values, and no min.
     ///
-    /// What is lost is below what rounding activations to 8 bits loses, and far below what a file of at most six bits has
-    /// lost. Scales come from the range of the codes, not from those that occur, so that they are seen only once.
+    /// Formats that are so already keep what they have. Of the others, what is lost is no more than what rounding activations
+    /// to 8 bits loses, and far below what a file of at most six bits has lost. Scales come from the range of the codes,
+    /// not from those that occur, so that they are seen only once.
     #[inline(always)]
-    pub(crate) fn requantize<B: Block>(&mut self, tile: usize) {
-        let Self { rows, scales, mins, wide_scales, len, .. } = self;
-        let wide_scales = wide_scales[tile * WIDE_SCALES..][..WIDE_SCALES].as_chunks_mut::<TILE>().0;
-        let scales = scales.as_chunks::<TILE>().0.chunks(WIDE / B::GROUP);
-        let mins = mins.as_chunks::<TILE>().0.chunks(WIDE / B::GROUP);
-        for (w, ((scales, mins), wide_scales)) in scales.zip(mins).zip(wide_scales).enumerate() {
-            let first = w * WIDE;
-            if first >= *len {
-                break;
-            }
-            let width = (*len - first).min(WIDE);
-            let groups = width / B::GROUP;
+    fn make_uniform<B: Block>(&mut self, tile: usize) {
+        let Self { rows, scales, mins, uniform_scales, len, .. } = self;
+        let uniform_scales = &mut uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
+        let groups = *len / GROUP;
+        if B::GROUP == GROUP && !B::HAS_MIN {
+            uniform_scales[..groups * TILE].copy_from_slice(&scales[..groups * TILE]);
+            return;
+        }
+        const { assert!(GROUP.is_multiple_of(B::GROUP)) };
+        let scales = scales.as_chunks::<TILE>().0.chunks(GROUP / B::GROUP);
+        let mins = mins.as_chunks::<TILE>().0.chunks(GROUP / B::GROUP);
+        let groups = scales.zip(mins).zip(uniform_scales.as_chunks_mut::<TILE>().0).take(groups);
+        for (first, ((scales, mins), uniform_scales)) in (0..).step_by(GROUP).zip(groups) {
             let min = |g: usize, row: usize| if B::HAS_MIN { mins[g][row] } else { 0.0 };
             // For all rows of the tile at once. `poison` stays 0 for finite values and becomes NaN otherwise.
             let (mut largest, mut poison) = ([0f32; TILE], [0f32; TILE]);
-            for (g, scales) in scales[..groups].iter().enumerate() {
+            for (g, scales) in scales.iter().enumerate() {
                 for row in 0..TILE {
                     for code in [B::CODES.0, B::CODES.1] {
                         let value = (scales[row] * f32::from(code) + min(g, row)).abs();
@@ -179,18 +182,17 @@ impl Panel {
             for row in 0..TILE {
                 let fits = largest[row] > TINY;
                 inverse[row] = if fits { 127.0 / largest[row] } else { 0.0 };
-                wide_scales[row] = if fits { scale(largest[row]) } else { 0.0 } + poison[row];
+                uniform_scales[row] = if fits { scale(largest[row]) } else { 0.0 } + poison[row];
             }
-            let (mut factors, mut offsets) = ([[0i16; TILE]; WIDE / MIN_GROUP], [[0i16; TILE]; WIDE / MIN_GROUP]);
-            for (g, scales) in scales[..groups].iter().enumerate() {
+            for (g, scales) in scales.iter().enumerate() {
+                let (mut factors, mut offsets) = ([0i16; TILE], [0i16; TILE]);
                 for row in 0..TILE {
-                    factors[g][row] = fixed(scales[row] * inverse[row]);
-                    offsets[g][row] = fixed(min(g, row) * inverse[row]);
+                    factors[row] = fixed(scales[row] * inverse[row]);
+                    offsets[row] = fixed(min(g, row) * inverse[row]);
                 }
-            }
-            for (row, codes) in rows.chunks_exact_mut(CHUNK).enumerate() {
-                for (g, codes) in codes[first..first + width].chunks_exact_mut(B::GROUP).enumerate() {
-                    requantize_group(codes, factors[g][row], offsets[g][row]);
+                let codes = rows.chunks_exact_mut(CHUNK).map(|row| &mut row[first + g * B::GROUP..][..B::GROUP]);
+                for (codes, (factor, offset)) in codes.zip(factors.into_iter().zip(offsets)) {
+                    requantize(codes, factor, offset);
                 }
             }
         }
@@ -251,7 +253,7 @@ fn fixed(x: f32) -> i16 {
 /// `code · factor + offset`, both with 8 binary places, to the nearest integer. It fits 8 bits, and what comes before it
 /// 16 bits, or it wraps around and comes back.
 #[inline(always)]
-fn requantize_group(codes: &mut [i8], factor: i16, offset: i16) {
+fn requantize(codes: &mut [i8], factor: i16, offset: i16) {
     let offset = offset.wrapping_add(128);
     for code in codes {
         *code = (i16::from(*code).wrapping_mul(factor).wrapping_add(offset) >> 8) as i8;

@@ -1,18 +1,21 @@
-//! AMX: tile registers of 16 rows × 64 bytes, Sapphire Rapids (2023) and newer servers.
+//! AMX with bfloat16: tile registers of 16 rows × 64 bytes, Sapphire Rapids (2023) and newer servers.
 //!
-//! Quantized weights, in 8 bits with one scale for each 128 values (`Panel::requantize`), meet activations of the same kind in
-//! `tdpbssd`: see [`bytes`].
+//! One product for all formats: weights are dequantized into a panel of bfloat16, activations are rounded to it, and sums
+//! stay in tile registers of f32 over a whole panel. 8-bit codes would be no faster, though `tdpbusd` takes twice as many
+//! values an instruction. Scales change every 32 values of K, half of what it could take, and at 16 cycles an instruction
+//! that is the rate of `tdpbf16ps`. Then each of the 16 × 16 integer sums has to be loaded, converted, scaled twice and
+//! added: 16 vectors, at least three instructions each on two ports, 24 cycles on top of the 16. And bfloat16 is the more
+//! exact: it rounds each value by 2^-8 of itself at most, a code by 1/254 of the largest of 32.
 //!
-//! Float weights, and high precision, ask for more: for them a product is made of three in bfloat16. With w and x both split into
+//! Float weights ask for more: for them, and for high precision, a product is made of three. With w and x both split into
 //! a bfloat16 and the rest, w · x = w_half · x_half + w_half · x_rest + w_rest · x_half, but for 2^-14 at most.
 //!
-//! Panel layout of those: for each 32 weight rows, for each 32 values of K, two tiles of 16 pairs of values × 16 weight rows:
+//! Panel layout: for each 32 weight rows, for each 32 values of K, two tiles of 16 pairs of values × 16 weight rows:
 //! `[tile][len / 32][2][16][16][2]`.
 //!
 //! `tdpbf16ps` rounds sums to nearest even and takes numbers below the normal range for zero.
 
 mod attention;
-mod bytes;
 mod tiles;
 
 use super::avx512vnni::{self, Avx512, transpose};
@@ -53,7 +56,7 @@ fn detect() -> bool {
     })
 }
 
-/// AMX-TILE, AMX-BF16 and AMX-INT8 of the CPU, and both of its states in XCR0.
+/// AMX-TILE and AMX-BF16 of the CPU, and both of its states in XCR0.
 ///
 /// # Safety
 /// The CPU has `xgetbv`, and the operating system has enabled it.
@@ -61,11 +64,10 @@ fn detect() -> bool {
 unsafe fn has_tiles() -> bool {
     const TILE: u32 = 1 << 24;
     const BF16: u32 = 1 << 22;
-    const INT8: u32 = 1 << 25;
     const STATES: u64 = 1 << 17 | 1 << 18;
     let features = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).edx } else { 0 };
     // SAFETY: the caller's promise.
-    features & (TILE | BF16 | INT8) == TILE | BF16 | INT8 && unsafe { _xgetbv(0) } & STATES == STATES
+    features & (TILE | BF16) == TILE | BF16 && unsafe { _xgetbv(0) } & STATES == STATES
 }
 
 /// Asks the operating system for permission, for all threads of this process.
@@ -81,12 +83,12 @@ fn permitted() -> bool {
     false
 }
 
-/// Unpacks weights into `panel.halves` and `panel.rests`.
+/// Unpacks weights into `panel.halves` and, with `RESTS`, `panel.rests`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-unsafe fn unpack(panel: &mut Panel, tiles: TileRows, first: usize, len: usize) {
+unsafe fn unpack<const RESTS: bool>(panel: &mut Panel, tiles: TileRows, first: usize, len: usize) {
     assert!(tiles.rows() <= TILES * TILE);
     panel.halves.resize(TILES * TILE * CHUNK);
-    panel.rests.resize(TILES * TILE * CHUNK);
+    panel.rests.resize(if RESTS { TILES * TILE * CHUNK } else { 0 });
     (panel.first, panel.len) = (first, len);
     for (i, bytes) in tiles.bytes.chunks(TILE * tiles.row_bytes).enumerate() {
         let tile = TileRows { bytes, ..tiles };
@@ -94,11 +96,11 @@ unsafe fn unpack(panel: &mut Panel, tiles: TileRows, first: usize, len: usize) {
             tile.format,
             B => {
                 panel.unpack_rows::<B>(tile, first, len);
-                interleave::<true>(panel, i, len);
+                interleave::<true, RESTS>(panel, i, len);
             },
             float => {
                 panel.unpack_float_rows(tile, first, len);
-                interleave::<false>(panel, i, len);
+                interleave::<false, RESTS>(panel, i, len);
             },
         );
     }
@@ -108,14 +110,14 @@ unsafe fn unpack(panel: &mut Panel, tiles: TileRows, first: usize, len: usize) {
 /// `panel.rows` with scales and mins, if `CODES`, and in `panel.floats` otherwise.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-fn interleave<const CODES: bool>(panel: &mut Panel, tile: usize, len: usize) {
+fn interleave<const CODES: bool, const RESTS: bool>(panel: &mut Panel, tile: usize, len: usize) {
     let Panel { rows, scales, mins, floats, halves, rests, group, has_min, .. } = panel;
     assert!(len <= CHUNK && rows.len() == TILE * CHUNK && floats.len() == TILE * CHUNK);
     let groups = len.div_ceil(*group) * TILE;
     assert!(!CODES || (len.is_multiple_of(STEP) && scales.len() >= groups && mins.len() >= groups));
     let start = tile * TILE * CHUNK;
     let halves = halves[start..].as_chunks_mut::<SQUARE>().0;
-    let rests = rests[start..].as_chunks_mut::<SQUARE>().0;
+    let rests = rests.get_mut(start..).unwrap_or_default().as_chunks_mut::<SQUARE>().0;
     for i in 0..2 * len.div_ceil(STEP) {
         let (first_row, k) = (i % 2 * ROWS, i / 2 * STEP);
         let (g, h) = (k / *group * TILE, (k + STEP / 2) / *group * TILE);
@@ -136,11 +138,15 @@ fn interleave<const CODES: bool>(panel: &mut Panel, tile: usize, len: usize) {
                 }
             };
             half[j] = round(a, b);
-            let (x, y) = widen(half[j]);
-            rest[j] = round(_mm512_sub_ps(a, x), _mm512_sub_ps(b, y));
+            if RESTS {
+                let (x, y) = widen(half[j]);
+                rest[j] = round(_mm512_sub_ps(a, x), _mm512_sub_ps(b, y));
+            }
         }
         store(&mut halves[i], transpose(half));
-        store(&mut rests[i], transpose(rest));
+        if RESTS {
+            store(&mut rests[i], transpose(rest));
+        }
     }
 }
 
@@ -206,13 +212,13 @@ fn store(to: &mut [u16; SQUARE], vectors: [__m512i; ROWS]) {
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; the CPU has AMX and this process may use it.
-unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     let Panel { first, len, .. } = *panel;
     let columns = c.len() / rows.len().max(1);
     // SAFETY: the caller's promise.
     let mut tiles = unsafe { Tiles::new() };
     let products = [(&panel.rests, &acts.halves), (&panel.halves, &acts.rests), (&panel.halves, &acts.halves)];
-    for (weights, x) in &products {
+    for (weights, x) in &products[if RESTS { 0 } else { 2 }..] {
         for column in (0..columns).step_by(TILE) {
             for k in (0..len).step_by(DEPTH) {
                 let steps = (len - k).min(DEPTH).div_ceil(STEP);
@@ -238,18 +244,23 @@ unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
 }
 
 /// Quantized weights.
-static BYTES: Kernel = Kernel {
-    form: Form { wide: true, ..Form::NONE },
+static HALVES: Kernel = Kernel {
+    form: Form { halves: true, ..Form::NONE },
     tiles: TILES,
-    rows: 2 * ROWS,
-    unpack: bytes::unpack,
-    gemm: bytes::gemm,
+    rows: 6 * ROWS,
+    unpack: unpack::<false>,
+    gemm: gemm::<false>,
 };
 /// High precision, and float weights.
-static RESTS: Kernel =
-    Kernel { form: Form { halves: true, rests: true, ..Form::NONE }, tiles: TILES, rows: 6 * ROWS, unpack, gemm };
+static RESTS: Kernel = Kernel {
+    form: Form { halves: true, rests: true, ..Form::NONE },
+    tiles: TILES,
+    rows: 6 * ROWS,
+    unpack: unpack::<true>,
+    gemm: gemm::<true>,
+};
 
 super::tier!("amx", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")], |format, precision| {
     let fine = precision == Precision::High || format.is_float();
-    Some(if fine { &RESTS } else { &BYTES })
+    Some(if fine { &RESTS } else { &HALVES })
 }, Some(&attention::ATTENTION));

@@ -177,12 +177,6 @@ pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-/// Takes the codes of a tile from `panel.rows` to part `tile` of `panel.codes`, as they are: for AMX.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-pub(super) fn interleave_signed(panel: &mut Panel, tile: usize, len: usize) {
-    vnni::interleave::<_, vnni::SignedBytes>(Avx512Vnni, panel, tile, len)
-}
-
 super::vnni::kernels!(Avx512Vnni, bytes512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
 
 super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {

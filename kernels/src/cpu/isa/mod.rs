@@ -85,7 +85,7 @@ pub struct Isa {
     pub(crate) half_attention: Option<&'static Attention<u16>>,
     gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
-    quantize_wide: Quantize<i8>,
+    quantize_uniform: Quantize<i8>,
     quantize_words: Quantize<i16>,
     round_halves: unsafe fn(&[f32], &mut [u16], &mut [u16]),
     /// How weights of a format are multiplied; `None`: as floats, by `gemm_floats`.
@@ -94,7 +94,7 @@ pub struct Isa {
     exp2: unsafe fn(&mut [f32]),
 }
 
-/// Quantizes a row: values in; codes, scales and sums (of half groups, or of wide ones) out.
+/// Quantizes a row: values in; codes, scales and sums (of half groups, or of groups) out.
 type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
 
 /// A product of a tier with a panel of its own.
@@ -205,10 +205,10 @@ impl Isa {
         unsafe { (self.quantize_bytes)(x, codes, scales, half_sums) }
     }
 
-    /// See [`quantize_wide`](super::ops::quantize::quantize_wide).
-    pub(crate) fn quantize_wide(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+    /// See [`quantize_uniform`](super::ops::quantize::quantize_uniform).
+    pub(crate) fn quantize_uniform(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
         // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.quantize_wide)(x, codes, scales, sums) }
+        unsafe { (self.quantize_uniform)(x, codes, scales, sums) }
     }
 
     /// See [`quantize_row`](super::ops::quantize::quantize_row).
@@ -272,7 +272,7 @@ impl Kernel {
         let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
         assert!(!self.form.words || acts.words.codes.len() == values);
-        assert!(!self.form.wide || acts.wide.codes.len() == acts.rows * acts.wide.stride);
+        assert!(!self.form.uniform || acts.uniform.codes.len() == acts.rows * acts.uniform.stride);
         assert!(!self.form.halves || acts.halves.len() == halves);
         assert!(!self.form.rests || acts.rests.len() == halves);
         assert!(panel.len.is_multiple_of(panel.group));
@@ -326,7 +326,7 @@ macro_rules! tier {
             half_attention: $half_attention,
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
-            quantize_wide: quantize_wide_tier,
+            quantize_uniform: quantize_uniform_tier,
             quantize_words: quantize_words_tier,
             round_halves: round_halves_tier,
             kernel: $kernel,
@@ -371,8 +371,8 @@ macro_rules! tier {
         }
 
         #[$attribute]
-        unsafe fn quantize_wide_tier(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
-            quantize::quantize_wide($simd, x, codes, scales, sums)
+        unsafe fn quantize_uniform_tier(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+            quantize::quantize_uniform($simd, x, codes, scales, sums)
         }
 
         #[$attribute]

@@ -1,16 +1,15 @@
 //! Products by `vpdpbusd` and `vpdpwssd`, for vectors of either width: AVX-VNNI (256 bits) and AVX-512 VNNI (512 bits).
 //!
 //! `vpdpbusd` adds four products of an unsigned and a signed byte to each 32-bit lane, without saturation. Weights are
-//! its unsigned operand: signed codes get 128 added; the surplus, 128 · Σ activation codes, is what `Wide::biases` holds with
+//! its unsigned operand: signed codes get 128 added; the surplus, 128 · Σ activation codes, is what `Uniform::biases` holds with
 //! its sign turned: a sum starts from there, at no cost.
 //!
 //! Multipliers, of integers and floats alike, limit the speed: besides the products of a group, each of its sums costs a
-//! float instruction to scale it and one to add it, and with a min one more. In the groups of the formats, 16 or 32 values,
-//! that is a quarter to a half of the time. So weights are requantized to 8 bits with one scale for each [`WIDE`] values, without
-//! mins, and so are activations (`Panel::requantize`).
+//! float instruction to scale it and one to add it, and with a min one more. So all weights become codes with one scale for each
+//! 32 values and no min (`Panel::make_uniform`); those of formats that have it so stay as they are.
 //!
 //! A conversion would be one instruction more. So sums start at the bits of [`MAGIC`] and end as the bits of the float
-//! MAGIC + n, |n| <= 128 · 127 · 128 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:
+//! MAGIC + n, |n| <= 32 · 128 · 127 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:
 //! its second product is exact, as scales have at most 22 significant bits.
 //!
 //! High precision takes `vpdpwssd` instead, two 16-bit products to a lane at half the speed, in the groups of the formats.
@@ -22,8 +21,8 @@ pub(super) mod bytes256;
 pub(super) mod bytes512;
 
 use crate::cpu::acts::{Acts, Codes};
-use crate::cpu::ops::quantize::WIDE;
-use crate::cpu::panel::{CHUNK, Panel, TILE, WIDE_SCALES};
+use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::panel::{CHUNK, Panel, TILE, UNIFORM_SCALES};
 use crate::cpu::simd::Simd;
 use std::ops::Range;
 
@@ -69,18 +68,6 @@ impl Dot for Bytes {
     unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
         // SAFETY: the caller's promise.
         v.xor(unsafe { v.load(p.cast()) }, v.splat(0x8080_8080u32 as i32))
-    }
-}
-
-/// The same, codes left signed.
-pub(super) struct SignedBytes;
-
-impl Dot for SignedBytes {
-    const PER_LANE: usize = 4;
-    #[inline(always)]
-    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
-        // SAFETY: the caller's promise.
-        unsafe { v.load(p.cast()) }
     }
 }
 
@@ -137,8 +124,8 @@ fn tiles(rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Tiles of weights at a time, so that their columns make whole groups of what `gated` quantizes.
-pub(super) const TILES: usize = WIDE / TILE;
+/// Tiles of weights at a time, at most: each row of activations comes from the L2 cache once for so many.
+pub(super) const TILES: usize = 4;
 
 /// `c += activations · panel` for some rows and two vectors of columns, by `vpdpbusd`.
 ///
@@ -178,16 +165,16 @@ pub(super) unsafe fn gemm_bytes(
     c: &mut [f32],
 ) {
     let Panel { first, len, .. } = *panel;
-    assert!(len.is_multiple_of(32) && first.is_multiple_of(WIDE), "whole steps");
+    assert!(len.is_multiple_of(32) && first.is_multiple_of(GROUP), "whole steps");
     if len == 0 || rows.is_empty() {
         return;
     }
     let width = c.len() / rows.len();
-    let wide = &acts.wide;
+    let uniform = &acts.uniform;
     for column in (0..width).step_by(columns) {
         let (tile, within) = (column / TILE, column % TILE);
         let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
-        let scales = &panel.wide_scales[tile * WIDE_SCALES..][..WIDE_SCALES];
+        let scales = &panel.uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
         for (row, size) in tiles(rows.clone()) {
             // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
             unsafe {
@@ -195,10 +182,10 @@ pub(super) unsafe fn gemm_bytes(
                     steps: len / 32,
                     w: codes.as_ptr().add(4 * within),
                     scales: scales.as_ptr().add(within),
-                    a: wide.codes.as_ptr().add(row * wide.stride + first),
-                    a_stride: wide.stride,
-                    biases: wide.biases.as_ptr().add(first / WIDE * acts.stride + row),
-                    act_scales: wide.scales.as_ptr().add(first / WIDE * acts.stride + row),
+                    a: uniform.codes.as_ptr().add(row * uniform.stride + first),
+                    a_stride: uniform.stride,
+                    biases: uniform.biases.as_ptr().add(first / GROUP * acts.stride + row),
+                    act_scales: uniform.scales.as_ptr().add(first / GROUP * acts.stride + row),
                     stride: 4 * acts.stride,
                     c: c.as_mut_ptr().add((row - rows.start) * width + column),
                     c_stride: 4 * width,
@@ -305,7 +292,7 @@ unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
 macro_rules! kernels {
     ($vnni:expr, $bytes:ident, #[$attribute:meta]) => {
         static BYTES: super::Kernel = super::Kernel {
-            form: crate::cpu::acts::Form { wide: true, ..crate::cpu::acts::Form::NONE },
+            form: crate::cpu::acts::Form { uniform: true, ..crate::cpu::acts::Form::NONE },
             tiles: vnni::TILES,
             rows: crate::cpu::ROWS_PER_BLOCK,
             unpack: unpack_bytes,
@@ -317,7 +304,7 @@ macro_rules! kernels {
         unsafe fn unpack_bytes(panel: &mut Panel, tiles: crate::cpu::panel::TileRows, first: usize, len: usize) {
             crate::formats::with_block!(
                 tiles.format,
-                B => panel.unpack_wide::<B>(tiles, vnni::TILES, first, len, |panel, tile| interleave_bytes(panel, tile, len)),
+                B => panel.unpack_uniform::<B>(tiles, vnni::TILES, first, len, |panel, tile| interleave_bytes(panel, tile, len)),
                 float => unreachable!("float weights have no codes"),
             )
         }

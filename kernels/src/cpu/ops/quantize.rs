@@ -8,9 +8,6 @@ use crate::cpu::simd::{Code, Simd};
 /// Activation values that share a scale.
 pub(crate) const GROUP: usize = 32;
 
-/// The same where products are so fast that what is done for each group would cost more: VNNI and AMX.
-pub(crate) const WIDE: usize = 128;
-
 /// Groups whose largest magnitude is below this become zeros, so that `MAX / amax` stays finite.
 pub(crate) const TINY: f32 = 1e-30;
 
@@ -36,22 +33,21 @@ pub(crate) fn quantize_row<S: Simd, C: Code>(s: S, x: &[f32], codes: &mut [C], s
     }
 }
 
-/// [`quantize_row`] in groups of [`WIDE`] values to 8-bit codes, with one sum for each group. The last group may be shorter.
+/// [`quantize_row`] to 8-bit codes, with one sum for each group.
 ///
 /// # Panics
-/// When the lengths are not K, K, K / 128 and K / 128, rounded up, with K divisible by 32.
+/// When the lengths are not K, K, K / 32 and K / 32, with K divisible by 32.
 #[inline(always)]
-pub(crate) fn quantize_wide<S: Simd>(s: S, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
-    let groups = x.len().div_ceil(WIDE);
-    assert!(x.len().is_multiple_of(GROUP) && codes.len() == x.len() && scales.len() == groups && sums.len() == groups);
+pub(crate) fn quantize_uniform<S: Simd>(s: S, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+    let groups = x.len() / GROUP;
+    assert!(x.len() == groups * GROUP && codes.len() == x.len() && scales.len() == groups && sums.len() == groups);
     for g in 0..groups {
-        let len = (x.len() - g * WIDE).min(WIDE);
-        // SAFETY: group g lies inside x and codes, by the assertion above; 32, of which len is a multiple, is one of LANES.
+        // SAFETY: group g lies inside x and codes, by the assertion above; 32 is a multiple of LANES.
         unsafe {
-            let (p, out) = (x.as_ptr().add(g * WIDE), codes.as_mut_ptr().add(g * WIDE));
-            let (scale, inverse) = scale_of::<S, i8>(s, p, len);
+            let (p, out) = (x.as_ptr().add(g * GROUP), codes.as_mut_ptr().add(g * GROUP));
+            let (scale, inverse) = scale_of::<S, i8>(s, p, GROUP);
             scales[g] = scale;
-            sums[g] = round_codes(s, p, inverse, out, len);
+            sums[g] = round_codes(s, p, inverse, out, GROUP);
         }
     }
 }

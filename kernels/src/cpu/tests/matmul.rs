@@ -3,7 +3,7 @@
 use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
 use crate::cpu::acts::MAGIC;
-use crate::cpu::ops::quantize::{GROUP, WIDE};
+use crate::cpu::ops::quantize::GROUP;
 
 /// Values of K: from one block to more than a panel, with every kind of remainder.
 fn inner_sizes(format: Format) -> &'static [usize] {
@@ -157,18 +157,18 @@ fn codes_and_scales_describe_the_activations() {
 }
 
 #[test]
-fn wide_codes_and_scales_describe_the_activations() {
+fn uniform_codes_and_scales_describe_the_activations() {
     for isa in isas() {
-        let (backend, rows, k) = (backend(isa), 3, 2 * WIDE + 96);
+        let (backend, rows, k) = (backend(isa), 3, 352);
         let x = Random(5).normals(rows * k);
-        let acts = acts(&backend, rows, k, WIDE_FORM, &x);
-        let wide = &acts.wide;
-        assert!(wide.stride >= k && wide.stride.is_multiple_of(64) && (wide.stride / 64) % 2 == 1);
+        let acts = acts(&backend, rows, k, UNIFORM, &x);
+        let uniform = &acts.uniform;
+        assert!(uniform.stride >= k && uniform.stride.is_multiple_of(64) && (uniform.stride / 64) % 2 == 1);
         for (row, x) in x.chunks(k).enumerate() {
-            let codes = &wide.codes[row * wide.stride..(row + 1) * wide.stride];
+            let codes = &uniform.codes[row * uniform.stride..(row + 1) * uniform.stride];
             assert!(codes[k..].iter().all(|code| *code == 0), "{isa:?}: zeros up to the next row");
-            for (g, x) in x.chunks(WIDE).enumerate() {
-                let (codes, scale) = (&codes[g * WIDE..][..x.len()], wide.scales[g * acts.stride + row]);
+            for (g, x) in x.chunks(GROUP).enumerate() {
+                let (codes, scale) = (&codes[g * GROUP..][..x.len()], uniform.scales[g * acts.stride + row]);
                 let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
                 assert_close(|| format!("{isa:?} scale"), scale, f64::from(amax) / 127.0, 2.0 * U * f64::from(scale));
                 assert_eq!(codes.iter().map(|c| c.unsigned_abs()).max(), Some(127), "{isa:?}");
@@ -178,7 +178,7 @@ fn wide_codes_and_scales_describe_the_activations() {
                     assert_close(|| format!("{isa:?} code"), *x, f64::from(scale) * f64::from(*code), tolerance);
                 }
                 let sum: i32 = codes.iter().map(|c| i32::from(*c)).sum();
-                assert_eq!(wide.biases[g * acts.stride + row], MAGIC.to_bits() as i32 - 128 * sum, "{isa:?}");
+                assert_eq!(uniform.biases[g * acts.stride + row], MAGIC.to_bits() as i32 - 128 * sum, "{isa:?}");
             }
         }
     }

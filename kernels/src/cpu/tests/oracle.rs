@@ -2,7 +2,7 @@
 
 use super::{Acts, Codes, Form, Format, U};
 use crate::cpu::ops::bf16::widen;
-use crate::cpu::ops::quantize::{GROUP, TINY, WIDE};
+use crate::cpu::ops::quantize::{GROUP, TINY};
 use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
 
@@ -13,8 +13,9 @@ pub(super) struct Dense {
     pub(super) values: Vec<f32>,
     /// What each value is made of; empty for floats.
     parts: Vec<Part>,
-    /// The smallest and the largest code.
+    /// The smallest and the largest code; whether there are mins.
     range: [i8; 2],
+    has_min: bool,
     /// |scale · code| + |min| of each value, as far apart as kernels take them: what roundings are relative to.
     pub(super) sizes: Vec<f64>,
 }
@@ -28,12 +29,12 @@ impl Dense {
             B => bytes.chunks_exact(B::BYTES).flat_map(sizes::<B>).collect(),
             float => values.iter().map(|x| f64::from(x.abs())).collect(),
         );
-        let (parts, range) = with_block!(
+        let (parts, range, has_min) = with_block!(
             format,
-            B => (bytes.chunks_exact(B::BYTES).flat_map(parts::<B>).collect(), [B::CODES.0, B::CODES.1]),
-            float => (Vec::new(), [0; 2]),
+            B => (bytes.chunks_exact(B::BYTES).flat_map(parts::<B>).collect(), [B::CODES.0, B::CODES.1], B::HAS_MIN),
+            float => (Vec::new(), [0; 2], false),
         );
-        Self { format, k, values, parts, range, sizes }
+        Self { format, k, values, parts, range, has_min, sizes }
     }
 
     /// Σ x · w and Σ |x| · size(w).
@@ -124,20 +125,20 @@ pub(super) fn halves(acts: &Acts, values: &[u16]) -> Vec<f32> {
     rows.flat_map(|row| &row[..acts.cols]).map(|bits| widen(*bits)).collect()
 }
 
-/// Activations and weights in 8 bits with a scale for each [`WIDE`] values.
-pub(super) struct WideSeen {
+/// Activations as weights see them that have one scale for each [`GROUP`] values and no min.
+pub(super) struct UniformSeen {
     /// [rows × cols]: scale · code, exact in f64.
     x: Vec<f64>,
     /// [rows × groups]
     scales: Vec<f32>,
 }
 
-impl WideSeen {
+impl UniformSeen {
     fn new(acts: &Acts) -> Self {
-        let groups = acts.cols.div_ceil(WIDE);
-        let scale = |row: usize, g: usize| acts.wide.scales[g * acts.stride + row];
+        let groups = acts.cols.div_ceil(GROUP);
+        let scale = |row: usize, g: usize| acts.uniform.scales[g * acts.stride + row];
         let value = |row: usize, i: usize| {
-            f64::from(scale(row, i / WIDE)) * f64::from(acts.wide.codes[row * acts.wide.stride + i])
+            f64::from(scale(row, i / GROUP)) * f64::from(acts.uniform.codes[row * acts.uniform.stride + i])
         };
         Self {
             x: (0..acts.rows).flat_map(|row| (0..acts.cols).map(move |i| (row, i))).map(|(r, i)| value(r, i)).collect(),
@@ -149,12 +150,16 @@ impl WideSeen {
     }
 }
 
-/// A row of weights as `Panel::requantize` leaves it, one value after the other, and half a step of each plus what its
+/// A row of weights as `Panel::make_uniform` leaves it, one value after the other, and half a step of each plus what its
 /// factor and offset, of 8 binary places, may add.
 fn requantized(dense: &Dense, row: usize) -> (Vec<f64>, Vec<f64>) {
     let range = row * dense.k..(row + 1) * dense.k;
-    let parts = dense.parts[range].chunks(WIDE);
+    let parts = dense.parts[range].chunks(GROUP);
     let (mut values, mut errors) = (Vec::new(), Vec::new());
+    if dense.format.group_len() == GROUP && !dense.has_min {
+        let exact = parts.flatten().map(|part| f64::from(part.scale) * f64::from(part.code)).collect();
+        return (exact, vec![0.0; dense.k]);
+    }
     for group in parts {
         let ends = group.iter().flat_map(|part| dense.range.map(|code| part.scale * f32::from(code) + part.min));
         let largest = ends.fold(0f32, |largest, x| largest.max(x.abs()));
@@ -181,7 +186,7 @@ pub(super) enum Seen {
     /// [rows × cols]
     Floats(Vec<f64>),
     Codes(Quantized),
-    Wide(WideSeen),
+    Uniform(UniformSeen),
     /// Values of bfloat16 [rows × cols], and what they left of the true ones, if that is wanted.
     Halves(Vec<f64>, Option<Vec<f64>>),
 }
@@ -202,7 +207,7 @@ impl Seen {
         let halves = |values| halves(acts, values).into_iter().map(f64::from).collect();
         match form {
             Form { bytes: true, .. } => Self::Codes(Quantized::new(acts, &acts.bytes)),
-            Form { wide: true, .. } => Self::Wide(WideSeen::new(acts)),
+            Form { uniform: true, .. } => Self::Uniform(UniformSeen::new(acts)),
             Form { words: true, .. } => Self::Codes(Quantized::new(acts, &acts.words)),
             Form { rests: true, .. } => Self::Halves(halves(&acts.halves), Some(halves(&acts.rests))),
             Form { halves: true, .. } => Self::Halves(halves(&acts.halves), None),
@@ -233,13 +238,13 @@ impl Seen {
                 let rounding = U * (k / dense.format.group_len() + 9) as f64 * size;
                 Expected { value, size, rounding }
             }
-            Self::Wide(seen) => {
+            Self::Uniform(seen) => {
                 let (mut value, mut size) = (0.0, 0.0);
                 for (x, w) in seen.x[row * k..(row + 1) * k].iter().zip(requantized(dense, column).0) {
                     value += x * w;
                     size += (x * w).abs();
                 }
-                Expected { value, size, rounding: U * (k.div_ceil(WIDE) + 9) as f64 * size }
+                Expected { value, size, rounding: U * (k.div_ceil(GROUP) + 9) as f64 * size }
             }
             Self::Halves(halves, rests) => {
                 let weights = &dense.values[column * k..(column + 1) * k];
@@ -269,15 +274,15 @@ impl Seen {
                 let groups = x.len() / GROUP;
                 dense.quantization(&codes.scales[row * groups..(row + 1) * groups], column) + 4.0 * U * size
             }
-            Self::Wide(seen) => {
+            Self::Uniform(seen) => {
                 // Half a step of x for each value of w, and for each x what requantizing took from w; of both once more.
-                let groups = x.len().div_ceil(WIDE);
+                let groups = x.len().div_ceil(GROUP);
                 let steps = &seen.scales[row * groups..(row + 1) * groups];
                 let range = column * dense.k..(column + 1) * dense.k;
                 let (_, errors) = requantized(dense, column);
                 let values = x.iter().zip(&dense.values[range]).zip(errors).enumerate();
                 let each = values.map(|(i, ((x, w), error))| {
-                    let step = f64::from(steps[i / WIDE]) / 2.0;
+                    let step = f64::from(steps[i / GROUP]) / 2.0;
                     step * (f64::from(*w).abs() + error) + x.abs() * error
                 });
                 each.sum::<f64>() + 4.0 * U * size

@@ -191,7 +191,7 @@ impl Tiles {
 
     /// For blocks of `rows` rows of activations, up to 32: sums in registers 0 ..= 3, two for each 16 rows, activations in 4
     /// and 5, weights in 6 and 7.
-    pub(super) fn configure(&mut self, rows: usize) {
+    fn configure(&mut self, rows: usize) {
         if self.rows == rows {
             return;
         }

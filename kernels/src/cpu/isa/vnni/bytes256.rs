@@ -51,7 +51,7 @@ macro_rules! finish {
     };
 }
 
-/// 32 values of K.
+/// 32 values of K, a group.
 macro_rules! step {
     ($rows:tt) => {
         concat!(
@@ -73,23 +73,15 @@ macro_rules! tile {
             "/* small tiles use neither {s} nor {cs} nor {d} */",
             "2:",
             start!($rows),
-            // The steps of this group.
-            "mov {n:e}, 4",
-            "cmp {steps}, {n}",
-            "cmovb {n}, {steps}",
-            "sub {steps}, {n}",
-            "3:",
             step!($rows),
             "add {w}, 8*128",
             "add {a}, 32",
             "add {b}, 32",
-            "dec {n}",
-            "jnz 3b",
             finish!($rows),
             "sub {scales}, -128",
             "add {biases}, {stride}",
             "add {act_scales}, {stride}",
-            "test {steps}, {steps}",
+            "dec {steps}",
             "jnz 2b",
             w = inout(reg) $tile.w => _,
             a = inout(reg) $tile.a => _,
@@ -100,7 +92,6 @@ macro_rules! tile {
             act_scales = inout(reg) $tile.act_scales => _,
             stride = in(reg) $tile.stride,
             steps = inout(reg) $tile.steps => _,
-            n = out(reg) _,
             c = in(reg) $tile.c,
             cs = in(reg) $tile.c_stride,
             d = in(reg) $tile.c.wrapping_byte_add(3 * $tile.c_stride),

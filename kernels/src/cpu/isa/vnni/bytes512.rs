@@ -48,7 +48,7 @@ macro_rules! finish {
     };
 }
 
-/// 32 values of K.
+/// 32 values of K, a group.
 macro_rules! step {
     ($rows:tt) => {
         concat!(
@@ -80,23 +80,15 @@ macro_rules! tile {
             floats!(load, $rows),
             "2:",
             start!($rows),
-            // The steps of this group.
-            "mov {n:e}, 4",
-            "cmp {steps}, {n}",
-            "cmovb {n}, {steps}",
-            "sub {steps}, {n}",
-            "3:",
             step!($rows),
             "add {w}, 8*128",
             "add {a}, 32",
             "add {b}, 32",
-            "dec {n}",
-            "jnz 3b",
             finish!($rows),
             "sub {scales}, -128",
             "add {biases}, {stride}",
             "add {act_scales}, {stride}",
-            "test {steps}, {steps}",
+            "dec {steps}",
             "jnz 2b",
             floats!(store, $rows),
             w = inout(reg) $tile.w => _,
@@ -108,7 +100,6 @@ macro_rules! tile {
             act_scales = inout(reg) $tile.act_scales => _,
             stride = in(reg) $tile.stride,
             steps = inout(reg) $tile.steps => _,
-            n = out(reg) _,
             c = in(reg) $tile.c,
             cs = in(reg) $tile.c_stride,
             d = in(reg) $tile.c.wrapping_byte_add(3 * $tile.c_stride),
