@@ -98,9 +98,9 @@ pub(crate) struct Codes<C> {
     pub(crate) sums: Buffer<f32>,
 }
 
-/// 8-bit codes for [`isa::vnni`](super::isa): rows apart, and of each group only what is needed.
+/// 8-bit codes for `isa::vnni`: rows kept off a distance of whole pages, and of each group only what it needs.
 pub(crate) struct Uniform {
-    /// [rows × stride]; zeros from `cols` on.
+    /// [rows × stride]
     pub(crate) codes: Buffer<i8>,
     /// From one row to the next in `codes`: an odd number of cache lines, as `half_stride`.
     pub(crate) stride: usize,
@@ -158,9 +158,6 @@ impl Acts {
         };
         let uniform_stride = uniform_stride(cols_of(form.uniform));
         let uniform_groups = cols_of(form.uniform) / GROUP * stride;
-        let mut uniform_codes: Buffer<i8> =
-            Buffer::of_arena(arena, if form.uniform { rows * uniform_stride } else { 0 });
-        uniform_codes.chunks_exact_mut(uniform_stride).for_each(|row| row[cols..].fill(0));
         Self {
             rows,
             cols,
@@ -168,7 +165,7 @@ impl Acts {
             floats: Buffer::of_arena(arena, rows * cols_of(form.floats)),
             bytes: Codes::new(arena, rows, cols_of(form.bytes), stride),
             uniform: Uniform {
-                codes: uniform_codes,
+                codes: Buffer::of_arena(arena, if form.uniform { rows * uniform_stride } else { 0 }),
                 stride: uniform_stride,
                 scales: Buffer::of_arena(arena, uniform_groups),
                 biases: Buffer::of_arena(arena, uniform_groups),

@@ -166,7 +166,6 @@ fn uniform_codes_and_scales_describe_the_activations() {
         assert!(uniform.stride >= k && uniform.stride.is_multiple_of(64) && (uniform.stride / 64) % 2 == 1);
         for (row, x) in x.chunks(k).enumerate() {
             let codes = &uniform.codes[row * uniform.stride..(row + 1) * uniform.stride];
-            assert!(codes[k..].iter().all(|code| *code == 0), "{isa:?}: zeros up to the next row");
             for (g, x) in x.chunks(GROUP).enumerate() {
                 let (codes, scale) = (&codes[g * GROUP..][..x.len()], uniform.scales[g * acts.stride + row]);
                 let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
