@@ -14,9 +14,9 @@ use qembed_models::tokenizer::Tokenizer;
 use qembed_models::{Batch, ModelError, Pass, Qwen3, common_tokens};
 use std::path::Path;
 
-/// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough
-/// that activations stay near 150 MB for the 0.6B model.
-const TOKENS_PER_PASS: usize = 2048;
+/// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough that
+/// activations stay near the cores: 4,096 tokens at once run at three quarters of the speed (docs/kernels.md).
+const TOKENS_PER_PASS: usize = 1024;
 /// The fewest tokens that a memory budget must allow for a pass.
 const MIN_TOKENS_PER_PASS: usize = 64;
 /// Of a stream, so many passes or texts are looked at together for what they have in common.

@@ -173,6 +173,11 @@ impl<'a, T: Copy> Parts<'a, T> {
         self.len == 0
     }
 
+    /// The first element. Not a promise of anything: for hints.
+    pub(crate) fn as_ptr(&self) -> *const T {
+        self.start
+    }
+
     /// Sets element `i`.
     ///
     /// # Safety

@@ -3,7 +3,9 @@
 use super::isa::Isa;
 use super::ops::quantize::GROUP;
 use super::simd::Code;
-use crate::buffer::{Buffer, Parts};
+use crate::buffer::{Arena, Buffer, Parts};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Which forms of its input a set of weights consumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Form {
     pub floats: bool,
     /// 8-bit codes with a scale per group.
     pub bytes: bool,
+    /// The same, for weights that have neither mins nor smaller groups.
+    pub uniform: bool,
     /// 16-bit codes with a scale per group.
     pub words: bool,
     /// bfloat16.
@@ -22,18 +26,19 @@ pub struct Form {
 
 impl Form {
     /// None at all.
-    pub(crate) const NONE: Self = Self { floats: false, bytes: false, words: false, halves: false, rests: false };
+    pub(crate) const NONE: Self =
+        Self { floats: false, bytes: false, uniform: false, words: false, halves: false, rests: false };
 
     /// What a row of `cols` activations takes in these forms.
     pub(crate) fn bytes_of_row(self, cols: usize) -> usize {
         let groups = cols.div_ceil(GROUP);
-        // See `Codes`: a code, then scales, two half sums and a sum of each group, and three biases of those.
-        let (byte, word) = (cols + groups * 4 * 7, 2 * cols + groups * 4 * 4);
+        // See `Codes`: a code, then scales, two half sums and a sum of each group; see `Uniform`.
+        let (byte, word) = (cols + groups * 4 * 4, 2 * cols + groups * 4 * 4);
+        let uniform = uniform_stride(cols) + cols / GROUP * 4 * 2;
         let half = 2 * (cols + 2 * HALVES_PER_LINE);
-        [(self.floats, 4 * cols), (self.bytes, byte), (self.words, word), (self.halves, half), (self.rests, half)]
-            .into_iter()
-            .map(|(wanted, bytes)| if wanted { bytes } else { 0 })
-            .sum()
+        let forms = [(self.floats, 4 * cols), (self.bytes, byte), (self.uniform, uniform), (self.words, word)];
+        let halves = [(self.halves, half), (self.rests, half)];
+        forms.into_iter().chain(halves).map(|(wanted, bytes)| if wanted { bytes } else { 0 }).sum()
     }
 }
 
@@ -43,6 +48,7 @@ impl std::ops::BitOr for Form {
         Self {
             floats: self.floats || other.floats,
             bytes: self.bytes || other.bytes,
+            uniform: self.uniform || other.uniform,
             words: self.words || other.words,
             halves: self.halves || other.halves,
             rests: self.rests || other.rests,
@@ -59,6 +65,7 @@ pub struct Acts {
     /// [rows × cols]
     pub(crate) floats: Buffer<f32>,
     pub(crate) bytes: Codes<i8>,
+    pub(crate) uniform: Uniform,
     pub(crate) words: Codes<i16>,
     /// [rows × half_stride], bits of bfloat16; zeros from `cols` on.
     pub(crate) halves: Buffer<u16>,
@@ -89,22 +96,35 @@ pub(crate) struct Codes<C> {
     pub(crate) half_sums: Buffer<f32>,
     /// [cols / 32 × stride]: sum of the codes of each group.
     pub(crate) sums: Buffer<f32>,
-    /// −128 times `half_sums` and `sums`, added to the bits of [`MAGIC`] (see `isa::vnni`); empty for 16-bit codes.
-    pub(crate) half_biases: Buffer<i32>,
+}
+
+/// 8-bit codes for [`isa::vnni`](super::isa): rows apart, and of each group only what is needed.
+pub(crate) struct Uniform {
+    /// [rows × stride]; zeros from `cols` on.
+    pub(crate) codes: Buffer<i8>,
+    /// From one row to the next in `codes`: an odd number of cache lines, as `half_stride`.
+    pub(crate) stride: usize,
+    /// [groups × `Acts::stride`]
+    pub(crate) scales: Buffer<f32>,
+    /// [groups × `Acts::stride`]: −128 times the sum of the codes, added to the bits of [`MAGIC`] (see `isa::vnni`).
     pub(crate) biases: Buffer<i32>,
 }
 
+/// See [`Uniform::stride`].
+fn uniform_stride(cols: usize) -> usize {
+    const LINE: usize = 64;
+    (cols.div_ceil(LINE) | 1) * LINE
+}
+
 impl<C: Code> Codes<C> {
-    fn new(rows: usize, cols: usize, stride: usize) -> Self {
+    /// Any values.
+    fn new(arena: &Arc<Arena>, rows: usize, cols: usize, stride: usize) -> Self {
         let groups = cols / GROUP * stride;
-        let biases = if size_of::<C>() == 1 { groups } else { 0 };
         Self {
-            codes: Buffer::zeroed(rows * cols),
-            scales: Buffer::zeroed(groups),
-            half_sums: Buffer::zeroed(2 * groups),
-            sums: Buffer::zeroed(groups),
-            half_biases: Buffer::zeroed(2 * biases),
-            biases: Buffer::zeroed(biases),
+            codes: Buffer::of_arena(arena, rows * cols),
+            scales: Buffer::of_arena(arena, groups),
+            half_sums: Buffer::of_arena(arena, 2 * groups),
+            sums: Buffer::of_arena(arena, groups),
         }
     }
 
@@ -114,43 +134,55 @@ impl<C: Code> Codes<C> {
             scales: Parts::new(&mut self.scales),
             half_sums: Parts::new(&mut self.half_sums),
             sums: Parts::new(&mut self.sums),
-            half_biases: Parts::new(&mut self.half_biases),
-            biases: Parts::new(&mut self.biases),
         }
     }
 }
 
 impl Acts {
-    pub(crate) fn new(rows: usize, cols: usize, form: Form) -> Self {
+    /// Any values, but for the zeros at the end of rows.
+    pub(crate) fn new(arena: &Arc<Arena>, rows: usize, cols: usize, form: Form) -> Self {
         let stride = rows.next_multiple_of(ROWS_PER_LINE);
         let fits = stride.checked_mul(cols).is_some();
         assert!(fits, "a matrix fits the address space");
         assert!(
-            !(form.bytes || form.words) || cols.is_multiple_of(GROUP),
+            !(form.bytes || form.uniform || form.words) || cols.is_multiple_of(GROUP),
             "quantized weights have rows of whole groups"
         );
         let cols_of = |wanted: bool| if wanted { cols } else { 0 };
         let half_stride = (cols.div_ceil(HALVES_PER_LINE) | 1) * HALVES_PER_LINE;
         let halves = |wanted: bool| {
             let len = rows.checked_mul(half_stride).expect("a matrix fits the address space");
-            Buffer::zeroed(if wanted { len } else { 0 })
+            let mut buffer = Buffer::of_arena(arena, if wanted { len } else { 0 });
+            buffer.chunks_exact_mut(half_stride).for_each(|row: &mut [u16]| row[cols..].fill(0));
+            buffer
         };
+        let uniform_stride = uniform_stride(cols_of(form.uniform));
+        let uniform_groups = cols_of(form.uniform) / GROUP * stride;
+        let mut uniform_codes: Buffer<i8> =
+            Buffer::of_arena(arena, if form.uniform { rows * uniform_stride } else { 0 });
+        uniform_codes.chunks_exact_mut(uniform_stride).for_each(|row| row[cols..].fill(0));
         Self {
             rows,
             cols,
             stride,
-            floats: Buffer::zeroed(rows * cols_of(form.floats)),
-            bytes: Codes::new(rows, cols_of(form.bytes), stride),
-            words: Codes::new(rows, cols_of(form.words), stride),
+            floats: Buffer::of_arena(arena, rows * cols_of(form.floats)),
+            bytes: Codes::new(arena, rows, cols_of(form.bytes), stride),
+            uniform: Uniform {
+                codes: uniform_codes,
+                stride: uniform_stride,
+                scales: Buffer::of_arena(arena, uniform_groups),
+                biases: Buffer::of_arena(arena, uniform_groups),
+            },
+            words: Codes::new(arena, rows, cols_of(form.words), stride),
             halves: halves(form.halves),
             rests: halves(form.rests),
             half_stride,
         }
     }
 
-    /// Whether bfloat16, and nothing finer, is what it is wanted in.
-    pub(crate) fn is_half(&self) -> bool {
-        !self.halves.is_empty() && self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
+    /// Whether it is wanted in nothing finer than bfloat16.
+    pub(crate) fn is_coarse(&self) -> bool {
+        self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
     }
 
     pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {
@@ -160,6 +192,12 @@ impl Acts {
             cols: self.cols,
             floats: Parts::new(&mut self.floats),
             bytes: self.bytes.parts(),
+            uniform: UniformParts {
+                codes: Parts::new(&mut self.uniform.codes),
+                stride: self.uniform.stride,
+                scales: Parts::new(&mut self.uniform.scales),
+                biases: Parts::new(&mut self.uniform.biases),
+            },
             words: self.words.parts(),
             halves: Parts::new(&mut self.halves),
             rests: Parts::new(&mut self.rests),
@@ -175,6 +213,7 @@ pub(crate) struct ActParts<'a> {
     cols: usize,
     floats: Parts<'a, f32>,
     bytes: CodeParts<'a, i8>,
+    uniform: UniformParts<'a>,
     words: CodeParts<'a, i16>,
     halves: Parts<'a, u16>,
     rests: Parts<'a, u16>,
@@ -186,7 +225,12 @@ struct CodeParts<'a, C> {
     scales: Parts<'a, f32>,
     half_sums: Parts<'a, f32>,
     sums: Parts<'a, f32>,
-    half_biases: Parts<'a, i32>,
+}
+
+struct UniformParts<'a> {
+    codes: Parts<'a, i8>,
+    stride: usize,
+    scales: Parts<'a, f32>,
     biases: Parts<'a, i32>,
 }
 
@@ -195,6 +239,8 @@ struct CodeParts<'a, C> {
 pub(crate) struct RowGroups {
     scales: Vec<f32>,
     half_sums: Vec<f32>,
+    bytes: Vec<i8>,
+    words: Vec<i16>,
 }
 
 impl ActParts<'_> {
@@ -222,6 +268,18 @@ impl ActParts<'_> {
                 );
                 self.bytes.spread(row, group, self.stride, groups);
             }
+            if !self.uniform.codes.is_empty() {
+                groups.resize(x.len());
+                let start = row * self.uniform.stride + first;
+                let codes = self.uniform.codes.part(start..start + x.len());
+                let count = x.len() / GROUP;
+                let (scales, sums) = (&mut groups.scales[..count], &mut groups.half_sums[..count]);
+                self.isa.quantize_uniform(x, codes, scales, sums);
+                for (g, (scale, sum)) in (first / GROUP..).zip(scales.iter().zip(sums)) {
+                    self.uniform.scales.set(g * self.stride + row, *scale);
+                    self.uniform.biases.set(g * self.stride + row, bias(*sum));
+                }
+            }
             if !self.words.codes.is_empty() {
                 groups.resize(x.len());
                 self.isa.quantize_words(x, self.words.codes.part(range), &mut groups.scales, &mut groups.half_sums);
@@ -237,6 +295,46 @@ impl ActParts<'_> {
     }
 }
 
+impl ActParts<'_> {
+    /// [`Self::set`] for columns `first..first + cols` of several rows; `x` is [rows × width].
+    ///
+    /// # Safety
+    /// No other task sets any of them.
+    pub(crate) unsafe fn set_rows(
+        &self,
+        rows: Range<usize>,
+        first: usize,
+        cols: usize,
+        x: &[f32],
+        groups: &mut RowGroups,
+    ) {
+        let width = x.len() / rows.len();
+        let codes_only = self.floats.is_empty() && self.halves.is_empty() && self.uniform.codes.is_empty();
+        if !codes_only || cols != GROUP || width != GROUP {
+            for (row, x) in rows.zip(x.chunks_exact(width)) {
+                // SAFETY: the caller's promise.
+                unsafe { self.set(row, first, &x[..cols], groups) };
+            }
+            return;
+        }
+        // One group of each row: they follow each other like the groups of one.
+        groups.resize(x.len());
+        let place = (rows, first, self.cols, self.stride);
+        if !self.bytes.codes.is_empty() {
+            groups.bytes.resize(x.len(), 0);
+            self.isa.quantize_bytes(x, &mut groups.bytes, &mut groups.scales, &mut groups.half_sums);
+            // SAFETY: the caller's promise.
+            unsafe { self.bytes.store(place.clone(), &groups.bytes, groups) };
+        }
+        if !self.words.codes.is_empty() {
+            groups.words.resize(x.len(), 0);
+            self.isa.quantize_words(x, &mut groups.words, &mut groups.scales, &mut groups.half_sums);
+            // SAFETY: the caller's promise.
+            unsafe { self.words.store(place, &groups.words, groups) };
+        }
+    }
+}
+
 impl RowGroups {
     fn resize(&mut self, cols: usize) {
         self.scales.resize(cols / GROUP, 0.0);
@@ -244,7 +342,36 @@ impl RowGroups {
     }
 }
 
-impl<C> CodeParts<'_, C> {
+/// Where integer sums start that have 128 · activations to lose. Exact: at most 128 · 32 · 127 < 2^24.
+fn bias(sum: f32) -> i32 {
+    MAGIC.to_bits() as i32 - 128 * sum as i32
+}
+
+impl<C: Copy> CodeParts<'_, C> {
+    /// Stores a group of each of `rows`: columns `first..first + GROUP`.
+    ///
+    /// # Safety
+    /// No other task sets any of them.
+    unsafe fn store(&self, place: (Range<usize>, usize, usize, usize), codes: &[C], groups: &RowGroups) {
+        let (rows, first, cols, stride) = place;
+        let of_group = |group: usize| group * stride + rows.start..group * stride + rows.end;
+        let group = first / GROUP;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (row, codes) in rows.clone().zip(codes.chunks_exact(GROUP)) {
+                self.codes.part(row * cols + first..row * cols + first + GROUP).copy_from_slice(codes);
+            }
+            self.scales.part(of_group(group)).copy_from_slice(&groups.scales);
+            let halves = || groups.half_sums.as_chunks::<2>().0.iter();
+            let set = |to: &Parts<f32>, group, sum: fn(&[f32; 2]) -> f32| {
+                to.part(of_group(group)).iter_mut().zip(halves()).for_each(|(to, halves)| *to = sum(halves));
+            };
+            set(&self.sums, group, |halves| halves[0] + halves[1]);
+            set(&self.half_sums, 2 * group, |halves| halves[0]);
+            set(&self.half_sums, 2 * group + 1, |halves| halves[1]);
+        }
+    }
+
     /// Stores what the groups of a row, from the `first` on, have in common.
     ///
     /// # Safety
@@ -258,13 +385,6 @@ impl<C> CodeParts<'_, C> {
                 self.sums.set(g * stride + row, sum);
                 self.half_sums.set(2 * g * stride + row, halves[0]);
                 self.half_sums.set((2 * g + 1) * stride + row, halves[1]);
-                if !self.biases.is_empty() {
-                    // Exact: at most 128 · 32 · 127 < 2^24.
-                    let bias = |sum: f32| MAGIC.to_bits() as i32 - 128 * sum as i32;
-                    self.biases.set(g * stride + row, bias(sum));
-                    self.half_biases.set(2 * g * stride + row, bias(halves[0]));
-                    self.half_biases.set((2 * g + 1) * stride + row, bias(halves[1]));
-                }
             }
         }
     }

@@ -2,8 +2,9 @@
 
 // Register tiles are arrays of arrays; one index walks several of them.
 #![allow(clippy::needless_range_loop)]
-// What serves integer products only is unused where no tier has them yet: off x86-64 there is the scalar tier alone.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_macros, unused_imports))]
+// What serves AMX only is unused off x86-64, and what serves integer products where there is the scalar tier alone.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_macros, unused_imports))]
 
 mod acts;
 pub mod isa;
@@ -131,6 +132,7 @@ impl CpuBackend {
                 for block in weight.blocks(input.rows) {
                     let products = &mut products[0];
                     products.resize(block.len() * width);
+                    block.clone().for_each(|row| output.prefetch(row, columns.clone()));
                     self.multiply(weight, panels, input, block.clone(), products);
                     for (row, products) in block.zip(products.chunks_exact(width)) {
                         // SAFETY: the columns of this tile in this row, which belong to this task alone.
@@ -344,11 +346,32 @@ impl<'a> TensorParts<'a> {
     /// # Safety
     /// No other task uses any of them at the same time.
     unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        assert!(columns.end <= self.cols);
+        assert!(columns.end <= self.cols && columns.start <= columns.end);
         let start = row * self.stride;
         // SAFETY: the caller's promise.
         unsafe { self.data.part(start + columns.start..start + columns.end) }
     }
+}
+
+impl TensorParts<'_> {
+    /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.
+    fn prefetch(&self, row: usize, columns: Range<usize>) {
+        let start = self.data.as_ptr().wrapping_add(row * self.stride + columns.start);
+        (0..columns.len()).step_by(LINE / size_of::<f32>()).for_each(|i| prefetch(start.wrapping_add(i)));
+    }
+}
+
+/// Asks for the cache line of an address, which need not exist.
+#[inline(always)]
+fn prefetch<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, for any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(p.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }
 
 /// A weight matrix [n × k], as stored.
@@ -437,7 +460,7 @@ impl Backend for CpuBackend {
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
-        Acts::new(rows, cols, form)
+        Acts::new(&self.arena, rows, cols, form)
     }
 
     fn acts_bytes(&self, cols: usize, form: Form) -> usize {
@@ -539,8 +562,8 @@ impl Backend for CpuBackend {
         assert!(queries == q.rows, "all queries");
 
         let mut context = self.tensor(q.rows, q.cols);
-        // As fine as what comes next: products of bfloat16, without the rests, may see attention in bfloat16.
-        let half = self.isa.half_attention.filter(|kernel| out.is_half() && head_dim.is_multiple_of(kernel.dims));
+        // As fine as what comes next: what is quantized to 8 bits may be computed in bfloat16.
+        let half = self.isa.half_attention.filter(|kernel| out.is_coarse() && head_dim.is_multiple_of(kernel.dims));
         match half {
             Some(kernel) => self.attend(kernel, shape, nodes, (q, k, v), &mut context),
             None => self.attend(&self.isa.attention, shape, nodes, (q, k, v), &mut context),
@@ -558,21 +581,19 @@ impl Backend for CpuBackend {
         self.pool.run(tiles.div_ceil(step), |task, worker| {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
             for tile in task * step..tiles.min((task + 1) * step) {
-                let [gate_panels, up_panels] = panels;
+                let [gate_panels, up_panels] = &mut *panels;
                 let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
                 let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
                 let columns = gate.columns(tile);
                 let width = columns.len().next_multiple_of(TILE);
                 for block in gate.blocks(input.rows) {
                     products.iter_mut().for_each(|x| x.resize(block.len() * width));
-                    let [gates, ups, gated] = products;
+                    let [gates, ups, gated] = &mut *products;
                     self.multiply(gate, gate_panels, input, block.clone(), gates);
                     self.multiply(up, up_panels, input, block.clone(), ups);
                     self.isa.silu_mul(gates, ups, gated);
-                    for (row, gated) in block.zip(gated.chunks_exact(width)) {
-                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
-                        unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
-                    }
+                    // SAFETY: the columns of this tile in these rows, which belong to this task alone.
+                    unsafe { parts.set_rows(block, columns.start, columns.len(), gated, groups) };
                 }
             }
         });

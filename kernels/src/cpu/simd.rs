@@ -7,8 +7,8 @@ use crate::buffer::Plain;
 
 /// The float vector operations of one instruction set.
 ///
-/// `max` and `min` return their second operand when either is NaN (as x86 does), which the callers rely on to let NaN
-/// through: clamp with `max(limit, x)`.
+/// `max` and `min` return their second operand when either is NaN (as x86 does), or NaN (as ARM does), which the callers
+/// rely on to let NaN through: clamp with `max(limit, x)`.
 #[allow(clippy::missing_safety_doc)]
 pub(crate) trait Simd: Copy {
     /// One vector of [`Simd::LANES`] floats.
@@ -112,7 +112,8 @@ impl Code for i8 {
 }
 
 impl Code for i16 {
-    const MAX: f32 = 32767.0;
+    /// 256 · 127 + 127: a code is 256 times a byte plus a byte, both signed, which is how ARM64 multiplies it.
+    const MAX: f32 = 32639.0;
     #[inline(always)]
     unsafe fn store<S: Simd>(simd: S, p: *mut Self, x: S::F) {
         // SAFETY: the caller's contract is the same.

@@ -134,20 +134,12 @@ impl Vnni for Avx512Vnni {
         unsafe { _mm512_xor_si512(a, b) }
     }
     #[inline(always)]
-    fn dot_bytes(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I {
-        unsafe { _mm512_dpbusd_epi32(acc, weights, activations) }
-    }
-    #[inline(always)]
     fn dot_words(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I {
         unsafe { _mm512_dpwssd_epi32(acc, weights, activations) }
     }
     #[inline(always)]
     fn to_float(self, x: Self::I) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(x) }
-    }
-    #[inline(always)]
-    fn as_float(self, x: Self::I) -> __m512 {
-        unsafe { _mm512_castsi512_ps(x) }
     }
     #[inline(always)]
     fn transpose(self, square: &mut [Self::I]) {
@@ -185,7 +177,7 @@ pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-super::vnni::kernels!(Avx512Vnni, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
+super::vnni::kernels!(Avx512Vnni, bytes512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
 
 super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {
     let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };

@@ -45,10 +45,6 @@ impl Vnni for AvxVnni {
         unsafe { _mm256_xor_si256(a, b) }
     }
     #[inline(always)]
-    fn dot_bytes(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I {
-        unsafe { _mm256_dpbusd_avx_epi32(acc, weights, activations) }
-    }
-    #[inline(always)]
     fn dot_words(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I {
         unsafe { _mm256_dpwssd_avx_epi32(acc, weights, activations) }
     }
@@ -57,17 +53,13 @@ impl Vnni for AvxVnni {
         unsafe { _mm256_cvtepi32_ps(x) }
     }
     #[inline(always)]
-    fn as_float(self, x: Self::I) -> __m256 {
-        unsafe { _mm256_castsi256_ps(x) }
-    }
-    #[inline(always)]
     fn transpose(self, square: &mut [Self::I]) {
         let square: &mut [__m256i; 8] = square.try_into().expect("a square");
         *square = unsafe { avx2::transpose(*square) };
     }
 }
 
-super::vnni::kernels!(AvxVnni, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]);
+super::vnni::kernels!(AvxVnni, bytes256, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]);
 
 super::tier!("avxvnni", detect, Avx2, #[target_feature(enable = "avxvnni,avx2,fma,f16c")], |format, precision| {
     let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };

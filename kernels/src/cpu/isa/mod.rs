@@ -6,12 +6,20 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -77,6 +85,7 @@ pub struct Isa {
     pub(crate) half_attention: Option<&'static Attention<u16>>,
     gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
+    quantize_uniform: Quantize<i8>,
     quantize_words: Quantize<i16>,
     round_halves: unsafe fn(&[f32], &mut [u16], &mut [u16]),
     /// How weights of a format are multiplied; `None`: as floats, by `gemm_floats`.
@@ -85,7 +94,7 @@ pub struct Isa {
     exp2: unsafe fn(&mut [f32]),
 }
 
-/// Quantizes a row: values in; codes, scales and sums of half groups out.
+/// Quantizes a row: values in; codes, scales and sums (of half groups, or of groups) out.
 type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
 
 /// A product of a tier with a panel of its own.
@@ -127,6 +136,12 @@ static TIERS: &[&Isa] = &[
     &avxvnni::TIER,
     #[cfg(target_arch = "x86_64")]
     &avx2::TIER,
+    #[cfg(target_arch = "aarch64")]
+    &i8mm::TIER,
+    #[cfg(target_arch = "aarch64")]
+    &dotprod::TIER,
+    #[cfg(target_arch = "aarch64")]
+    &neon::TIER,
     &scalar::TIER,
 ];
 
@@ -190,6 +205,12 @@ impl Isa {
         unsafe { (self.quantize_bytes)(x, codes, scales, half_sums) }
     }
 
+    /// See [`quantize_uniform`](super::ops::quantize::quantize_uniform).
+    pub(crate) fn quantize_uniform(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+        // SAFETY: a table is handed out only after detection of its instructions.
+        unsafe { (self.quantize_uniform)(x, codes, scales, sums) }
+    }
+
     /// See [`quantize_row`](super::ops::quantize::quantize_row).
     pub(crate) fn quantize_words(&self, x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]) {
         // SAFETY: a table is handed out only after detection of its instructions.
@@ -251,6 +272,7 @@ impl Kernel {
         let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
         assert!(!self.form.words || acts.words.codes.len() == values);
+        assert!(!self.form.uniform || acts.uniform.codes.len() == acts.rows * acts.uniform.stride);
         assert!(!self.form.halves || acts.halves.len() == halves);
         assert!(!self.form.rests || acts.rests.len() == halves);
         assert!(panel.len.is_multiple_of(panel.group));
@@ -304,6 +326,7 @@ macro_rules! tier {
             half_attention: $half_attention,
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
+            quantize_uniform: quantize_uniform_tier,
             quantize_words: quantize_words_tier,
             round_halves: round_halves_tier,
             kernel: $kernel,
@@ -345,6 +368,11 @@ macro_rules! tier {
         #[$attribute]
         unsafe fn quantize_bytes_tier(x: &[f32], codes: &mut [i8], scales: &mut [f32], half_sums: &mut [f32]) {
             quantize::quantize_row($simd, x, codes, scales, half_sums)
+        }
+
+        #[$attribute]
+        unsafe fn quantize_uniform_tier(x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]) {
+            quantize::quantize_uniform($simd, x, codes, scales, sums)
         }
 
         #[$attribute]

@@ -61,6 +61,26 @@ fn a_column_of_a_product_depends_on_itself_alone() {
     }
 }
 
+/// None of the ARM64 tiers rounds where another does not.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn products_of_all_arm64_tiers_are_equal() {
+    let tiers: Vec<&'static Isa> = Isa::all().filter(|isa| isa.name != "scalar").collect();
+    for precision in [Precision::Standard, Precision::High] {
+        for format in Format::ALL {
+            let (rows, n, k) = (13, 40, 768);
+            let mut random = Random(36);
+            let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));
+            let of_tier = |isa: &'static Isa| {
+                let backend = backend(isa);
+                product(&backend, &weight(&backend, precision, format, &bytes, n, k), rows, &x)
+            };
+            let expected = of_tier(tiers[0]);
+            tiers[1..].iter().for_each(|isa| assert_bits(&format!("{} {format}", isa.name), &of_tier(isa), &expected));
+        }
+    }
+}
+
 #[test]
 fn row_wise_operations_depend_on_their_row_alone() {
     for isa in isas() {

@@ -6,8 +6,8 @@ use super::*;
 const LENGTHS: [usize; 12] = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 100, 1024];
 
 /// Relative error of x / rms(x) · weight over n values. The squares are summed in at least 8 chains of n / 8 (plus the
-/// tail), the chains in at most 4 steps; a chain that is not fused rounds twice a step. The square root halves that; the
-/// mean, eps, the root, its inverse and two products round once each.
+/// tail), the chains in at most 4 steps; a chain that is not fused rounds twice a step (four fused ones of n / 4 once each,
+/// which is as much). The square root halves that; the mean, eps, the root, its inverse and two products round once each.
 fn norm_error(n: usize) -> f64 {
     U * (n.div_ceil(8) as f64 + 3.0 + 7.0)
 }

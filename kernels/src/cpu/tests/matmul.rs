@@ -151,13 +151,34 @@ fn codes_and_scales_describe_the_activations() {
                 let halves = [sum(&codes[..16]), sum(&codes[16..])];
                 assert_eq!([q.half_sums[2 * g] as i32, q.half_sums[2 * g + 1] as i32], halves);
                 assert_eq!(q.sums[g] as i32, sum(codes));
-                if form == BYTES {
-                    assert_eq!(
-                        [q.half_biases[2 * g], q.half_biases[2 * g + 1]],
-                        halves.map(|s| MAGIC.to_bits() as i32 - 128 * s)
-                    );
-                    assert_eq!(q.biases[g], MAGIC.to_bits() as i32 - 128 * sum(codes));
+            }
+        }
+    }
+}
+
+#[test]
+fn uniform_codes_and_scales_describe_the_activations() {
+    for isa in isas() {
+        let (backend, rows, k) = (backend(isa), 3, 352);
+        let x = Random(5).normals(rows * k);
+        let acts = acts(&backend, rows, k, UNIFORM, &x);
+        let uniform = &acts.uniform;
+        assert!(uniform.stride >= k && uniform.stride.is_multiple_of(64) && (uniform.stride / 64) % 2 == 1);
+        for (row, x) in x.chunks(k).enumerate() {
+            let codes = &uniform.codes[row * uniform.stride..(row + 1) * uniform.stride];
+            assert!(codes[k..].iter().all(|code| *code == 0), "{isa:?}: zeros up to the next row");
+            for (g, x) in x.chunks(GROUP).enumerate() {
+                let (codes, scale) = (&codes[g * GROUP..][..x.len()], uniform.scales[g * acts.stride + row]);
+                let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
+                assert_close(|| format!("{isa:?} scale"), scale, f64::from(amax) / 127.0, 2.0 * U * f64::from(scale));
+                assert_eq!(codes.iter().map(|c| c.unsigned_abs()).max(), Some(127), "{isa:?}");
+                for (x, code) in x.iter().zip(codes) {
+                    // Half a step, and the roundings of scale (2), inverse and quotient.
+                    let tolerance = f64::from(scale) / 2.0 + 4.0 * U * f64::from(x.abs());
+                    assert_close(|| format!("{isa:?} code"), *x, f64::from(scale) * f64::from(*code), tolerance);
                 }
+                let sum: i32 = codes.iter().map(|c| i32::from(*c)).sum();
+                assert_eq!(uniform.biases[g * acts.stride + row], MAGIC.to_bits() as i32 - 128 * sum, "{isa:?}");
             }
         }
     }

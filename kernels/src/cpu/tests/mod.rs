@@ -118,9 +118,10 @@ fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Ten
 
 const FLOATS: Form = Form { floats: true, ..Form::NONE };
 const BYTES: Form = Form { bytes: true, ..Form::NONE };
+const UNIFORM: Form = Form { uniform: true, ..Form::NONE };
 const WORDS: Form = Form { words: true, ..Form::NONE };
 const HALVES: Form = Form { halves: true, ..Form::NONE };
-const ALL: Form = Form { floats: true, bytes: true, words: true, halves: true, rests: true };
+const ALL: Form = Form { floats: true, bytes: true, uniform: true, words: true, halves: true, rests: true };
 
 /// The input of a product, from given rows.
 fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Acts {

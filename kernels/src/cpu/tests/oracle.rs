@@ -2,7 +2,7 @@
 
 use super::{Acts, Codes, Form, Format, U};
 use crate::cpu::ops::bf16::widen;
-use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::ops::quantize::{GROUP, TINY};
 use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
 
@@ -11,6 +11,11 @@ pub(super) struct Dense {
     format: Format,
     k: usize,
     pub(super) values: Vec<f32>,
+    /// What each value is made of; empty for floats.
+    parts: Vec<Part>,
+    /// The smallest and the largest code; whether there are mins.
+    range: [i8; 2],
+    has_min: bool,
     /// |scale · code| + |min| of each value, as far apart as kernels take them: what roundings are relative to.
     pub(super) sizes: Vec<f64>,
 }
@@ -24,7 +29,12 @@ impl Dense {
             B => bytes.chunks_exact(B::BYTES).flat_map(sizes::<B>).collect(),
             float => values.iter().map(|x| f64::from(x.abs())).collect(),
         );
-        Self { format, k, values, sizes }
+        let (parts, range, has_min) = with_block!(
+            format,
+            B => (bytes.chunks_exact(B::BYTES).flat_map(parts::<B>).collect(), [B::CODES.0, B::CODES.1], B::HAS_MIN),
+            float => (Vec::new(), [0; 2], false),
+        );
+        Self { format, k, values, parts, range, has_min, sizes }
     }
 
     /// Σ x · w and Σ |x| · size(w).
@@ -44,6 +54,24 @@ impl Dense {
         let sizes = self.sizes[row * self.k..(row + 1) * self.k].chunks(GROUP);
         scales.iter().zip(sizes).map(|(scale, sizes)| f64::from(*scale) / 2.0 * sizes.iter().sum::<f64>()).sum()
     }
+}
+
+/// value = scale · code + min
+struct Part {
+    code: i8,
+    scale: f32,
+    min: f32,
+}
+
+fn parts<B: Block>(block: &[u8]) -> Vec<Part> {
+    let (mut codes, mut scales, mut mins) = (vec![0; B::LEN], [0f32; 16], [0f32; 16]);
+    B::unpack(block, &mut codes, &mut scales, &mut mins);
+    let part = |i: usize| Part {
+        code: codes[i],
+        scale: scales[i / B::GROUP],
+        min: if B::HAS_MIN { mins[i / B::GROUP] } else { 0.0 },
+    };
+    (0..B::LEN).map(part).collect()
 }
 
 fn sizes<B: Block>(block: &[u8]) -> Vec<f64> {
@@ -67,9 +95,6 @@ pub(super) struct Quantized {
     pub(super) scales: Vec<f32>,
     pub(super) half_sums: Vec<f32>,
     pub(super) sums: Vec<f32>,
-    /// Empty for 16-bit codes.
-    pub(super) half_biases: Vec<i32>,
-    pub(super) biases: Vec<i32>,
 }
 
 impl Quantized {
@@ -84,8 +109,6 @@ impl Quantized {
             scales: rows(acts, &codes.scales),
             half_sums: rows(acts, &codes.half_sums),
             sums: rows(acts, &codes.sums),
-            half_biases: rows(acts, &codes.half_biases),
-            biases: rows(acts, &codes.biases),
         }
     }
 
@@ -102,11 +125,68 @@ pub(super) fn halves(acts: &Acts, values: &[u16]) -> Vec<f32> {
     rows.flat_map(|row| &row[..acts.cols]).map(|bits| widen(*bits)).collect()
 }
 
+/// Activations as weights see them that have one scale for each [`GROUP`] values and no min.
+pub(super) struct UniformSeen {
+    /// [rows × cols]: scale · code, exact in f64.
+    x: Vec<f64>,
+    /// [rows × groups]
+    scales: Vec<f32>,
+}
+
+impl UniformSeen {
+    fn new(acts: &Acts) -> Self {
+        let groups = acts.cols.div_ceil(GROUP);
+        let scale = |row: usize, g: usize| acts.uniform.scales[g * acts.stride + row];
+        let value = |row: usize, i: usize| {
+            f64::from(scale(row, i / GROUP)) * f64::from(acts.uniform.codes[row * acts.uniform.stride + i])
+        };
+        Self {
+            x: (0..acts.rows).flat_map(|row| (0..acts.cols).map(move |i| (row, i))).map(|(r, i)| value(r, i)).collect(),
+            scales: (0..acts.rows)
+                .flat_map(|row| (0..groups).map(move |g| (row, g)))
+                .map(|(r, g)| scale(r, g))
+                .collect(),
+        }
+    }
+}
+
+/// A row of weights as `Panel::make_uniform` leaves it, one value after the other, and half a step of each plus what its
+/// factor and offset, of 8 binary places, may add.
+fn requantized(dense: &Dense, row: usize) -> (Vec<f64>, Vec<f64>) {
+    let range = row * dense.k..(row + 1) * dense.k;
+    let parts = dense.parts[range].chunks(GROUP);
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    if dense.format.group_len() == GROUP && !dense.has_min {
+        let exact = parts.flatten().map(|part| f64::from(part.scale) * f64::from(part.code)).collect();
+        return (exact, vec![0.0; dense.k]);
+    }
+    for group in parts {
+        let ends = group.iter().flat_map(|part| dense.range.map(|code| part.scale * f32::from(code) + part.min));
+        let largest = ends.fold(0f32, |largest, x| largest.max(x.abs()));
+        let (scale, inverse) = if largest > TINY {
+            (f32::from_bits((largest * (1.0 / 127.0)).to_bits() & !3), 127.0 / largest)
+        } else {
+            (0.0, 0.0)
+        };
+        for part in group {
+            let fixed = |x: f32| (f64::from(x * inverse) * 256.0).round_ties_even() as i32;
+            let code = (i32::from(part.code) * fixed(part.scale) + fixed(part.min) + 128) >> 8;
+            values.push(f64::from(scale) * f64::from(code));
+            // Half a step; half of 1/256 for each unit of the code and once for the offset; the scale's two lost bits and its
+            // rounding, of 127 steps at most.
+            let steps = 0.5 + (f64::from(part.code).abs() + 1.0) / 512.0 + 127.0 * 8.0 * U;
+            errors.push(f64::from(scale) * steps + if largest > TINY { 0.0 } else { f64::from(TINY) });
+        }
+    }
+    (values, errors)
+}
+
 /// What a product sees of its activations.
 pub(super) enum Seen {
     /// [rows × cols]
     Floats(Vec<f64>),
     Codes(Quantized),
+    Uniform(UniformSeen),
     /// Values of bfloat16 [rows × cols], and what they left of the true ones, if that is wanted.
     Halves(Vec<f64>, Option<Vec<f64>>),
 }
@@ -127,6 +207,7 @@ impl Seen {
         let halves = |values| halves(acts, values).into_iter().map(f64::from).collect();
         match form {
             Form { bytes: true, .. } => Self::Codes(Quantized::new(acts, &acts.bytes)),
+            Form { uniform: true, .. } => Self::Uniform(UniformSeen::new(acts)),
             Form { words: true, .. } => Self::Codes(Quantized::new(acts, &acts.words)),
             Form { rests: true, .. } => Self::Halves(halves(&acts.halves), Some(halves(&acts.rests))),
             Form { halves: true, .. } => Self::Halves(halves(&acts.halves), None),
@@ -157,6 +238,14 @@ impl Seen {
                 let rounding = U * (k / dense.format.group_len() + 9) as f64 * size;
                 Expected { value, size, rounding }
             }
+            Self::Uniform(seen) => {
+                let (mut value, mut size) = (0.0, 0.0);
+                for (x, w) in seen.x[row * k..(row + 1) * k].iter().zip(requantized(dense, column).0) {
+                    value += x * w;
+                    size += (x * w).abs();
+                }
+                Expected { value, size, rounding: U * (k.div_ceil(GROUP) + 9) as f64 * size }
+            }
             Self::Halves(halves, rests) => {
                 let weights = &dense.values[column * k..(column + 1) * k];
                 let (mut value, mut size) = (0.0, 0.0);
@@ -184,6 +273,19 @@ impl Seen {
             Self::Codes(codes) => {
                 let groups = x.len() / GROUP;
                 dense.quantization(&codes.scales[row * groups..(row + 1) * groups], column) + 4.0 * U * size
+            }
+            Self::Uniform(seen) => {
+                // Half a step of x for each value of w, and for each x what requantizing took from w; of both once more.
+                let groups = x.len().div_ceil(GROUP);
+                let steps = &seen.scales[row * groups..(row + 1) * groups];
+                let range = column * dense.k..(column + 1) * dense.k;
+                let (_, errors) = requantized(dense, column);
+                let values = x.iter().zip(&dense.values[range]).zip(errors).enumerate();
+                let each = values.map(|(i, ((x, w), error))| {
+                    let step = f64::from(steps[i / GROUP]) / 2.0;
+                    step * (f64::from(*w).abs() + error) + x.abs() * error
+                });
+                each.sum::<f64>() + 4.0 * U * size
             }
             Self::Halves(_, None) => (2.0 / 256.0 + 1.0 / 65536.0) * size,
             Self::Halves(_, Some(_)) => 3.1 / 65536.0 * size,

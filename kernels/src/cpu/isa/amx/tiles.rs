@@ -163,6 +163,8 @@ impl Product {
 pub(super) struct Tiles {
     /// Rows of the blocks that they are configured for; 0: not configured.
     rows: usize,
+    /// What they were configured for before.
+    before: Config,
 }
 
 /// What `ldtilecfg` reads: palette 1, and rows and bytes per row of each tile register.
@@ -181,7 +183,10 @@ impl Tiles {
     /// # Safety
     /// The CPU has AMX, and this process may use it.
     pub(super) unsafe fn new() -> Self {
-        Self { rows: 0 }
+        let mut before = Config { palette: 0, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        // SAFETY: writes 64 bytes; AMX by the promise of this function.
+        unsafe { asm!("sttilecfg [{}]", in(reg) &mut before, options(nostack, preserves_flags)) };
+        Self { rows: 0, before }
     }
 
     /// For blocks of `rows` rows of activations, up to 32: sums in registers 0 ..= 3, two for each 16 rows, activations in 4
@@ -211,16 +216,27 @@ impl Tiles {
 }
 
 impl Drop for Tiles {
-    /// Leaves no tile state behind, which the operating system would have to save with the thread.
+    /// Leaves no tile state behind, which the operating system would have to save with the thread, or the configuration of
+    /// other code on this thread that may count on it.
     fn drop(&mut self) {
-        // SAFETY: nothing lives in tile registers between blocks; AMX by the promise of `new`.
+        // SAFETY: nothing of ours lives in tile registers between blocks; a configuration that was in force is valid; AMX by the
+        // promise of `new`.
         unsafe {
-            asm!(
-                "tilerelease",
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, preserves_flags, nomem),
-            )
+            if self.before.palette == 0 {
+                asm!(
+                    "tilerelease",
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, preserves_flags, nomem),
+                )
+            } else {
+                asm!(
+                    "ldtilecfg [{}]", in(reg) &self.before,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, preserves_flags, readonly),
+                )
+            }
         }
     }
 }

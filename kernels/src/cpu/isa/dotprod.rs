@@ -1,0 +1,180 @@
+//! `dotprod`: `sdot`, 16 products of signed bytes an instruction. Cortex-A76 (Raspberry Pi 5) and newer, Apple since 2019.
+//!
+//! Both operands are signed, so weights need no bias. As with `vnni`, sums start at the bits of [`MAGIC`] and end as the bits
+//! of the float MAGIC + n, which saves the conversion. The intrinsic is unstable, hence `asm!`.
+//!
+//! Panel: units of four bytes (see [`arm`](super::arm)).
+
+use super::arm::{self, Dot, LANES, Sums, Unit};
+use super::neon::Neon;
+use crate::backend::Precision;
+use crate::cpu::acts::{Codes, MAGIC};
+use std::arch::aarch64::*;
+use std::arch::asm;
+use std::ops::Range;
+
+pub(super) fn detect() -> bool {
+    std::arch::is_aarch64_feature_detected!("dotprod")
+}
+
+/// `$acc += $w · $x[$lane]`, four bytes a lane; `$lane` a literal.
+macro_rules! sdot {
+    ($acc:expr, $w:expr, $x:expr, $lane:literal) => {
+        asm!(
+            concat!("sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[", $lane, "]"),
+            inout(vreg) $acc, in(vreg) $w, in(vreg) $x,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
+}
+
+/// Proof of `dotprod`: made only inside the functions of `TIER`.
+#[derive(Clone, Copy)]
+struct Bytes;
+
+impl Dot for Bytes {
+    type A = i8;
+    type W = i8;
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    fn codes(acts: &Acts) -> &Codes<i8> {
+        &acts.bytes
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
+        // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
+        unsafe {
+            let mut acc = [[vdupq_n_s32(MAGIC.to_bits() as i32); 2]; R];
+            // Written out, as a loop of so many instructions stays one.
+            macro_rules! sixteen {
+                ($k:expr) => {
+                    let mut x = [vdupq_n_s8(0); R];
+                    for r in 0..R {
+                        x[r] = vld1q_s8(a.add(r * stride + $k));
+                    }
+                    four!(x, $k, 0);
+                    four!(x, $k, 1);
+                    four!(x, $k, 2);
+                    four!(x, $k, 3);
+                };
+            }
+            macro_rules! four {
+                ($x:ident, $k:expr, $lane:literal) => {
+                    for v in 0..2 {
+                        let w = vld1q_s8(w[v].add(LANES * ($k + 4 * $lane)));
+                        for r in 0..R {
+                            sdot!(acc[r][v], w, $x[r], $lane);
+                        }
+                    }
+                };
+            }
+            sixteen!(0);
+            if G == 32 {
+                sixteen!(16);
+            }
+            acc
+        }
+    }
+
+    #[inline(always)]
+    fn offset(self, scale: float32x4_t) -> float32x4_t {
+        // SAFETY: every ARM64 CPU has these.
+        unsafe { vmulq_n_f32(scale, -MAGIC) }
+    }
+
+    #[inline(always)]
+    fn scaled(self, sum: int32x4_t, scale: float32x4_t, offset: float32x4_t) -> float32x4_t {
+        // SAFETY: every ARM64 CPU has these. Rounds once: scale · MAGIC is exact (see `vnni`).
+        unsafe { vfmaq_f32(offset, vreinterpretq_f32_s32(sum), scale) }
+    }
+}
+
+/// 16-bit activations, as 256 times a byte and a byte: two `sdot` where `smlal` by element would be four instructions. The sums
+/// are exact: 32 · 128 · 32639 < 2^27.
+#[derive(Clone, Copy)]
+struct Words;
+
+impl Dot for Words {
+    type A = i16;
+    type W = i8;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn codes(acts: &Acts) -> &Codes<i16> {
+        &acts.words
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i16, stride: usize) -> Sums<R> {
+        // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
+        unsafe {
+            let mut acc = [[vdupq_n_s32(0); 2]; R];
+            let mut high_acc = acc;
+            macro_rules! sixteen {
+                ($k:expr) => {
+                    let (mut low, mut high) = ([vdupq_n_s8(0); R], [vdupq_n_s8(0); R]);
+                    for r in 0..R {
+                        let a = a.add(r * stride + $k);
+                        let x = [vreinterpretq_s8_s16(vld1q_s16(a)), vreinterpretq_s8_s16(vld1q_s16(a.add(8)))];
+                        low[r] = vuzp1q_s8(x[0], x[1]);
+                        // A low byte that counts as negative took 256 too much.
+                        let carry = vreinterpretq_s8_u8(vshrq_n_u8::<7>(vreinterpretq_u8_s8(low[r])));
+                        high[r] = vaddq_s8(vuzp2q_s8(x[0], x[1]), carry);
+                    }
+                    four!(low, high, $k, 0);
+                    four!(low, high, $k, 1);
+                    four!(low, high, $k, 2);
+                    four!(low, high, $k, 3);
+                };
+            }
+            macro_rules! four {
+                ($low:ident, $high:ident, $k:expr, $lane:literal) => {
+                    for v in 0..2 {
+                        let w = vld1q_s8(w[v].add(LANES * ($k + 4 * $lane)));
+                        for r in 0..R {
+                            sdot!(acc[r][v], w, $low[r], $lane);
+                            sdot!(high_acc[r][v], w, $high[r], $lane);
+                        }
+                    }
+                };
+            }
+            sixteen!(0);
+            if G == 32 {
+                sixteen!(16);
+            }
+            for (acc, high) in acc.as_flattened_mut().iter_mut().zip(high_acc.as_flattened()) {
+                *acc = vaddq_s32(*acc, vshlq_n_s32::<8>(*high));
+            }
+            acc
+        }
+    }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn interleave_units(panel: &mut Panel, len: usize) {
+    arm::interleave(panel, len, Unit::Four)
+}
+
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    // SAFETY: the caller's shapes.
+    unsafe { arm::gemm(Bytes, panel, acts, rows, c) }
+}
+
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    // SAFETY: the caller's shapes.
+    unsafe { arm::gemm(Words, panel, acts, rows, c) }
+}
+
+static BYTES: super::Kernel =
+    super::kernel!(bytes, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_bytes);
+pub(super) static WORDS: super::Kernel =
+    super::kernel!(words, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_words);
+
+super::tier!("dotprod", detect, Neon, #[target_feature(enable = "neon,dotprod")], |format, precision| {
+    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
+    (!format.is_float()).then_some(quantized)
+});

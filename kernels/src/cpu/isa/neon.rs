@@ -1,0 +1,273 @@
+//! NEON, which every ARM64 CPU has: Cortex-A53 and A72 (Raspberry Pi 3 and 4), and whatever has neither `dotprod` nor `i8mm`.
+//!
+//! 8-bit products widen to 16 bits (`smull`, `smlal`), eight at a time. A sum of them there is exact as long as the largest
+//! code times the number of products is at most 256 (256 · 127 < 2^15): two products of 8-bit weights, 8 of codes up to 32,
+//! 16 of codes up to 16. So few of the additions that gather a group have to be 32 bits wide.
+//!
+//! Panel: units of 16 bytes (see [`arm`]). A vector of products belongs to one row of weights; four are gathered into a
+//! vector of sums.
+
+use super::arm::{self, Dot, LANES, Sums, Unit};
+use crate::backend::Precision;
+use crate::cpu::acts::Codes;
+use crate::cpu::simd::Simd;
+use std::arch::aarch64::*;
+use std::ops::Range;
+
+/// Needs nothing that an ARM64 CPU may lack.
+#[derive(Clone, Copy)]
+pub(super) struct Neon;
+
+// Every ARM64 CPU has these instructions.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Neon {
+    type F = float32x4_t;
+    const LANES: usize = 4;
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::F {
+        unsafe { vld1q_f32(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, x: Self::F) {
+        unsafe { vst1q_f32(p, x) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        unsafe { vsubq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        unsafe { vmulq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        unsafe { vdivq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        unsafe { vmaxq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        unsafe { vminq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::F) -> Self::F {
+        unsafe { vabsq_f32(a) }
+    }
+    #[inline(always)]
+    fn round(self, a: Self::F) -> Self::F {
+        unsafe { vrndnq_f32(a) }
+    }
+    #[inline(always)]
+    fn exp2_int(self, n: Self::F) -> Self::F {
+        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)))) }
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::F) -> f32 {
+        unsafe { vaddvq_f32(a) }
+    }
+    #[inline(always)]
+    fn max_lane(self, a: Self::F) -> f32 {
+        unsafe { vmaxvq_f32(a) }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, x: Self::F) {
+        unsafe {
+            let words = vqmovn_s32(vcvtq_s32_f32(x));
+            let bytes = vqmovn_s16(vcombine_s16(words, words));
+            vst1_lane_s32::<0>(p.cast(), vreinterpret_s32_s8(bytes));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, x: Self::F) {
+        unsafe { vst1_s16(p, vqmovn_s32(vcvtq_s32_f32(x))) }
+    }
+}
+
+/// 8-bit products of weights whose codes are at most `MOST`, which is 16, 32 or 128.
+#[derive(Clone, Copy)]
+struct Bytes<const MOST: usize>;
+
+impl<const MOST: usize> Dot for Bytes<MOST> {
+    type A = i8;
+    type W = i8;
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn codes(acts: &Acts) -> &Codes<i8> {
+        &acts.bytes
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
+        // SAFETY: the caller's promise; every ARM64 CPU has these.
+        unsafe {
+            let mut out = [[vdupq_n_s32(0); 2]; R];
+            for r in 0..R {
+                let x = a.add(r * stride);
+                out[r] = [four::<MOST, G>(w[0], x), four::<MOST, G>(w[1], x)];
+            }
+            out
+        }
+    }
+}
+
+/// Sums of products of a group of G values with those of four rows of weights.
+///
+/// # Safety
+/// `w` is a stream and `x` a row, from the group's first value on.
+#[inline(always)]
+unsafe fn four<const MOST: usize, const G: usize>(w: *const i8, x: *const i8) -> int32x4_t {
+    // SAFETY: the caller's promise; every ARM64 CPU has these.
+    unsafe {
+        let next = if G == 32 { 16 } else { 0 };
+        if MOST > 32 {
+            macro_rules! row {
+                ($i:literal) => {{
+                    let w = w.add(16 * $i);
+                    let sums = vpaddlq_s16(sixteen(w, x));
+                    if G == 32 { vpadalq_s16(sums, sixteen(w.add(LANES * next), x.add(next))) } else { sums }
+                }};
+            }
+            vpaddq_s32(vpaddq_s32(row!(0), row!(1)), vpaddq_s32(row!(2), row!(3)))
+        } else {
+            macro_rules! row {
+                ($i:literal) => {{
+                    let w = w.add(16 * $i);
+                    let mut sums = sixteen(w, x);
+                    if G == 32 {
+                        let (w, x) = (w.add(LANES * next), x.add(next));
+                        sums = vmlal_s8(sums, vld1_s8(w), vld1_s8(x));
+                        sums = vmlal_s8(sums, vld1_s8(w.add(8)), vld1_s8(x.add(8)));
+                    }
+                    sums
+                }};
+            }
+            // G / 8 products a lane; G / 4 after this.
+            let (a, b) = (vpaddq_s16(row!(0), row!(1)), vpaddq_s16(row!(2), row!(3)));
+            if G / 2 * MOST <= 256 { vpaddlq_s16(vpaddq_s16(a, b)) } else { vpaddq_s32(vpaddlq_s16(a), vpaddlq_s16(b)) }
+        }
+    }
+}
+
+/// Sixteen products, two to a lane.
+///
+/// # Safety
+/// 16 codes can be read from either pointer.
+#[inline(always)]
+unsafe fn sixteen(w: *const i8, x: *const i8) -> int16x8_t {
+    // SAFETY: the caller's promise; every ARM64 CPU has these. Halves of vectors are loads of their own, as the compiler
+    // takes them out of whole ones by an instruction more.
+    unsafe { vmlal_s8(vmull_s8(vld1_s8(w), vld1_s8(x)), vld1_s8(w.add(8)), vld1_s8(x.add(8))) }
+}
+
+/// 16-bit activations, `smlal` and `smlal2` by element. Sums of a group are exact: 32 · 128 · 32639 < 2^27.
+#[derive(Clone, Copy)]
+struct Words;
+
+impl Dot for Words {
+    type A = i16;
+    type W = i16;
+    const ROWS: usize = 8;
+
+    #[inline(always)]
+    fn codes(acts: &Acts) -> &Codes<i16> {
+        &acts.words
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i16; 2], a: *const i16, stride: usize) -> Sums<R> {
+        // SAFETY: the caller's promise; every ARM64 CPU has these.
+        unsafe {
+            let mut acc = [[vdupq_n_s32(0); 2]; R];
+            // Two values of four rows in a vector. Written out, as a loop of so many instructions stays one.
+            macro_rules! pair {
+                ($x:ident, $k:expr, $even:literal, $odd:literal) => {
+                    let w0 = vld1q_s16(w[0].add(LANES * ($k + $even)));
+                    let w1 = vld1q_s16(w[1].add(LANES * ($k + $even)));
+                    for r in 0..R {
+                        acc[r][0] = vmlal_laneq_s16::<$even>(acc[r][0], vget_low_s16(w0), $x[r]);
+                        acc[r][1] = vmlal_laneq_s16::<$even>(acc[r][1], vget_low_s16(w1), $x[r]);
+                        acc[r][0] = vmlal_high_laneq_s16::<$odd>(acc[r][0], w0, $x[r]);
+                        acc[r][1] = vmlal_high_laneq_s16::<$odd>(acc[r][1], w1, $x[r]);
+                    }
+                };
+            }
+            macro_rules! eight {
+                ($k:expr) => {
+                    let mut x = [vdupq_n_s16(0); R];
+                    for r in 0..R {
+                        x[r] = vld1q_s16(a.add(r * stride + $k));
+                    }
+                    pair!(x, $k, 0, 1);
+                    pair!(x, $k, 2, 3);
+                    pair!(x, $k, 4, 5);
+                    pair!(x, $k, 6, 7);
+                };
+            }
+            eight!(0);
+            eight!(8);
+            if G == 32 {
+                eight!(16);
+                eight!(24);
+            }
+            acc
+        }
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn interleave_bytes(panel: &mut Panel, len: usize) {
+    arm::interleave(panel, len, Unit::Sixteen)
+}
+
+#[target_feature(enable = "neon")]
+fn interleave_words(panel: &mut Panel, len: usize) {
+    arm::interleave(panel, len, Unit::Word)
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    let most = panel.range.0.unsigned_abs().max(panel.range.1.unsigned_abs());
+    // SAFETY: the caller's shapes.
+    unsafe {
+        match (panel.group, panel.has_min, most) {
+            (32, false, ..=16) => arm::gemm_of::<_, 32, false>(Bytes::<16>, panel, acts, rows, c),
+            (32, true, ..=16) => arm::gemm_of::<_, 32, true>(Bytes::<16>, panel, acts, rows, c),
+            (32, true, ..=32) => arm::gemm_of::<_, 32, true>(Bytes::<32>, panel, acts, rows, c),
+            (16, false, ..=32) => arm::gemm_of::<_, 16, false>(Bytes::<32>, panel, acts, rows, c),
+            (16, true, ..=32) => arm::gemm_of::<_, 16, true>(Bytes::<32>, panel, acts, rows, c),
+            (32, false, ..=128) => arm::gemm_of::<_, 32, false>(Bytes::<128>, panel, acts, rows, c),
+            (group, _, most) => unreachable!("codes up to {most} in groups of {group}"),
+        }
+    }
+}
+
+#[target_feature(enable = "neon")]
+unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    // SAFETY: the caller's shapes.
+    unsafe { arm::gemm(Words, panel, acts, rows, c) }
+}
+
+static BYTES: super::Kernel = super::kernel!(bytes, #[target_feature(enable = "neon")], interleave_bytes, gemm_bytes);
+static WORDS: super::Kernel = super::kernel!(words, #[target_feature(enable = "neon")], interleave_words, gemm_words);
+
+super::tier!("neon", || true, Neon, #[target_feature(enable = "neon")], |format, precision| {
+    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
+    (!format.is_float()).then_some(quantized)
+});
