@@ -103,14 +103,17 @@ fn lean() {
     let task = text(1000, 2);
     let queries = EmbedOptions { prompt: Prompt::Instruct(task.clone()), ..EmbedOptions::default() };
     let bytes = format!("Instruct: {task}\nQuery:").len() * 2 * (2 * 2 * 64) * size_of::<f32>();
-    for (prefix_cache, stays) in [(bytes, true), (bytes - 1, false)] {
+    let stay = |prefix_cache, options: &EmbedOptions| {
         let load = LoadOptions { prefix_cache, ..load.clone() };
         let embedder = Embedder::open_with(model(SHAPE_K, "Q4_K_M"), &load).unwrap();
-        embed(&embedder, &[text(1200, 3)]);
-        let (_, left, _) = held(|| drop(embedder.embed(&["x"], &queries).unwrap()));
-        assert_eq!(left >= bytes, stays, "{left} bytes stay, {bytes} for {prefix_cache}");
-        // Of texts without an instruction nothing does.
-        let (_, left, _) = held(|| embed(&embedder, &[text(900, 4)]));
-        assert!(left < 1 << 17, "{left} bytes stay");
-    }
+        held(|| drop(embedder.embed(&["x"], options).unwrap())).1
+    };
+    // The rest is there for the next pass; what is kept may have taken some of it.
+    let rest = stay(0, &queries);
+    let (kept, not_kept) = (stay(bytes, &queries), stay(bytes - 1, &queries));
+    assert!(kept >= rest + bytes / 3 && kept <= rest + bytes + (1 << 14), "{kept} bytes stay, {rest} without");
+    assert!(not_kept <= rest + (1 << 14), "no room, but {not_kept} bytes stay, {rest} without");
+    // Of texts without an instruction nothing does.
+    let documents = EmbedOptions::default();
+    assert!(stay(bytes, &documents) <= stay(0, &documents) + (1 << 14));
 }
