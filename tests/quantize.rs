@@ -102,7 +102,7 @@ fn nothing_is_destroyed() {
     assert!(quantize(&input, &output, &["--type", "Q8_0", "--force"]).status.success());
     Gguf::open(&output).expect("replaced");
 
-    refused(&quantize(&input, &input, &["--type", "Q8_0", "--force"]), "is the input");
+    refused(&quantize(&input, &input, &["--type", "Q8_0", "--force"]), "is an input");
     refused(&quantize(&input, &folder.path().join("none/out.gguf"), &["--type", "Q8_0"]), "cannot write");
     refused(&quantize(&folder.path().join("none.gguf"), &output, &["--type", "Q8_0", "--force"]), "none.gguf");
     assert_eq!(quantize(&input, &output, &["--type", "Q9"]).status.code(), Some(2));

@@ -3,7 +3,7 @@
 use crate::gguf::{AtomicFile, Gguf, GgufBuilder, GgufError, GgufWriteError, Tensor};
 use crate::level::{Level, Place};
 use qembed_kernels::formats::Format;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -19,11 +19,11 @@ pub enum QuantizeError {
     Gguf(#[from] GgufError),
     #[error(transparent)]
     Write(#[from] GgufWriteError),
-    #[error("cannot write {path}: {source}; nothing was kept")]
+    #[error("cannot write {path}: {source}; nothing was kept{}", advice(.source))]
     Io { path: PathBuf, source: io::Error },
     #[error("{0} exists: choose another name, or overwrite it with --force")]
     Exists(PathBuf),
-    #[error("{0} is the input: a file cannot be quantized into itself, choose another name")]
+    #[error("{0} is an input: a file cannot be replaced by what is made of it, choose another name")]
     InPlace(PathBuf),
     #[error(
         "tensor {tensor}: value {index} is {value}, and only finite weights can be quantized; is the file damaged?"
@@ -33,6 +33,15 @@ pub enum QuantizeError {
     Rows { tensor: String, row_len: usize, format: Format, block: usize },
     #[error("{0} can be read but not written: choose another type")]
     Unwritable(Format),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            ": free some space, or write elsewhere"
+        }
+        _ => "",
+    }
 }
 
 /// What to write.
@@ -82,7 +91,7 @@ pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, layers: usize
 /// Writes `input` at another level to `output`, which appears whole or not at all. Metadata is kept, save the level's
 /// number. Takes a few MiB of memory for each thread.
 pub fn quantize(input: &Gguf, output: &Path, options: &Quantize) -> Result<(), QuantizeError> {
-    refuse(input, output, options.force)?;
+    refuse(input.paths(), output, options.force)?;
     let mut tensors = Vec::new();
     for (name, format) in plan(input, options.level)? {
         let format = (options.choose)(&name).unwrap_or(format);
@@ -116,14 +125,18 @@ pub(crate) fn write(
         builder.add_tensor(&tensor.name, &tensor.shape, *format)?;
     }
     let io = |source| QuantizeError::Io { path: output.to_owned(), source };
-    let mut writer = builder.begin(AtomicFile::create(output).map_err(io)?)?;
+    let fail = |error| match error {
+        GgufWriteError::Io(source) => io(source),
+        error => error.into(),
+    };
+    let mut writer = builder.begin(AtomicFile::create(output).map_err(io)?).map_err(fail)?;
     let mut done = 0;
     let mut pieces: Vec<Piece> = (0..options.threads.max(1)).map(|_| Piece::default()).collect();
     for (tensor, format) in tensors {
         let name = &tensor.name;
         if *format == tensor.format {
             for data in tensor.data.chunks(PIECE) {
-                writer.write(name, data)?;
+                writer.write(name, data).map_err(fail)?;
             }
             done += tensor.data.len() as u64;
             (options.progress)(done, total);
@@ -153,30 +166,26 @@ pub(crate) fn write(
             });
             for (result, piece) in results.into_iter().zip(&pieces[..used]) {
                 result?;
-                writer.write(name, &piece.bytes)?;
+                writer.write(name, &piece.bytes).map_err(fail)?;
                 done += piece.read as u64;
             }
             (options.progress)(done, total);
         }
     }
-    let mut file = writer.finish()?;
-    file.flush().and_then(|()| file.commit()).map_err(io)
+    writer.finish().map_err(fail)?.commit().map_err(io)
 }
 
-/// Refuses outputs that would destroy something.
-fn refuse(input: &Gguf, output: &Path, force: bool) -> Result<(), QuantizeError> {
-    if !output.exists() {
-        return Ok(());
-    }
-    let canonical = |path: &Path| path.canonicalize().ok();
-    if canonical(input.path()).is_some_and(|input| canonical(output) == Some(input)) {
+/// Refuses outputs that would destroy something: an input, or another file unless `force` is set.
+pub(crate) fn refuse<P: AsRef<Path>>(
+    inputs: impl IntoIterator<Item = P>,
+    output: &Path,
+    force: bool,
+) -> Result<(), QuantizeError> {
+    let Ok(existing) = output.canonicalize() else { return Ok(()) };
+    if inputs.into_iter().any(|input| input.as_ref().canonicalize().is_ok_and(|input| input == existing)) {
         return Err(QuantizeError::InPlace(output.to_owned()));
     }
-    refuse_existing(output, force)
-}
-
-pub(crate) fn refuse_existing(output: &Path, force: bool) -> Result<(), QuantizeError> {
-    if force || !output.exists() { Ok(()) } else { Err(QuantizeError::Exists(output.to_owned())) }
+    if force { Ok(()) } else { Err(QuantizeError::Exists(output.to_owned())) }
 }
 
 /// What one thread works on; kept from piece to piece.

@@ -14,6 +14,7 @@ mod passages;
 mod quantize;
 mod search;
 mod similarity;
+mod stop;
 mod table;
 mod vector_cache;
 mod verify;

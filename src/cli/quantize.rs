@@ -1,6 +1,7 @@
 //! `qembed-q quantize`: a model file at another level.
 
 use super::Failure;
+use super::stop::clean_up_when_stopped;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qembed_q::gguf::Gguf;
@@ -61,6 +62,7 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
             arguments.input.display()
         );
     }
+    clean_up_when_stopped(|| ());
     let bar = byte_bar();
     let choose =
         |name: &str| arguments.tensor_type.iter().find(|(regex, _)| regex.is_match(name)).map(|(_, format)| *format);

@@ -9,6 +9,7 @@ mod texts;
 
 use super::Failure;
 use super::model::ModelArguments;
+use super::stop::clean_up_when_stopped;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Job, Measured, Speed, median};
@@ -166,7 +167,8 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     };
     let folder = tempfile::tempdir()?;
     let running = Arc::new(Mutex::new(Running { child: None, folder: Some(folder.path().into()) }));
-    clean_up_when_stopped(&running);
+    let stopped = running.clone();
+    clean_up_when_stopped(move || clean_up(&stopped));
 
     let candidates = candidates(arguments, folder.path())?;
     let reference = reference(arguments, &candidates)?;
@@ -211,22 +213,15 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// On Ctrl-C or termination: no process and no gigabytes of temporary files are left.
-fn clean_up_when_stopped(running: &Arc<Mutex<Running>>) {
-    let running = running.clone();
-    let handled = ctrlc::set_handler(move || {
-        if let Ok(mut running) = running.lock() {
-            if let Some(child) = &mut running.child {
-                let _ = child.kill();
-            }
-            if let Some(folder) = &running.folder {
-                let _ = std::fs::remove_dir_all(folder);
-            }
+/// No process and no gigabytes of temporary files are left.
+fn clean_up(running: &Mutex<Running>) {
+    if let Ok(mut running) = running.lock() {
+        if let Some(child) = &mut running.child {
+            let _ = child.kill();
         }
-        std::process::exit(130);
-    });
-    if let Err(error) = handled {
-        say!("qembed-q: warning: a run that is stopped will leave its temporary files: {error}");
+        if let Some(folder) = &running.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
 }
 
