@@ -70,9 +70,12 @@ fn endless_folder(folder: &Path) {
     for name in ["self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"] {
         tensor(&format!("layers.0.{name}.weight"), &[256, 256]);
     }
-    for (name, len) in
-        [("self_attn.q_norm", 64), ("self_attn.k_norm", 64), ("input_layernorm", 256), ("post_attention_layernorm", 256)]
-    {
+    for (name, len) in [
+        ("self_attn.q_norm", 64),
+        ("self_attn.k_norm", 64),
+        ("input_layernorm", 256),
+        ("post_attention_layernorm", 256),
+    ] {
         tensor(&format!("layers.0.{name}.weight"), &[len]);
     }
     let header = serde_json::to_vec(&header).unwrap();
@@ -177,7 +180,8 @@ fn no_room_is_an_error_that_leaves_nothing() {
     let folder = scratch("room");
     let (input, output) = (folder.join("in.gguf"), folder.join("out.gguf"));
     // Enough for the writer's buffer to be written in the middle and at the end.
-    fs::copy(model("tiny,layers=2,hidden=1024,ffn=1024,heads=4,kv_heads=2,head_dim=64,vocab=300", "F16"), &input).unwrap();
+    fs::copy(model("tiny,layers=2,hidden=1024,ffn=1024,heads=4,kv_heads=2,head_dim=64,vocab=300", "F16"), &input)
+        .unwrap();
     let whole = folder.join("whole.gguf");
     let size = |room: Option<u32>| {
         let arguments = ["quantize", text(&input), text(&output), "--type", "Q8_0"];
@@ -234,7 +238,8 @@ fn an_input_is_never_the_output() {
         let mut parts = Parts::of(&whole);
         parts.metadata.set("split.no", number as u16).set("split.count", 2u16).set("split.tensors.count", total);
         let range = if number == 0 { 0..half } else { half..total as usize };
-        parts.tensors = parts.tensors.into_iter().enumerate().filter(|(i, _)| range.contains(i)).map(|(_, p)| p).collect();
+        parts.tensors =
+            parts.tensors.into_iter().enumerate().filter(|(i, _)| range.contains(i)).map(|(_, p)| p).collect();
         parts.write(path);
     }
     for output in [&first, &second] {
@@ -245,6 +250,8 @@ fn an_input_is_never_the_output() {
         assert!(run.status.code() == Some(1) && said.contains("is an input"), "{said}");
         assert!(fs::read(output).unwrap() == before);
     }
-    let arguments = ["quantize", text(&second), text(&folder.join("out.gguf")), "--type", "Q8_0"];
+    let output = folder.join("out.gguf");
+    let arguments = ["quantize", text(&second), text(&output), "--type", "Q8_0"];
     assert!(Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(arguments).status().unwrap().success());
+    assert_eq!(Gguf::open(&output).unwrap().part_count(), 1, "it is written whole");
 }

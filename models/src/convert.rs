@@ -61,9 +61,12 @@ pub fn convert(folder: &Path, output: &Path, options: &Quantize) -> Result<(), C
         }
         let format = match shape.len() {
             1 => Format::F32,
-            _ => format_at(options.level, &name, &tensor, config.layers, group),
+            _ => {
+                let own = || format_at(options.level, &name, &tensor, config.layers, group);
+                (options.choose)(&name).unwrap_or_else(own)
+            }
         };
-        tensors.push((tensor, (options.choose)(&name).unwrap_or(format)));
+        tensors.push((tensor, format));
     }
     if let Some(name) = found.keys().min() {
         return Err(wrong(format!("tensor {name} is unknown: this is no plain Qwen3 model")));

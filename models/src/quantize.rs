@@ -48,7 +48,8 @@ fn advice(error: &io::Error) -> &'static str {
 pub struct Quantize<'a> {
     /// The level to write.
     pub level: Level,
-    /// Formats for tensors by name, before the level's own choice; `None` leaves it to the level.
+    /// Formats for matrices by name, before the level's own choice; `None` leaves it to the level. Vectors and norms are
+    /// not asked for.
     pub choose: &'a dyn Fn(&str) -> Option<Format>,
     /// Threads to work with, at least 1.
     pub threads: usize,
@@ -75,17 +76,20 @@ pub fn plan(gguf: &Gguf, level: Level) -> Result<Vec<(String, Format)>, GgufErro
 
 /// The format of one tensor at a level, in a model of so many layers and query heads for each key-value head.
 pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, layers: usize, group: usize) -> Format {
-    let kind = name.strip_suffix(".weight");
-    let (layer, kind) = match kind.and_then(|kind| kind.strip_prefix("blk.")?.split_once('.')) {
-        Some((layer, kind)) => (layer.parse().unwrap_or(0), Some(kind)),
+    if !is_quantized(name, tensor) {
+        return tensor.format;
+    }
+    let kind = name.strip_suffix(".weight").unwrap_or(name);
+    let (layer, kind) = match kind.strip_prefix("blk.").and_then(|kind| kind.split_once('.')) {
+        Some((layer, kind)) => (layer.parse().unwrap_or(0), kind),
         None => (0, kind),
     };
-    match kind {
-        Some(kind) if tensor.shape.len() > 1 && !kind.ends_with("_norm") => {
-            level.format(kind, Place { layer, layers, group }, tensor.shape.row_len())
-        }
-        _ => tensor.format,
-    }
+    level.format(kind, Place { layer, layers, group }, tensor.shape.row_len())
+}
+
+/// Whether a level has a say in a tensor's format; engines expect the others as they are.
+pub(crate) fn is_quantized(name: &str, tensor: &Tensor) -> bool {
+    tensor.shape.len() > 1 && name.strip_suffix(".weight").is_some_and(|name| !name.ends_with("_norm"))
 }
 
 /// Writes `input` at another level to `output`, which appears whole or not at all. Metadata is kept, save the level's
@@ -94,8 +98,9 @@ pub fn quantize(input: &Gguf, output: &Path, options: &Quantize) -> Result<(), Q
     refuse(input.paths(), output, options.force)?;
     let mut tensors = Vec::new();
     for (name, format) in plan(input, options.level)? {
-        let format = (options.choose)(&name).unwrap_or(format);
-        tensors.push((input.require_tensor(&name)?, format));
+        let tensor = input.require_tensor(&name)?;
+        let chosen = (options.choose)(&name).filter(|_| is_quantized(&name, &tensor));
+        tensors.push((tensor, chosen.unwrap_or(format)));
     }
     let mut builder = GgufBuilder::new();
     builder.copy_metadata(input);
@@ -214,5 +219,117 @@ impl Piece {
         }
         format.quantize(&self.values, &mut self.bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    const ROW: usize = 1024;
+    /// Three pieces and a short one.
+    const ROWS: usize = 3 * PIECE / ROW + 77;
+
+    /// A file with one large matrix of `format` and a norm behind it.
+    fn file(path: &Path, format: Format, values: &[f32]) -> Gguf {
+        let mut builder = GgufBuilder::new();
+        builder.set("general.architecture", "qwen3");
+        builder.set("general.file_type", 0u32);
+        builder.add_tensor("blk.0.ffn_up.weight", &[ROW, values.len() / ROW], format).unwrap();
+        builder.add_tensor("output_norm.weight", &[ROW], Format::F32).unwrap();
+        let mut writer = builder.begin(Vec::new()).unwrap();
+        let mut bytes = vec![0; format.row_bytes(values.len()).unwrap()];
+        match format.can_quantize() {
+            true => format.quantize(values, &mut bytes),
+            false => bytes.fill(1),
+        }
+        writer.write_tensor("blk.0.ffn_up.weight", &bytes).unwrap();
+        writer.write_tensor("output_norm.weight", &[1; 4 * ROW]).unwrap();
+        std::fs::write(path, writer.finish().unwrap()).unwrap();
+        Gguf::open(path).unwrap()
+    }
+
+    fn values() -> Vec<f32> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..ROW * ROWS).map(|_| next()).collect()
+    }
+
+    fn quantize_to(input: &Gguf, output: &Path, level: &str, threads: usize) -> Result<Vec<(u64, u64)>, QuantizeError> {
+        let seen = RefCell::new(Vec::new());
+        let progress = |done, total| seen.borrow_mut().push((done, total));
+        let level = level.parse().unwrap();
+        let options = Quantize { level, choose: &|_| None, threads, force: false, progress: &progress };
+        quantize(input, output, &options)?;
+        Ok(seen.into_inner())
+    }
+
+    /// A tensor that takes many pieces comes out as in one, on any number of threads, and progress reaches its end.
+    #[test]
+    fn pieces_make_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = values();
+        let input = file(&folder.path().join("in.gguf"), Format::F32, &values);
+        let mut whole = vec![0; Format::Q8_0.row_bytes(values.len()).unwrap()];
+        Format::Q8_0.quantize(&values, &mut whole);
+        for threads in [1, 2, 3, 8] {
+            let path = folder.path().join(format!("{threads}.gguf"));
+            let seen = quantize_to(&input, &path, "Q8_0", threads).unwrap();
+            let output = Gguf::open(&path).unwrap();
+            assert!(output.require_tensor("blk.0.ffn_up.weight").unwrap().data[..] == whole[..], "{threads} threads");
+            assert!(output.require_tensor("output_norm.weight").unwrap().data[..] == [1; 4 * ROW]);
+            let total = 4 * (ROW * ROWS + ROW) as u64;
+            assert!(seen.iter().all(|(_, of)| *of == total) && seen.is_sorted());
+            assert_eq!(seen.last(), Some(&(total, total)));
+            assert!(seen.len() >= 2 + 3 / threads, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named_by_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut values, at) = (values(), 2 * PIECE + 5);
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            values[at] = value;
+            let input = file(&folder.path().join("in.gguf"), Format::F32, &values);
+            let output = folder.path().join("out.gguf");
+            match quantize_to(&input, &output, "Q4_K_M", 2) {
+                Err(QuantizeError::NotFinite { tensor, index, .. }) => {
+                    assert_eq!((tensor.as_str(), index), ("blk.0.ffn_up.weight", at));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(!output.exists());
+        }
+    }
+
+    #[test]
+    fn formats_that_cannot_be_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = file(&folder.path().join("in.gguf"), Format::IQ4_NL, &vec![0.0; ROW]);
+        let to = |format: Format, name: &'static str| {
+            let options = Quantize {
+                level: "Q8_0".parse().unwrap(),
+                choose: &|tensor| (tensor == name).then_some(format),
+                threads: 1,
+                force: false,
+                progress: &|_, _| (),
+            };
+            let output = folder.path().join("out.gguf");
+            let result = quantize(&input, &output, &options);
+            if result.is_ok() {
+                std::fs::remove_file(&output).unwrap();
+            }
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+            result.map_err(|error| error.to_string())
+        };
+        to(Format::IQ4_NL, "blk.0.ffn_up.weight").expect("it is that already, and is copied");
+        let said = to(Format::IQ4_XS, "blk.0.ffn_up.weight").unwrap_err();
+        assert!(said.contains("IQ4_XS can be read but not written"), "{said}");
+        to(Format::F16, "output_norm.weight").expect("norms are not for choice");
     }
 }
