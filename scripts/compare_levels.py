@@ -36,7 +36,7 @@ from compare_vectors import cosine
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = {
-    "small": "tiny,layers=4,hidden=256,ffn=768,heads=4,kv_heads=2,head_dim=128",
+    "small": "tiny,layers=4,hidden=256,ffn=768,heads=4,kv_heads=2,head_dim=128,vocab=151936",
     "0.6b": "0.6b",
 }
 LEVELS = "Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q4_1 Q5_0 Q5_K_S Q5_K_M Q5_1 Q6_K Q8_0 F16 BF16".split()

@@ -409,3 +409,6 @@ fn tolerance(gguf: &Gguf, hidden: usize) -> f32 {
     };
     PUBLISHED_ERROR + 8.0 * (4.0 * delta / hidden as f32).sqrt()
 }
+
+#[cfg(test)]
+mod tests;

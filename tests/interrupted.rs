@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Parts, SHAPE_K, model, scratch};
+use common::{Parts, SHAPE_K, model, scratch, tokenizer_json};
 use qembed_models::gguf::{Gguf, GgufBuilder};
 use qembed_q::Format;
 use serde_json::json;
@@ -41,20 +41,15 @@ fn endless(path: &Path) {
 
 /// The same as a folder for `convert`.
 fn endless_folder(folder: &Path) {
+    const FFN: u64 = 1 << 23;
     fs::create_dir_all(folder).unwrap();
     let config = json!({
-        "model_type": "qwen3", "num_hidden_layers": 1, "hidden_size": 256, "intermediate_size": 256,
+        "model_type": "qwen3", "num_hidden_layers": 1, "hidden_size": 256, "intermediate_size": FFN,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 100,
-        "vocab_size": 1 << 24, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000,
+        "vocab_size": 300, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000,
     });
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    let vocabulary = json!({ "<|endoftext|>": 0 });
-    let tokenizer = json!({
-        "normalizer": { "type": "NFC" },
-        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "use_regex": false },
-        "model": { "type": "BPE", "vocab": vocabulary, "merges": [] }, "added_tokens": [],
-    });
-    fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(folder.join("tokenizer.json"), tokenizer_json(&Gguf::open(model(SHAPE_K, "F16")).unwrap())).unwrap();
     let mut at = 0u64;
     let mut header = serde_json::Map::new();
     let mut tensor = |name: &str, shape: &[u64]| {
@@ -62,21 +57,22 @@ fn endless_folder(folder: &Path) {
         header.insert(name.into(), json!({ "dtype": "F16", "shape": shape, "data_offsets": [at, end] }));
         at = end;
     };
-    tensor("embed_tokens.weight", &[1 << 24, 256]);
+    tensor("embed_tokens.weight", &[300, 256]);
     tensor("norm.weight", &[256]);
-    for (name, rows) in [("q", 256), ("k", 128), ("v", 128)] {
-        tensor(&format!("layers.0.self_attn.{name}_proj.weight"), &[rows, 256]);
-    }
-    for name in ["self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"] {
-        tensor(&format!("layers.0.{name}.weight"), &[256, 256]);
-    }
-    for (name, len) in [
-        ("self_attn.q_norm", 64),
-        ("self_attn.k_norm", 64),
-        ("input_layernorm", 256),
-        ("post_attention_layernorm", 256),
+    for (name, shape) in [
+        ("self_attn.q_proj", &[256, 256][..]),
+        ("self_attn.k_proj", &[128, 256]),
+        ("self_attn.v_proj", &[128, 256]),
+        ("self_attn.o_proj", &[256, 256]),
+        ("self_attn.q_norm", &[64]),
+        ("self_attn.k_norm", &[64]),
+        ("input_layernorm", &[256]),
+        ("post_attention_layernorm", &[256]),
+        ("mlp.gate_proj", &[FFN, 256]),
+        ("mlp.up_proj", &[FFN, 256]),
+        ("mlp.down_proj", &[256, FFN]),
     ] {
-        tensor(&format!("layers.0.{name}.weight"), &[len]);
+        tensor(&format!("layers.0.{name}.weight"), shape);
     }
     let header = serde_json::to_vec(&header).unwrap();
     let bytes = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
