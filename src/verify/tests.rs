@@ -118,7 +118,7 @@ fn vocabulary_and_output_of_a_published_model() {
 fn similarities_within_the_tolerance() {
     let folder = tempfile::tempdir().unwrap();
     let mut allowed = Vec::new();
-    for level in ["Q4_0", "Q5_0", "Q8_0", "F32"] {
+    for level in ["Q4_0", "Q8_0", "F32"] {
         let path = folder.path().join("model.gguf");
         write(&Spec { dims: SHAPE.parse().unwrap(), level: level.parse().unwrap(), seed: 1, vocabulary: None }, &path)
             .unwrap();
@@ -140,7 +140,8 @@ fn similarities_within_the_tolerance() {
             }
         }
     }
-    assert!(allowed.is_sorted_by(|a, b| a > b), "{allowed:?}");
-    // The derivation at F16: delta 0.0008 and 1024 dimensions.
-    assert!((allowed[3] - (0.005 + 8.0 * 0.0017678)).abs() < 1e-5, "{allowed:?}");
+    // The derivation, for 1024 dimensions: delta is 0.0068 at five bits (the embeddings have eight) and 0.0008 above eight.
+    let derived =
+        [0.0068, 0.0008, 0.0008].map(|delta: f32| 0.005 + 8.0 * (2.0 * delta).sqrt() * (2.0 / 1024f32).sqrt());
+    assert!(allowed.iter().zip(derived).all(|(a, b)| (a - b).abs() < 1e-6), "{allowed:?} {derived:?}");
 }
