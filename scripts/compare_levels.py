@@ -146,7 +146,7 @@ def main():
             cosines = {pair: [cosine(*both) for both in zip(*(vectors[name] for name in pair), strict=True)] for pair in pairs}
             summary = {pair: (min(found), statistics.fmean(found)) for pair, found in cosines.items()}
             rows.append((level, summary))
-            samples += [(level, a, b, i, tokens[i], f"{x:.9f}") for (a, b), found in cosines.items() for i, x in enumerate(found)]
+            samples += [[level, i, tokens[i], *(f"{found[i]:.7f}" for found in cosines.values())] for i in range(len(texts))]
             failures += [f"{level}: {a} and {b} are at {worst:.6f}" for (a, b), (worst, _) in summary.items() if not worst >= args.min_cosine]
             theirs = summary[REFERENCE, LLAMA]
             for tier in tiers:
@@ -181,7 +181,7 @@ def main():
     (args.record / f"{name}.md").write_text(record, encoding="utf-8")
     with open(args.record / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["level", "a", "b", "text", "tokens", "cosine"])
+        writer.writerow(["level", "text", "tokens", *(f"{b} to {a}" for a, b in pairs)])
         writer.writerows(samples)
     return int(bool(failures))
 

@@ -3,6 +3,7 @@
 
 use crate::config::{ARCHITECTURE, Config, tensor_shapes};
 use crate::gguf::{GgufBuilder, Shape, Tensor, map_file};
+use crate::level::Place;
 use crate::quantize::{Quantize, QuantizeError, format_at, refuse, write};
 use crate::tokenizer::{TokenizerError, TokenizerJson};
 use qembed_kernels::Heads;
@@ -50,6 +51,7 @@ pub fn convert(folder: &Path, output: &Path, options: &Quantize) -> Result<(), C
 
     let wrong = |problem| ConvertError::File { path: folder.into(), problem };
     let group = config.heads.heads / config.heads.kv_heads;
+    let place = Place { layer: 0, layers: config.layers, group, tied: true };
     let mut tensors = Vec::new();
     for (name, mut shape) in tensor_shapes(&config) {
         if name == "token_embd.weight" {
@@ -62,7 +64,7 @@ pub fn convert(folder: &Path, output: &Path, options: &Quantize) -> Result<(), C
         let format = match shape.len() {
             1 => Format::F32,
             _ => {
-                let own = || format_at(options.level, &name, &tensor, config.layers, group);
+                let own = || format_at(options.level, &name, &tensor, place);
                 (options.choose)(&name).unwrap_or_else(own)
             }
         };

@@ -69,13 +69,14 @@ pub fn plan(gguf: &Gguf, level: Level) -> Result<Vec<(String, Format)>, GgufErro
     let mut formats = Vec::with_capacity(gguf.tensors().len());
     for info in gguf.tensors() {
         let tensor = gguf.require_tensor(&info.name)?;
-        formats.push((info.name.clone(), format_at(level, &info.name, &tensor, layers, group)));
+        let place = Place { layer: 0, layers, group, tied: gguf.tensor_info("output.weight").is_none() };
+        formats.push((info.name.clone(), format_at(level, &info.name, &tensor, place)));
     }
     Ok(formats)
 }
 
-/// The format of one tensor at a level, in a model of so many layers and query heads for each key-value head.
-pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, layers: usize, group: usize) -> Format {
+/// The format of one tensor at a level; its name says in which layer of the model at `place` it stands.
+pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, place: Place) -> Format {
     if !is_quantized(name, tensor) {
         return tensor.format;
     }
@@ -84,7 +85,7 @@ pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, layers: usize
         Some((layer, kind)) => (layer.parse().unwrap_or(0), kind),
         None => (0, kind),
     };
-    level.format(kind, Place { layer, layers, group }, tensor.shape.row_len())
+    level.format(kind, Place { layer, ..place }, tensor.shape.row_len())
 }
 
 /// Whether a level has a say in a tensor's format; engines expect the others as they are.
@@ -280,6 +281,8 @@ mod tests {
             let path = folder.path().join(format!("{threads}.gguf"));
             let seen = quantize_to(&input, &path, "Q8_0", threads).unwrap();
             let output = Gguf::open(&path).unwrap();
+            assert_eq!(output.u32("general.file_type").unwrap(), Some(7));
+            assert_eq!(output.u32("general.quantization_version").unwrap(), Some(2));
             assert!(output.require_tensor("blk.0.ffn_up.weight").unwrap().data[..] == whole[..], "{threads} threads");
             assert!(output.require_tensor("output_norm.weight").unwrap().data[..] == [1; 4 * ROW]);
             let total = 4 * (ROW * ROWS + ROW) as u64;
@@ -305,6 +308,23 @@ mod tests {
             }
             assert!(!output.exists());
         }
+    }
+
+    /// `llama-quantize` gives the better format to what makes logits (`llama-quant.cpp`, `has_tied_embeddings`).
+    #[test]
+    fn a_token_matrix_beside_an_output_matrix_is_as_any_other() {
+        let mut builder = GgufBuilder::new();
+        builder.set("general.architecture", "qwen3");
+        for name in ["token_embd.weight", "output.weight"] {
+            builder.add_tensor(name, &[256, 1], Format::F16).unwrap();
+        }
+        let mut writer = builder.begin(Vec::new()).unwrap();
+        for name in ["token_embd.weight", "output.weight"] {
+            writer.write_tensor(name, &[0; 512]).unwrap();
+        }
+        let gguf = Gguf::from_bytes(writer.finish().unwrap().into()).unwrap();
+        let formats: Vec<_> = plan(&gguf, "Q4_K_M".parse().unwrap()).unwrap().into_iter().map(|(_, f)| f).collect();
+        assert_eq!(formats, [Format::Q4_K, Format::Q6_K]);
     }
 
     #[test]
