@@ -121,11 +121,9 @@ fn error_on_normal_rows_is_as_documented() {
     for ((format, dtype), documented) in FORMATS.into_iter().zip(documented) {
         let sum = |back: &dyn Fn(&[f32]) -> Vec<f32>| normal().map(|row| error(row, &back(row))).sum::<f64>();
         let ratio = sum(&|row| ours(format, row)) / sum(&|row| theirs(format, dtype, row));
-        // Three digits are documented.
-        assert!(
-            (ratio - documented).abs() <= 0.0005 + 1e-9,
-            "{format}: {ratio:.4} of candle's, documented {documented}"
-        );
+        // Half of the last digit, and as much for sums in another order.
+        let right = (ratio - documented).abs() <= 0.0001;
+        assert!(right, "{format}: {ratio:.4} of candle's, documented {documented}");
     }
 }
 
