@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far more than anything here takes; reached on failure alone.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Names of a folder's entries, sorted.
 fn entries(folder: &Path) -> Vec<String> {
@@ -27,7 +27,8 @@ fn partial(folder: &Path) -> Option<PathBuf> {
     entries(folder).into_iter().find(|name| name.ends_with(".partial")).map(|name| folder.join(name))
 }
 
-/// An input whose run cannot end within [`PATIENCE`]: eight GiB of weights, all of them a hole in the file.
+/// An input whose run would end long after it is stopped, at its first sign of life: eight GiB of weights, a hole in the
+/// file.
 fn endless(path: &Path) {
     let mut builder = GgufBuilder::new();
     builder.copy_metadata(&Gguf::open(model(SHAPE_K, "F16")).unwrap());
