@@ -2,18 +2,15 @@
 
 mod common;
 
-use common::{SHAPE_K, model, scratch};
+use common::{SHAPE_K, model, scratch, tokenizer_json};
 use qembed_models::gguf::Gguf;
-use qembed_q::{EmbedOptions, Embedder};
+use qembed_q::{EmbedOptions, Embedder, Format};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-
-const SPLIT: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 fn convert(folder: &Path, output: &Path, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_qembed-q")).arg("convert").arg(folder).arg(output).args(more).output().unwrap()
@@ -69,21 +66,7 @@ fn folder_of(gguf: &Gguf, folder: &Path, prefix: Option<&str>) {
         "rms_norm_eps": 1e-6, "rope_theta": 1_000_000, "rope_scaling": null, "attention_bias": false, "tie_word_embeddings": true,
     });
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    let tokens: Vec<&str> =
-        gguf.require_array("tokenizer.ggml.tokens").unwrap().iter_str().unwrap().map(Result::unwrap).collect();
-    let named = |range: std::ops::Range<usize>| range.map(|id| (tokens[id].to_owned(), json!(id)));
-    let added: Vec<_> =
-        named(256..259).map(|(content, id)| json!({ "id": id, "content": content, "special": true })).collect();
-    let tokenizer = json!({
-        "normalizer": { "type": "NFC" },
-        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
-            { "type": "Split", "pattern": { "Regex": SPLIT }, "behavior": "Isolated", "invert": false },
-            { "type": "ByteLevel", "add_prefix_space": false, "use_regex": false },
-        ]},
-        "model": { "type": "BPE", "vocab": serde_json::Value::Object(named(0..256).collect()), "merges": [] },
-        "added_tokens": added,
-    });
-    fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(folder.join("tokenizer.json"), tokenizer_json(gguf)).unwrap();
 
     let tensors: Vec<_> = gguf.tensors().map(|info| gguf.require_tensor(&info.name).unwrap()).collect();
     let views: BTreeMap<String, TensorView> = tensors
@@ -202,4 +185,109 @@ fn folders_that_are_no_such_model_are_refused() {
     assert!(String::from_utf8_lossy(&run.stderr).contains("--force"));
     assert_eq!(fs::read(&output).unwrap(), b"mine");
     assert!(convert(&folder, &output, &["--force"]).status.success());
+}
+
+/// What `transformers` writes in other ways than the folder of these tests.
+#[test]
+fn folders_of_other_kinds_give_the_same_model() {
+    let original = model(SHAPE_K, "F32");
+    let gguf = Gguf::open(&original).unwrap();
+    let convert_ok = |folder: &Path| {
+        let output = folder.with_extension("gguf");
+        let run = convert(folder, &output, &["--type", "F32", "--force"]);
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        output
+    };
+    let folder = good("kinds");
+    let expected = bits(&convert_ok(&folder));
+    assert!(expected == bits(&original));
+
+    // Transformers 5 has the base in a group; a head's width of hidden / heads need not be said.
+    edit(folder.join("config.json"), "\"rope_theta\":1000000", "\"rope_parameters\":{\"rope_theta\":1000000}");
+    edit(folder.join("config.json"), "\"head_dim\":64,", "");
+    assert!(bits(&convert_ok(&folder)) == expected);
+
+    // More rows than tokens: the rest is filled with tokens that no text has. 300 rows, 259 tokens.
+    let made = Gguf::open(convert_ok(&folder)).unwrap();
+    let types = made.require_array("tokenizer.ggml.token_type").unwrap();
+    let types: Vec<_> = types.iter().map(|value| format!("{:?}", value.unwrap())).collect();
+    assert_eq!(types.len(), 300);
+    assert!(types[259..].iter().all(|kind| kind == "I32(5)") && types[..256].iter().all(|kind| kind == "I32(1)"));
+    assert_eq!(made.u32("tokenizer.ggml.eos_token_id").unwrap(), gguf.u32("tokenizer.ggml.eos_token_id").unwrap());
+
+    // All tensors in 16 bits, norms as well, and an output matrix, which embeddings do not use.
+    for (dtype, level) in [(Dtype::BF16, "BF16"), (Dtype::F16, "F16")] {
+        let sixteen = model(SHAPE_K, level);
+        let format = if level == "BF16" { Format::BF16 } else { Format::F16 };
+        let gguf = Gguf::open(&sixteen).unwrap();
+        let tensors: Vec<_> = gguf.tensors().map(|info| gguf.require_tensor(&info.name).unwrap()).collect();
+        let bytes: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|tensor| {
+                let mut values = vec![0.0; tensor.shape.values()];
+                tensor.format.dequantize(&tensor.data, &mut values);
+                let mut bytes = vec![0; 2 * values.len()];
+                format.quantize(&values, &mut bytes);
+                bytes
+            })
+            .collect();
+        let mut views: BTreeMap<String, TensorView> = tensors
+            .iter()
+            .zip(&bytes)
+            .map(|(tensor, bytes)| {
+                let shape: Vec<usize> = tensor.shape.iter().rev().copied().collect();
+                (format!("model.{}", theirs(&tensor.name)), TensorView::new(dtype, shape, bytes).unwrap())
+            })
+            .collect();
+        views.insert("lm_head.weight".into(), TensorView::new(dtype, vec![1, 2], &[0; 4]).unwrap());
+        safetensors::serialize_to_file(&views, None, &folder.join("model.safetensors")).unwrap();
+        let made = Gguf::open(convert_ok(&folder)).unwrap();
+        for (info, bytes) in gguf.tensors().zip(&bytes) {
+            let found = made.require_tensor(&info.name).unwrap();
+            let mut values = vec![0.0; found.shape.values()];
+            format.dequantize(bytes, &mut values);
+            assert_eq!(found.format, Format::F32);
+            assert!(
+                found.data[..] == values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()[..],
+                "{}",
+                info.name
+            );
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_together_are_refused() {
+    let folder = good("sliding");
+    edit(folder.join("config.json"), "\"attention_bias\":false", "\"attention_bias\":true");
+    refused(&folder, "attention_bias is true");
+    edit(folder.join("config.json"), "\"attention_bias\":true", "\"use_sliding_window\":true");
+    refused(&folder, "use_sliding_window is true");
+
+    // The same tensor in two files.
+    let folder = scratch("twice").join("folder");
+    folder_of(&Gguf::open(model(SHAPE_K, "F32")).unwrap(), &folder, Some("model."));
+    let first = folder.join("model-00001-of-00003.safetensors");
+    fs::copy(&first, folder.join("model-00004-of-00003.safetensors")).unwrap();
+    edit(
+        folder.join("model.safetensors.index.json"),
+        "{\"weight_map\":{",
+        "{\"weight_map\":{\"more\":\"model-00004-of-00003.safetensors\",",
+    );
+    refused(&folder, "is there twice");
+
+    // What is not finite, and an input as the output.
+    let folder = good("infinite");
+    let path = folder.join("model.safetensors");
+    let before = fs::read(&path).unwrap();
+    let run = convert(&folder, &path, &["--force"]);
+    assert!(run.status.code() == Some(1) && String::from_utf8_lossy(&run.stderr).contains("is an input"));
+    assert!(fs::read(&path).unwrap() == before);
+    // The data begins after the header and its length; its middle lies in a matrix.
+    let data = 8 + u64::from_le_bytes(*before.first_chunk().unwrap()) as usize;
+    let at = data + (before.len() - data) / 2 / 4 * 4;
+    let mut bytes = before;
+    bytes[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    refused(&folder, "is inf, and only finite weights");
 }

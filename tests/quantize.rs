@@ -88,6 +88,25 @@ fn overrides_choose_by_name() {
     assert_eq!(format("blk.0.attn_v.weight"), "Q8_0", "the first match counts");
     assert_eq!(format("blk.0.attn_q.weight"), "F16");
     assert_eq!(format("blk.0.ffn_up.weight"), "Q4_K");
+    assert_eq!(format("blk.0.attn_norm.weight"), "F32", "norms stay, which engines expect");
+}
+
+#[test]
+fn overrides_that_cannot_be() {
+    let input = common::model(common::SHAPE, "F16");
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out.gguf");
+    let said = |choice: &str, code: i32| {
+        let run = quantize(&input, &output, &["--type", "Q8_0", "--tensor-type", choice]);
+        assert_eq!((run.status.code(), entries(folder.path()).len()), (Some(code), 0), "{choice}");
+        String::from_utf8(run.stderr).unwrap()
+    };
+    assert!(said("ffn_up=Q4_K", 1).contains("rows of 64 values, which Q4_K cannot store: its blocks have 256"));
+    assert!(said("ffn_up=IQ4_NL", 1).contains("can be read but not written"));
+    assert!(said("fnn_up=Q8_0", 2).contains("no tensor has such a name"));
+    assert!(said("ffn_up=Q9", 2).contains("unknown format \"Q9\": choose one of"));
+    assert!(said("ffn_up", 2).contains("expected REGEX=FORMAT"));
+    assert!(said("(=Q8_0", 2).contains("invalid value '(=Q8_0'"));
 }
 
 #[test]
@@ -102,7 +121,7 @@ fn nothing_is_destroyed() {
     assert!(quantize(&input, &output, &["--type", "Q8_0", "--force"]).status.success());
     Gguf::open(&output).expect("replaced");
 
-    refused(&quantize(&input, &input, &["--type", "Q8_0", "--force"]), "is the input");
+    refused(&quantize(&input, &input, &["--type", "Q8_0", "--force"]), "is an input");
     refused(&quantize(&input, &folder.path().join("none/out.gguf"), &["--type", "Q8_0"]), "cannot write");
     refused(&quantize(&folder.path().join("none.gguf"), &output, &["--type", "Q8_0", "--force"]), "none.gguf");
     assert_eq!(quantize(&input, &output, &["--type", "Q9"]).status.code(), Some(2));

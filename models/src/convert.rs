@@ -3,7 +3,8 @@
 
 use crate::config::{ARCHITECTURE, Config, tensor_shapes};
 use crate::gguf::{GgufBuilder, Shape, Tensor, map_file};
-use crate::quantize::{Quantize, QuantizeError, format_at, refuse_existing, write};
+use crate::level::Place;
+use crate::quantize::{Quantize, QuantizeError, format_at, refuse, write};
 use crate::tokenizer::{TokenizerError, TokenizerJson};
 use qembed_kernels::Heads;
 use qembed_kernels::formats::Format;
@@ -37,17 +38,20 @@ pub enum ConvertError {
 /// A file that is missing or damaged, another architecture, a tensor too many or too few, one of the wrong shape, weights
 /// that are not finite, and all that [`quantize`](crate::quantize()) finds.
 pub fn convert(folder: &Path, output: &Path, options: &Quantize) -> Result<(), ConvertError> {
-    refuse_existing(output, options.force)?;
+    let files = weight_files(folder)?;
+    let inputs = ["config.json", "tokenizer.json"].into_iter().chain(files.iter().map(String::as_str));
+    refuse(inputs.map(|file| folder.join(file)), output, options.force)?;
     let path = folder.join("config.json");
     let json = read_json(&path)?;
     let (config, vocabulary) = read_config(&json).map_err(|problem| ConvertError::File { path, problem })?;
     check_pooling(folder)?;
-    let mut found = weights(folder)?;
+    let mut found = weights(folder, &files)?;
     let mut builder = metadata(folder, &config, options);
     tokenizer(folder, vocabulary, &mut builder)?;
 
     let wrong = |problem| ConvertError::File { path: folder.into(), problem };
     let group = config.heads.heads / config.heads.kv_heads;
+    let place = Place { layer: 0, layers: config.layers, group, tied: true };
     let mut tensors = Vec::new();
     for (name, mut shape) in tensor_shapes(&config) {
         if name == "token_embd.weight" {
@@ -59,9 +63,12 @@ pub fn convert(folder: &Path, output: &Path, options: &Quantize) -> Result<(), C
         }
         let format = match shape.len() {
             1 => Format::F32,
-            _ => format_at(options.level, &name, &tensor, config.layers, group),
+            _ => {
+                let own = || format_at(options.level, &name, &tensor, place);
+                (options.choose)(&name).unwrap_or_else(own)
+            }
         };
-        tensors.push((tensor, (options.choose)(&name).unwrap_or(format)));
+        tensors.push((tensor, format));
     }
     if let Some(name) = found.keys().min() {
         return Err(wrong(format!("tensor {name} is unknown: this is no plain Qwen3 model")));
@@ -130,21 +137,24 @@ fn check_pooling(folder: &Path) -> Result<(), ConvertError> {
     Ok(())
 }
 
+/// The names of the safetensors files.
+fn weight_files(folder: &Path) -> Result<BTreeSet<String>, ConvertError> {
+    let index = folder.join("model.safetensors.index.json");
+    if !index.exists() {
+        return Ok(["model.safetensors".to_owned()].into());
+    }
+    let json = read_json(&index)?;
+    let map = json["weight_map"].as_object();
+    let problem = || ConvertError::File { path: index.clone(), problem: "there is no weight_map".into() };
+    Ok(map.ok_or_else(problem)?.values().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
 /// All tensors under their GGUF names, as slices of the mapped files. The output matrix is left out: it is the token
 /// matrix, or of no use to embeddings.
-fn weights(folder: &Path) -> Result<HashMap<String, Tensor>, ConvertError> {
-    let index = folder.join("model.safetensors.index.json");
-    let files: BTreeSet<String> = if index.exists() {
-        let json = read_json(&index)?;
-        let map = json["weight_map"].as_object();
-        let problem = || ConvertError::File { path: index.clone(), problem: "there is no weight_map".into() };
-        map.ok_or_else(problem)?.values().filter_map(Value::as_str).map(str::to_owned).collect()
-    } else {
-        ["model.safetensors".to_owned()].into()
-    };
+fn weights(folder: &Path, files: &BTreeSet<String>) -> Result<HashMap<String, Tensor>, ConvertError> {
     let mut tensors = HashMap::new();
     for file in files {
-        let path = folder.join(&file);
+        let path = folder.join(file);
         let fail = |problem: String| ConvertError::File { path: path.clone(), problem };
         let bytes = map_file(&path).map_err(|error| fail(error.to_string()))?;
         let parsed = SafeTensors::deserialize(&bytes).map_err(|error| fail(format!("no safetensors: {error}")))?;

@@ -29,6 +29,8 @@ pub struct Place {
     pub layers: usize,
     /// Query heads for each key-value head.
     pub group: usize,
+    /// Whether the token matrix is the output matrix too: the model has no `output.weight`.
+    pub tied: bool,
 }
 
 /// A name that is no level.
@@ -89,10 +91,11 @@ impl Level {
         if self.base.is_float() {
             return self.base;
         }
-        let Place { layer, layers, group } = place;
+        let Place { layer, layers, group, tied } = place;
         let eighth = layers / 8;
         let ends_or_third = layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2;
         let format = match (kind, self.name) {
+            ("token_embd", _) if !tied => self.base,
             ("token_embd" | "output", _) if self.base == Q8_0 || self.base.row_bytes(row_len).is_none() => Q8_0,
             ("token_embd" | "output", _) => Q6_K,
             ("attn_v", "Q2_K") if group >= 4 => Q4_K,

@@ -3,7 +3,7 @@
 use crate::gguf::{AtomicFile, Gguf, GgufBuilder, GgufError, GgufWriteError, Tensor};
 use crate::level::{Level, Place};
 use qembed_kernels::formats::Format;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -19,11 +19,11 @@ pub enum QuantizeError {
     Gguf(#[from] GgufError),
     #[error(transparent)]
     Write(#[from] GgufWriteError),
-    #[error("cannot write {path}: {source}; nothing was kept")]
+    #[error("cannot write {path}: {source}; nothing was kept{}", advice(.source))]
     Io { path: PathBuf, source: io::Error },
     #[error("{0} exists: choose another name, or overwrite it with --force")]
     Exists(PathBuf),
-    #[error("{0} is the input: a file cannot be quantized into itself, choose another name")]
+    #[error("{0} is an input: a file cannot be replaced by what is made of it, choose another name")]
     InPlace(PathBuf),
     #[error(
         "tensor {tensor}: value {index} is {value}, and only finite weights can be quantized; is the file damaged?"
@@ -35,11 +35,21 @@ pub enum QuantizeError {
     Unwritable(Format),
 }
 
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            ": free some space, or write elsewhere"
+        }
+        _ => "",
+    }
+}
+
 /// What to write.
 pub struct Quantize<'a> {
     /// The level to write.
     pub level: Level,
-    /// Formats for tensors by name, before the level's own choice; `None` leaves it to the level.
+    /// Formats for matrices by name, before the level's own choice; `None` leaves it to the level. Vectors and norms are
+    /// not asked for.
     pub choose: &'a dyn Fn(&str) -> Option<Format>,
     /// Threads to work with, at least 1.
     pub threads: usize,
@@ -59,34 +69,39 @@ pub fn plan(gguf: &Gguf, level: Level) -> Result<Vec<(String, Format)>, GgufErro
     let mut formats = Vec::with_capacity(gguf.tensors().len());
     for info in gguf.tensors() {
         let tensor = gguf.require_tensor(&info.name)?;
-        formats.push((info.name.clone(), format_at(level, &info.name, &tensor, layers, group)));
+        let place = Place { layer: 0, layers, group, tied: gguf.tensor_info("output.weight").is_none() };
+        formats.push((info.name.clone(), format_at(level, &info.name, &tensor, place)));
     }
     Ok(formats)
 }
 
-/// The format of one tensor at a level, in a model of so many layers and query heads for each key-value head.
-pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, layers: usize, group: usize) -> Format {
-    let kind = name.strip_suffix(".weight");
-    let (layer, kind) = match kind.and_then(|kind| kind.strip_prefix("blk.")?.split_once('.')) {
-        Some((layer, kind)) => (layer.parse().unwrap_or(0), Some(kind)),
+/// The format of one tensor at a level; its name says in which layer of the model at `place` it stands.
+pub(crate) fn format_at(level: Level, name: &str, tensor: &Tensor, place: Place) -> Format {
+    if !is_quantized(name, tensor) {
+        return tensor.format;
+    }
+    let kind = name.strip_suffix(".weight").unwrap_or(name);
+    let (layer, kind) = match kind.strip_prefix("blk.").and_then(|kind| kind.split_once('.')) {
+        Some((layer, kind)) => (layer.parse().unwrap_or(0), kind),
         None => (0, kind),
     };
-    match kind {
-        Some(kind) if tensor.shape.len() > 1 && !kind.ends_with("_norm") => {
-            level.format(kind, Place { layer, layers, group }, tensor.shape.row_len())
-        }
-        _ => tensor.format,
-    }
+    level.format(kind, Place { layer, ..place }, tensor.shape.row_len())
+}
+
+/// Whether a level has a say in a tensor's format; engines expect the others as they are.
+pub(crate) fn is_quantized(name: &str, tensor: &Tensor) -> bool {
+    tensor.shape.len() > 1 && name.strip_suffix(".weight").is_some_and(|name| !name.ends_with("_norm"))
 }
 
 /// Writes `input` at another level to `output`, which appears whole or not at all. Metadata is kept, save the level's
 /// number. Takes a few MiB of memory for each thread.
 pub fn quantize(input: &Gguf, output: &Path, options: &Quantize) -> Result<(), QuantizeError> {
-    refuse(input, output, options.force)?;
+    refuse(input.paths(), output, options.force)?;
     let mut tensors = Vec::new();
     for (name, format) in plan(input, options.level)? {
-        let format = (options.choose)(&name).unwrap_or(format);
-        tensors.push((input.require_tensor(&name)?, format));
+        let tensor = input.require_tensor(&name)?;
+        let chosen = (options.choose)(&name).filter(|_| is_quantized(&name, &tensor));
+        tensors.push((tensor, chosen.unwrap_or(format)));
     }
     let mut builder = GgufBuilder::new();
     builder.copy_metadata(input);
@@ -116,14 +131,18 @@ pub(crate) fn write(
         builder.add_tensor(&tensor.name, &tensor.shape, *format)?;
     }
     let io = |source| QuantizeError::Io { path: output.to_owned(), source };
-    let mut writer = builder.begin(AtomicFile::create(output).map_err(io)?)?;
+    let fail = |error| match error {
+        GgufWriteError::Io(source) => io(source),
+        error => error.into(),
+    };
+    let mut writer = builder.begin(AtomicFile::create(output).map_err(io)?).map_err(fail)?;
     let mut done = 0;
     let mut pieces: Vec<Piece> = (0..options.threads.max(1)).map(|_| Piece::default()).collect();
     for (tensor, format) in tensors {
         let name = &tensor.name;
         if *format == tensor.format {
             for data in tensor.data.chunks(PIECE) {
-                writer.write(name, data)?;
+                writer.write(name, data).map_err(fail)?;
             }
             done += tensor.data.len() as u64;
             (options.progress)(done, total);
@@ -153,30 +172,26 @@ pub(crate) fn write(
             });
             for (result, piece) in results.into_iter().zip(&pieces[..used]) {
                 result?;
-                writer.write(name, &piece.bytes)?;
+                writer.write(name, &piece.bytes).map_err(fail)?;
                 done += piece.read as u64;
             }
             (options.progress)(done, total);
         }
     }
-    let mut file = writer.finish()?;
-    file.flush().and_then(|()| file.commit()).map_err(io)
+    writer.finish().map_err(fail)?.commit().map_err(io)
 }
 
-/// Refuses outputs that would destroy something.
-fn refuse(input: &Gguf, output: &Path, force: bool) -> Result<(), QuantizeError> {
-    if !output.exists() {
-        return Ok(());
-    }
-    let canonical = |path: &Path| path.canonicalize().ok();
-    if canonical(input.path()).is_some_and(|input| canonical(output) == Some(input)) {
+/// Refuses outputs that would destroy something: an input, or another file unless `force` is set.
+pub(crate) fn refuse<P: AsRef<Path>>(
+    inputs: impl IntoIterator<Item = P>,
+    output: &Path,
+    force: bool,
+) -> Result<(), QuantizeError> {
+    let Ok(existing) = output.canonicalize() else { return Ok(()) };
+    if inputs.into_iter().any(|input| input.as_ref().canonicalize().is_ok_and(|input| input == existing)) {
         return Err(QuantizeError::InPlace(output.to_owned()));
     }
-    refuse_existing(output, force)
-}
-
-pub(crate) fn refuse_existing(output: &Path, force: bool) -> Result<(), QuantizeError> {
-    if force || !output.exists() { Ok(()) } else { Err(QuantizeError::Exists(output.to_owned())) }
+    if force { Ok(()) } else { Err(QuantizeError::Exists(output.to_owned())) }
 }
 
 /// What one thread works on; kept from piece to piece.
@@ -205,5 +220,136 @@ impl Piece {
         }
         format.quantize(&self.values, &mut self.bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    const ROW: usize = 1024;
+    /// Three pieces and a short one.
+    const ROWS: usize = 3 * PIECE / ROW + 77;
+
+    /// A file with one large matrix of `format` and a norm behind it.
+    fn file(path: &Path, format: Format, values: &[f32]) -> Gguf {
+        let mut builder = GgufBuilder::new();
+        builder.set("general.architecture", "qwen3");
+        builder.set("general.file_type", 0u32);
+        builder.add_tensor("blk.0.ffn_up.weight", &[ROW, values.len() / ROW], format).unwrap();
+        builder.add_tensor("output_norm.weight", &[ROW], Format::F32).unwrap();
+        let mut writer = builder.begin(Vec::new()).unwrap();
+        let mut bytes = vec![0; format.row_bytes(values.len()).unwrap()];
+        match format.can_quantize() {
+            true => format.quantize(values, &mut bytes),
+            false => bytes.fill(1),
+        }
+        writer.write_tensor("blk.0.ffn_up.weight", &bytes).unwrap();
+        writer.write_tensor("output_norm.weight", &[1; 4 * ROW]).unwrap();
+        std::fs::write(path, writer.finish().unwrap()).unwrap();
+        Gguf::open(path).unwrap()
+    }
+
+    fn values() -> Vec<f32> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..ROW * ROWS).map(|_| next()).collect()
+    }
+
+    fn quantize_to(input: &Gguf, output: &Path, level: &str, threads: usize) -> Result<Vec<(u64, u64)>, QuantizeError> {
+        let seen = RefCell::new(Vec::new());
+        let progress = |done, total| seen.borrow_mut().push((done, total));
+        let level = level.parse().unwrap();
+        let options = Quantize { level, choose: &|_| None, threads, force: false, progress: &progress };
+        quantize(input, output, &options)?;
+        Ok(seen.into_inner())
+    }
+
+    /// A tensor that takes many pieces comes out as in one, on any number of threads, and progress reaches its end.
+    #[test]
+    fn pieces_make_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = values();
+        let input = file(&folder.path().join("in.gguf"), Format::F32, &values);
+        let mut whole = vec![0; Format::Q8_0.row_bytes(values.len()).unwrap()];
+        Format::Q8_0.quantize(&values, &mut whole);
+        for threads in [1, 2, 3, 8] {
+            let path = folder.path().join(format!("{threads}.gguf"));
+            let seen = quantize_to(&input, &path, "Q8_0", threads).unwrap();
+            let output = Gguf::open(&path).unwrap();
+            assert_eq!(output.u32("general.file_type").unwrap(), Some(7));
+            assert_eq!(output.u32("general.quantization_version").unwrap(), Some(2));
+            assert!(output.require_tensor("blk.0.ffn_up.weight").unwrap().data[..] == whole[..], "{threads} threads");
+            assert!(output.require_tensor("output_norm.weight").unwrap().data[..] == [1; 4 * ROW]);
+            let total = 4 * (ROW * ROWS + ROW) as u64;
+            assert!(seen.iter().all(|(_, of)| *of == total) && seen.is_sorted());
+            assert_eq!(seen.last(), Some(&(total, total)));
+            assert!(seen.len() >= 2 + 3 / threads, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_named_by_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut values, at) = (values(), 2 * PIECE + 5);
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            values[at] = value;
+            let input = file(&folder.path().join("in.gguf"), Format::F32, &values);
+            let output = folder.path().join("out.gguf");
+            match quantize_to(&input, &output, "Q4_K_M", 2) {
+                Err(QuantizeError::NotFinite { tensor, index, .. }) => {
+                    assert_eq!((tensor.as_str(), index), ("blk.0.ffn_up.weight", at));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(!output.exists());
+        }
+    }
+
+    /// `llama-quantize` gives the better format to what makes logits (`llama-quant.cpp`, `has_tied_embeddings`).
+    #[test]
+    fn a_token_matrix_beside_an_output_matrix_is_as_any_other() {
+        let mut builder = GgufBuilder::new();
+        builder.set("general.architecture", "qwen3");
+        for name in ["token_embd.weight", "output.weight"] {
+            builder.add_tensor(name, &[256, 1], Format::F16).unwrap();
+        }
+        let mut writer = builder.begin(Vec::new()).unwrap();
+        for name in ["token_embd.weight", "output.weight"] {
+            writer.write_tensor(name, &[0; 512]).unwrap();
+        }
+        let gguf = Gguf::from_bytes(writer.finish().unwrap().into()).unwrap();
+        let formats: Vec<_> = plan(&gguf, "Q4_K_M".parse().unwrap()).unwrap().into_iter().map(|(_, f)| f).collect();
+        assert_eq!(formats, [Format::Q4_K, Format::Q6_K]);
+    }
+
+    #[test]
+    fn formats_that_cannot_be_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = file(&folder.path().join("in.gguf"), Format::IQ4_NL, &vec![0.0; ROW]);
+        let to = |format: Format, name: &'static str| {
+            let options = Quantize {
+                level: "Q8_0".parse().unwrap(),
+                choose: &|tensor| (tensor == name).then_some(format),
+                threads: 1,
+                force: false,
+                progress: &|_, _| (),
+            };
+            let output = folder.path().join("out.gguf");
+            let result = quantize(&input, &output, &options);
+            if result.is_ok() {
+                std::fs::remove_file(&output).unwrap();
+            }
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+            result.map_err(|error| error.to_string())
+        };
+        to(Format::IQ4_NL, "blk.0.ffn_up.weight").expect("it is that already, and is copied");
+        let said = to(Format::IQ4_XS, "blk.0.ffn_up.weight").unwrap_err();
+        assert!(said.contains("IQ4_XS can be read but not written"), "{said}");
+        to(Format::F16, "output_norm.weight").expect("norms are not for choice");
     }
 }

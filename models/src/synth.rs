@@ -122,7 +122,7 @@ pub fn write(spec: &Spec, path: &Path) -> Result<(), SynthError> {
     let (q, kv) = (dims.heads * head_dim, dims.kv_heads * head_dim);
     let mut tensors: Vec<(String, Vec<usize>, Format)> = Vec::new();
     let mut matrix = |name: String, kind: &str, layer, k, n| {
-        let place = Place { layer, layers: dims.layers, group: dims.heads / dims.kv_heads };
+        let place = Place { layer, layers: dims.layers, group: dims.heads / dims.kv_heads, tied: true };
         tensors.push((name, vec![k, n], level.format(kind, place, k)));
     };
     matrix("token_embd.weight".into(), "token_embd", 0, hidden, dims.vocab);

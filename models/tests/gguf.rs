@@ -490,6 +490,15 @@ fn the_writer_checks_order_and_sizes() {
     says(w.write("b", &[]), "where no more data is due");
     assert!(parse(w.finish().unwrap()).is_ok());
 
+    // A finished file is written, whatever buffers it, and a key that is set anew after another was removed is the same.
+    let mut b = GgufBuilder::new();
+    b.set("one", 1u32).set("two", 2u32).set("three", 3u32).remove("one").set("three", 33u32).set("two", 22u32);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let kept = b.begin(std::io::BufWriter::with_capacity(1 << 16, file.as_file())).unwrap().finish().unwrap();
+    let g = parse(fs::read(file.path()).unwrap()).unwrap();
+    assert_eq!(g.metadata().collect::<Vec<_>>(), [("two", Value::U32(22)), ("three", Value::U32(33))]);
+    drop(kept);
+
     let mut b = GgufBuilder::new();
     b.add_tensor("a", &[4], Format::F32).unwrap();
     assert!(b.add_tensor("a", &[4], Format::F32).unwrap_err().to_string().contains("occurs twice"));

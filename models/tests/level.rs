@@ -34,7 +34,12 @@ fn every_tensor_has_the_type_that_llama_quantize_gives_it() {
         };
         let wanted: Level = level.parse().expect("a level");
         for (layer, name) in types.iter().enumerate() {
-            let place = Place { layer, layers: if kind == "token_embd" { 28 } else { types.len() }, group: heads / 8 };
+            let place = Place {
+                layer,
+                layers: if kind == "token_embd" { 28 } else { types.len() },
+                group: heads / 8,
+                tied: true,
+            };
             let format = wanted.format(kind, place, row_len);
             assert_eq!(format.name(), *name, "{shape} {level} {kind} of layer {layer}");
         }

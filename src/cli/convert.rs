@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::quantize::byte_bar;
+use super::stop::clean_up_when_stopped;
 use super::table::size;
 use clap::Args;
 use qembed_q::{Level, Quantize, convert, default_threads};
@@ -30,6 +31,7 @@ pub(super) struct ConvertArguments {
 
 /// Converts, with a bar on a terminal.
 pub(super) fn run(arguments: &ConvertArguments) -> Result<(), Failure> {
+    clean_up_when_stopped(|| ());
     let bar = byte_bar();
     let options = Quantize {
         level: arguments.level,

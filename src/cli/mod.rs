@@ -14,6 +14,7 @@ mod passages;
 mod quantize;
 mod search;
 mod similarity;
+mod stop;
 mod table;
 mod vector_cache;
 mod verify;
@@ -75,7 +76,7 @@ pub(crate) enum Failure {
 
 /// Does what the command line says.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.command {
+    let done = match &arguments.command {
         None => embed::run(&arguments.embed),
         Some(Command::Bench(arguments)) => bench::run(arguments),
         Some(Command::Convert(arguments)) => convert::run(arguments),
@@ -85,5 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Search(arguments)) => search::run(arguments),
         Some(Command::Similarity(arguments)) => similarity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
-    }
+    };
+    stop::wait_if_stopping();
+    done
 }

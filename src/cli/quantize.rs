@@ -1,6 +1,7 @@
 //! `qembed-q quantize`: a model file at another level.
 
 use super::Failure;
+use super::stop::clean_up_when_stopped;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qembed_q::gguf::Gguf;
@@ -21,7 +22,7 @@ pub(super) struct QuantizeArguments {
     #[arg(long = "type", value_name = "TYPE")]
     level: Level,
 
-    /// Format of the tensors whose names match, before the level's own choice; may be given again, the first match counts
+    /// Format of the matrices whose names match, before the level's own choice; may be given again, the first match counts
     #[arg(long, value_name = "REGEX=FORMAT", value_parser = override_of)]
     tensor_type: Vec<(Regex, Format)>,
 
@@ -61,6 +62,15 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
             arguments.input.display()
         );
     }
+    for (regex, _) in &arguments.tensor_type {
+        if !input.tensors().any(|tensor| regex.is_match(&tensor.name)) {
+            return Err(Failure::Usage(format!(
+                "--tensor-type {regex}: no tensor has such a name; `qembed-q inspect {}` lists them",
+                arguments.input.display()
+            )));
+        }
+    }
+    clean_up_when_stopped(|| ());
     let bar = byte_bar();
     let choose =
         |name: &str| arguments.tensor_type.iter().find(|(regex, _)| regex.is_match(name)).map(|(_, format)| *format);

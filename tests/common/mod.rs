@@ -4,6 +4,7 @@
 
 use qembed_models::gguf::{Gguf, GgufBuilder};
 use qembed_models::synth::{Spec, write};
+use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -38,6 +39,26 @@ pub(crate) fn scratch(test: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// The tokenizer of a [`model`] as Hugging Face's tokenizer.json.
+pub(crate) fn tokenizer_json(gguf: &Gguf) -> String {
+    const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let tokens: Vec<&str> =
+        gguf.require_array("tokenizer.ggml.tokens").unwrap().iter_str().unwrap().map(Result::unwrap).collect();
+    let named = |range: std::ops::Range<usize>| range.map(|id| (tokens[id].to_owned(), json!(id)));
+    let added: Vec<_> =
+        named(256..259).map(|(content, id)| json!({ "id": id, "content": content, "special": true })).collect();
+    let tokenizer = json!({
+        "normalizer": { "type": "NFC" },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            { "type": "Split", "pattern": { "Regex": SPLIT }, "behavior": "Isolated", "invert": false },
+            { "type": "ByteLevel", "add_prefix_space": false, "use_regex": false },
+        ]},
+        "model": { "type": "BPE", "vocab": serde_json::Value::Object(named(0..256).collect()), "merges": [] },
+        "added_tokens": added,
+    });
+    tokenizer.to_string()
 }
 
 /// A model taken apart, to be put together otherwise.

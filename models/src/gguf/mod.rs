@@ -22,7 +22,7 @@ mod value;
 mod write;
 
 pub use array::ArrayRef;
-pub use atomic::AtomicFile;
+pub use atomic::{AtomicFile, discard_unfinished_files};
 pub use encode::Element;
 pub use error::{GgufError, GgufProblem, Quoted};
 pub use map::Access;
@@ -88,6 +88,11 @@ impl Gguf {
     /// The path as opened; for a split model, that of its first part.
     pub fn path(&self) -> &Path {
         self.meta().path()
+    }
+
+    /// The paths of all files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.metadata.path())
     }
 
     /// The GGUF version of the (first) file: 2 or 3.

@@ -9,6 +9,7 @@ mod texts;
 
 use super::Failure;
 use super::model::ModelArguments;
+use super::stop::clean_up_when_stopped;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Job, Measured, Speed, median};
@@ -19,7 +20,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use texts::Texts;
 
@@ -158,15 +159,22 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         (_, Some(folder)) => Texts::beir(folder)?,
         _ => Texts::bundled(),
     };
+    let running = Arc::new(Mutex::new(Running::default()));
+    let stopped = running.clone();
+    clean_up_when_stopped(move || clean_up(&stopped));
     // Now, so that a path which cannot be written is not found out after an hour.
     let no_report = |path: &Path, error| Failure::Input(format!("cannot write {}: {error}", path.display()));
     let report = match &arguments.report {
         Some(path) => Some((path, AtomicFile::create(path).map_err(|error| no_report(path, error))?)),
         None => None,
     };
-    let folder = tempfile::tempdir()?;
-    let running = Arc::new(Mutex::new(Running { child: None, folder: Some(folder.path().into()) }));
-    clean_up_when_stopped(&running);
+    let folder = {
+        // Not to be stopped between the two.
+        let mut running = running.lock().expect("no thread panics");
+        let folder = tempfile::tempdir()?;
+        running.folder = Some(folder.path().into());
+        folder
+    };
 
     let candidates = candidates(arguments, folder.path())?;
     let reference = reference(arguments, &candidates)?;
@@ -211,23 +219,18 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// On Ctrl-C or termination: no process and no gigabytes of temporary files are left.
-fn clean_up_when_stopped(running: &Arc<Mutex<Running>>) {
-    let running = running.clone();
-    let handled = ctrlc::set_handler(move || {
-        if let Ok(mut running) = running.lock() {
-            if let Some(child) = &mut running.child {
-                let _ = child.kill();
-            }
-            if let Some(folder) = &running.folder {
-                let _ = std::fs::remove_dir_all(folder);
-            }
-        }
-        std::process::exit(130);
-    });
-    if let Err(error) = handled {
-        say!("qembed-q: warning: a run that is stopped will leave its temporary files: {error}");
+/// No process and no gigabytes of temporary files are left.
+fn clean_up(running: &Mutex<Running>) {
+    let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(child) = &mut running.child {
+        let _ = child.kill();
     }
+    if let Some(folder) = &running.folder {
+        // More than once where the work has put one more file into it meanwhile.
+        (0..100).find(|_| std::fs::remove_dir_all(folder).is_ok() || !folder.exists());
+    }
+    // The lock is kept, so that no other process is started.
+    std::mem::forget(running);
 }
 
 /// The files named, or the levels made.
@@ -369,9 +372,12 @@ fn in_its_own_process(
 ) -> Result<Measured, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("bench").arg("--job").arg(job).arg("--gguf").arg(&candidate.path).args(arguments.model.passed_on());
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut out = child.stdout.take().expect("it is piped");
-    running.lock().expect("no thread panics").child = Some(child);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut out = {
+        let mut running = running.lock().expect("no thread panics");
+        let child = running.child.insert(command.spawn()?);
+        child.stdout.take().expect("it is piped")
+    };
     let mut json = Vec::new();
     io::copy(&mut out, &mut json)?;
     let child = running.lock().expect("no thread panics").child.take();
