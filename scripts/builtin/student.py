@@ -4,6 +4,7 @@ Texts of a batch are padded on the right: attention is causal, so padding change
 layer computes queries, output and feed-forward for the last token alone.
 """
 
+import time
 from dataclasses import asdict, dataclass
 
 import gguf
@@ -18,6 +19,11 @@ def has_bfloat16():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     with open("/proc/cpuinfo") as file:
         return "amx_bf16" in file.read()
+
+
+def clock():
+    """Seconds of work: on a shared processor, not those spent waiting for it."""
+    return time.time() if torch.cuda.is_available() else time.process_time() / torch.get_num_threads()
 
 
 @dataclass

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import random
-import time
 
 import numpy
 import torch
@@ -27,7 +26,7 @@ from torch.nn import functional
 
 from bag import plant, train_bag
 from prepare import CHUNK, END, chosen_texts
-from student import Shape, Student, has_bfloat16, load, save
+from student import Shape, Student, clock, has_bfloat16, load, save
 
 WIDTHS = {256: 1.0, 128: 0.5, 64: 0.35, 32: 0.2}
 SHORT = {256: 1.0, 128: 0.7, 64: 1.0, 32: 0.3}  # weights of the terms between texts in the last stage
@@ -153,11 +152,6 @@ def check(student, texts, items, depth):
         scores = " ".join(f"{width}: {recall(vectors[:, :width], a, b):.3f}" for width in WIDTHS)
         report.append(f"recall@10 of {len(a)} {name}: teacher {recall(teacher, a, b):.3f}, student {scores}")
     return ", ".join(report)
-
-
-def clock():
-    """Seconds of work: on a shared processor, not those spent waiting for it."""
-    return time.time() if torch.cuda.is_available() else time.process_time() / torch.get_num_threads()
 
 
 def main():
