@@ -6,10 +6,11 @@ scores. The decoder then starts where the mean ended, and only learns what order
 """
 
 import random
-import time
 
 import torch
 from torch.nn import functional
+
+from student import clock
 
 LEFT_OUT = 0.2  # share of a text's tokens
 STEEPNESS = 0.5  # of the hidden channel that holds the logarithm of a token's weight
@@ -28,9 +29,9 @@ def train_bag(texts, items, held, minutes, losses, any_width, batch=512, rate=2e
     start[texts.end] = 0
     bag = torch.nn.EmbeddingBag.from_pretrained(start, freeze=False, mode="sum")
     optimizer = torch.optim.Adam(bag.parameters(), lr=rate, fused=True)
-    began, step, running = time.time(), 0, None
+    began, step, running = clock(), 0, None
     best, kept_weight = -1.0, start
-    while (done := (time.time() - began) / (60 * minutes)) < 1:
+    while (done := (clock() - began) / (60 * minutes)) < 1:
         chance = random.Random(step)
         chosen = chance.sample(items, min(batch, len(items)))
         rows, pairs = [], []
@@ -55,7 +56,7 @@ def train_bag(texts, items, held, minutes, losses, any_width, batch=512, rate=2e
             score = agreement(bag, texts, held)
             if score > best:
                 best, kept_weight = score, bag.weight.detach().clone()
-            print(f"bag step {step} {time.time() - began:.0f} s loss {running:.4f} held-out cosine {score:.4f}", flush=True)
+            print(f"bag step {step} {clock() - began:.0f} s loss {running:.4f} held-out cosine {score:.4f}", flush=True)
             if score < best - 0.005:
                 break
     return kept_weight

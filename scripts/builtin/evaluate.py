@@ -8,15 +8,13 @@ import os
 import random
 import sys
 
-import gguf
 import numpy
 import torch
 from scipy.stats import spearmanr
 from tokenizers import Tokenizer
-from torch.nn import functional
 
 from prepare import END, LONGEST, Teacher, cut, read
-from student import Shape, Student
+from student import read_gguf
 
 CANDIDATES = 1000
 PAIRS = 2000
@@ -66,23 +64,7 @@ class File:
     """The student with the weights of a GGUF file."""
 
     def __init__(self, work, path):
-        reader = gguf.GGUFReader(path)
-        number = lambda key: reader.fields[f"qwen3.{key}"].contents()
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
-        shape = Shape(
-            vocabulary=int(tensors["token_embd.weight"].shape[1]),
-            hidden=number("embedding_length"),
-            layers=number("block_count"),
-            heads=number("attention.head_count"),
-            head=number("attention.key_length"),
-            ffn=number("feed_forward_length"),
-            rope=number("rope.freq_base"),
-            epsilon=number("attention.layer_norm_rms_epsilon"),
-            context=number("context_length"),
-        )
-        self.student = Student(shape)
-        weights = {name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type)) for name, tensor in tensors.items()}
-        self.student.load_state_dict(weights)
+        self.student = read_gguf(path)
         self.tokenizer = Tokenizer.from_file(f"{work}/tokenizer.json")
         self.end = self.tokenizer.token_to_id(END)
 

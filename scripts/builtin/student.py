@@ -4,11 +4,26 @@ Texts of a batch are padded on the right: attention is causal, so padding change
 layer computes queries, output and feed-forward for the last token alone.
 """
 
+import time
 from dataclasses import asdict, dataclass
 
+import gguf
 import torch
 from torch import nn
 from torch.nn import functional
+
+
+def has_bfloat16():
+    """Whether products of bfloat16 are faster here than those of float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    with open("/proc/cpuinfo") as file:
+        return "amx_bf16" in file.read()
+
+
+def clock():
+    """Seconds of work: on a shared processor, not those spent waiting for it."""
+    return time.time() if torch.cuda.is_available() else time.process_time() / torch.get_num_threads()
 
 
 @dataclass
@@ -106,27 +121,33 @@ class Student(nn.Module):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
-    def forward(self, ids, lengths, depth=None):
-        """Pooled vectors, not normalized, (texts, hidden). Only the last `depth` layers run when it is given."""
-        x = self.token_embd(ids)
-        rope = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
+    def forward(self, x, lengths, depth=None):
+        """Pooled vectors, not normalized, (texts, hidden). x: token vectors, (texts, tokens, hidden).
+
+        Only the last `depth` layers run when it is given.
+        """
+        rope = self.cos[: x.shape[1]], self.sin[: x.shape[1]]
         layers = self.blk[-depth:] if depth else self.blk
         for layer in layers[:-1]:
             x = layer(x, rope)
         return self.output_norm(layers[-1](x, rope, lengths - 1))[:, 0]
 
-    def embed(self, ids, depth=None, group=64):
+    def embed(self, ids, depth=None, group=16):
         """Vectors of texts given as lists of token ids, in their order. Texts of like length run together."""
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         device = self.token_embd.weight.device
-        parts = []
-        for start in range(0, len(order), group):
-            chosen = [ids[index] for index in order[start : start + group]]
-            lengths = torch.tensor([len(row) for row in chosen])
-            padded = torch.zeros(len(chosen), int(lengths.max()), dtype=torch.long)
-            for row, tokens in enumerate(chosen):
-                padded[row, : len(tokens)] = torch.tensor(tokens)
-            parts.append(self(padded.to(device), lengths.to(device), depth))
+        groups = [[ids[index] for index in order[start : start + group]] for start in range(0, len(order), group)]
+        lengths = [torch.tensor([len(row) for row in chosen]) for chosen in groups]
+        padded = [torch.zeros(len(count), int(count.max()), dtype=torch.long) for count in lengths]
+        for chosen, rows in zip(groups, padded):
+            for row, tokens in zip(rows, chosen):
+                row[: len(tokens)] = torch.tensor(tokens)
+        # One lookup, so that there is one gradient of the whole table.
+        found = self.token_embd(torch.cat([rows.flatten() for rows in padded]).to(device))
+        parts = [
+            self(x.unflatten(0, rows.shape), count.to(device), depth)
+            for x, rows, count in zip(found.split([rows.numel() for rows in padded]), padded, lengths)
+        ]
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         return torch.cat(parts)[back.to(device)]
@@ -142,3 +163,26 @@ def load(path):
     student = Student(Shape(**state["shape"]))
     student.load_state_dict(state["student"])
     return student, state
+
+
+def read_gguf(path):
+    """The student with the (dequantized) weights of a GGUF file that export.py wrote."""
+    reader = gguf.GGUFReader(path)
+    number = lambda key: reader.fields[f"qwen3.{key}"].contents()
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    shape = Shape(
+        vocabulary=int(tensors["token_embd.weight"].shape[1]),
+        hidden=number("embedding_length"),
+        layers=number("block_count"),
+        heads=number("attention.head_count"),
+        head=number("attention.key_length"),
+        ffn=number("feed_forward_length"),
+        rope=number("rope.freq_base"),
+        epsilon=number("attention.layer_norm_rms_epsilon"),
+        context=number("context_length"),
+    )
+    student = Student(shape)
+    student.load_state_dict(
+        {name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type)) for name, tensor in tensors.items()}
+    )
+    return student

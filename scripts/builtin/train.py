@@ -1,20 +1,22 @@
 """Trains the student on the teacher's vectors. `python3 train.py WORK --minutes N` goes on from WORK/student.pt.
 
-First token vectors whose mean is near the teacher's vector (bag.py). Then the last layer alone, which starts as that mean:
-a token costs a small part of what it costs later. Then the layers below it join; each starts as no change.
+First token vectors whose mean is near the teacher's vector (bag.py). Then (stage 1) the last layer alone, which starts as
+that mean: a token costs a small part of what it costs later. Then (2) the layers below it join; each starts as no change.
+Last (3) all of it again for what short vectors are worst at: half of each batch is code, half of it stands in groups of
+neighbours, and the terms between texts are taken at every width.
 
 The losses, for each width of the Matryoshka ladder: the cosine to the teacher's vector in the basis of its principal
 directions (sorted, so that a prefix of it is the best short vector), the squared error of the cosines between the
-texts of a batch, and a contrastive term over pairs whose target is half the true partner, half what the teacher thinks.
+texts of a batch, and a contrastive term over pairs, in both directions, whose target is half the true partner, half
+what the teacher thinks.
 """
 
 import argparse
-import glob
+import itertools
 import json
 import math
 import os
 import random
-import time
 
 import numpy
 import torch
@@ -23,10 +25,11 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 
 from bag import plant, train_bag
-from prepare import END, chosen_texts
-from student import Shape, Student, load, save
+from prepare import CHUNK, END, chosen_texts
+from student import Shape, Student, clock, has_bfloat16, load, save
 
 WIDTHS = {256: 1.0, 128: 0.5, 64: 0.35, 32: 0.2}
+SHORT = {256: 1.0, 128: 0.7, 64: 1.0, 32: 0.3}  # weights of the terms between texts in the last stage
 TASKS = [
     "Given a web search query, retrieve relevant passages that answer the query",
     "Given a question about a program, retrieve documentation that answers it",
@@ -41,14 +44,23 @@ def principal(vectors, width):
     return directions.flip(1)[:, :width].contiguous()
 
 
+def basis_of(student, texts, count=4000):
+    """(384, hidden): the basis in which a trained student's vectors lie nearest to the teacher's (orthogonal Procrustes)."""
+    with torch.inference_mode():
+        vectors = functional.normalize(student.embed(texts.plain[:count]), dim=-1)
+    left, _, right = torch.linalg.svd(texts.teacher[:count].T @ vectors, full_matrices=False)
+    return left @ right
+
+
 class Texts:
     """The items whose vectors the teacher has given, as token ids."""
 
-    def __init__(self, work, width):
+    def __init__(self, work, student):
         with open(f"{work}/texts.jsonl") as file:
             items = [json.loads(line) for line in file]
         texts = chosen_texts(items)
-        vectors = [numpy.load(path) for path in sorted(glob.glob(f"{work}/teacher/0*[0-9].npy"))]
+        paths = (f"{work}/teacher/{start:07}.npy" for start in range(0, len(texts), CHUNK))
+        vectors = [numpy.load(path) for path in itertools.takewhile(os.path.exists, paths)]
         self.teacher = functional.normalize(torch.from_numpy(numpy.concatenate(vectors)).float(), dim=-1)
         number = {text: index for index, text in enumerate(texts[: len(self.teacher)])}
         self.items = [
@@ -63,7 +75,7 @@ class Texts:
         self.instructed = [encode([f"Instruct: {task}\nQuery:"])[0][:-1] for task in TASKS]
         path = f"{work}/basis.pt"  # fixed once training has begun
         if not os.path.exists(path):
-            torch.save(principal(self.teacher, width), path)
+            torch.save(basis_of(student, self) if student else principal(self.teacher, Shape().hidden), path)
         self.basis = torch.load(path)
         pieces = functional.normalize(torch.from_numpy(numpy.load(f"{work}/teacher/pieces.npy")), dim=-1)
         self.pieces = pieces @ self.basis
@@ -74,10 +86,19 @@ class Texts:
         return self.instructed[task] + self.plain[index]
 
 
-def losses(student, teacher, basis, pairs, width):
+    def neighbours(self, items, count, chance, size=8):
+        """`count` items in groups of `size` whose passages the teacher puts near each other."""
+        some = chance.sample(items, min(4000, len(items)))
+        passages = self.teacher[[a if b is None else b for a, b, _ in some]]
+        seeds = chance.sample(range(len(some)), -(-count // size))
+        near = (passages[seeds] @ passages.T).topk(size).indices
+        return [some[index] for index in near.flatten().tolist()[:count]]
+
+
+def losses(student, teacher, basis, pairs, between):
     """student: (n, 256), teacher: (n, 384), pairs: rows (a, b) of texts that belong together.
 
-    The terms between texts are the dear ones: each step takes them at one `width`.
+    `between`: the widths at which the terms between texts are taken, and their weights.
     """
     target = teacher @ basis
     total = 0
@@ -85,18 +106,31 @@ def losses(student, teacher, basis, pairs, width):
         vectors = functional.normalize(student[:, :prefix], dim=-1)
         goal = functional.normalize(target[:, :prefix], dim=-1)
         total = total + weight * (1 - (vectors * goal).sum(-1).mean())
-    vectors = functional.normalize(student[:, :width], dim=-1)
-    own, alike = vectors @ vectors.T, teacher @ teacher.T
-    total = total + 10 * (own - alike).square().mean()
-    if len(pairs):
-        a, b = pairs.unbind(1)
-        wanted = 0.5 * functional.softmax(20 * alike[a][:, b], -1) + 0.5 * torch.eye(len(a), device=a.device)
-        total = total + 0.1 * functional.cross_entropy(20 * own[a][:, b], wanted)
+    alike = teacher @ teacher.T
+    for prefix, weight in between.items():
+        vectors = functional.normalize(student[:, :prefix], dim=-1)
+        own = vectors @ vectors.T
+        total = total + weight * 10 * (own - alike).square().mean()
+        if len(pairs):
+            a, b = pairs.unbind(1)
+            for a, b in ((a, b), (b, a)):
+                wanted = 0.5 * functional.softmax(20 * alike[a][:, b], -1) + 0.5 * torch.eye(len(a), device=a.device)
+                total = total + weight * 0.05 * functional.cross_entropy(20 * own[a][:, b], wanted)
     return total
 
 
 def any_width(chance):
-    return chance.choices(list(WIDTHS), list(WIDTHS.values()))[0]
+    """One width of the ladder: the terms between texts are the dear ones while the student is small."""
+    return {chance.choices(list(WIDTHS), list(WIDTHS.values()))[0]: 1.0}
+
+
+def draw(texts, code, other, batch, stage, chance):
+    """The items of a step."""
+    if stage < 3:
+        return chance.sample(code + other, batch)
+    quarter = batch // 4
+    chosen = chance.sample(code, quarter) + chance.sample(other, quarter)
+    return chosen + texts.neighbours(code, quarter, chance) + texts.neighbours(other, quarter, chance)
 
 
 @torch.no_grad()
@@ -110,60 +144,64 @@ def check(student, texts, items, depth):
     mine, theirs = (vectors[left] * vectors[right]).sum(-1), (teacher[left] * teacher[right]).sum(-1)
     report = [f"spearman {spearmanr(mine, theirs).statistic:.3f}", f"cosine {(vectors @ texts.basis.T * teacher).sum(-1).mean():.3f}"]
     place = {row: index for index, row in enumerate(rows)}
-    pairs = [(place[a], place[b]) for a, b, _ in items if b is not None]
-    a, b = torch.tensor(pairs).unbind(1)
-    truth = torch.arange(len(a))[:, None]
-    recall = lambda x: (functional.normalize(x[a], dim=-1) @ functional.normalize(x[b], dim=-1).T).topk(10).indices.eq(truth).any(1).float().mean()
-    report.append(f"recall@10 of {len(a)}: teacher {recall(teacher):.3f}, student " + " ".join(f"{w}: {recall(vectors[:, :w]):.3f}" for w in WIDTHS))
+    truth = lambda count: torch.arange(count)[:, None]
+    recall = lambda x, a, b: (functional.normalize(x[b], dim=-1) @ functional.normalize(x[a], dim=-1).T).topk(10).indices.eq(truth(len(a))).any(1).float().mean()
+    for name, is_code in (("code", True), ("other", False)):
+        pairs = [(place[a], place[b]) for a, b, kind in items if b is not None and (kind == "code") == is_code]
+        a, b = torch.tensor(pairs).unbind(1)
+        scores = " ".join(f"{width}: {recall(vectors[:, :width], a, b):.3f}" for width in WIDTHS)
+        report.append(f"recall@10 of {len(a)} {name}: teacher {recall(teacher, a, b):.3f}, student {scores}")
     return ", ".join(report)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work")
-    parser.add_argument("--minutes", type=float, default=60, help="of the second stage")
-    parser.add_argument("--first-minutes", type=float, default=6, help="of the first stage")
     parser.add_argument("--bag-minutes", type=float, default=5, help="of the mean of token vectors")
+    parser.add_argument("--first-minutes", type=float, default=6, help="of stage 1")
+    parser.add_argument("--minutes", type=float, default=60, help="of stage 2")
+    parser.add_argument("--last-minutes", type=float, default=15, help="of stage 3")
     parser.add_argument("--batch", type=int, default=96, help="items (pairs or single texts)")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--last-rate", type=float, default=5e-4)
     parser.add_argument("--layers", type=int, default=4)
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    shape = Shape(layers=options.layers)
-    texts = Texts(options.work, shape.hidden)
-    held, items = texts.items[:1000], texts.items[1000:]
-    print(f"{len(items)} items, {len(texts.plain)} texts, {sum(map(len, texts.plain))} tokens", flush=True)
     path = f"{options.work}/student.pt"
-    if os.path.exists(path):
-        student, state = load(path)
+    student, state = load(path) if os.path.exists(path) else (None, None)
+    texts = Texts(options.work, student)
+    held, items = texts.items[:1000], texts.items[1000:]
+    code, other = ([item for item in items if (item[2] == "code") == is_code] for is_code in (True, False))
+    print(f"{len(items)} items, {len(texts.plain)} texts, {sum(map(len, texts.plain))} tokens", flush=True)
+    if student:
         stage, spent, step = state["stage"], state["spent"], state["step"]
     else:
-        student, state, stage, spent, step = Student(shape), None, 1, 0.0, 0
+        student, stage, spent, step = Student(Shape(layers=options.layers)), 1, 0.0, 0
         plant(student, train_bag(texts, items, held, options.bag_minutes, losses, any_width), texts.end)
         print("planted: " + check(student, texts, held, 1), flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student.to(device)
     basis = texts.basis.to(device)
 
-    while stage <= 2:
+    while stage <= 3:
         depth = 1 if stage == 1 else None
-        minutes = options.first_minutes if stage == 1 else options.minutes
+        minutes = {1: options.first_minutes, 2: options.minutes, 3: options.last_minutes}[stage]
+        top_rate = options.last_rate if stage == 3 else options.rate
         batch = options.batch * (3 if stage == 1 else 1)
         # The token vectors have learned most of what these texts can teach them.
         rest = [parameter for name, parameter in student.named_parameters() if name != "token_embd.weight"]
         groups = [{"params": [student.token_embd.weight], "share": 0.3}, {"params": rest, "share": 1.0}]
-        optimizer = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=top_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         if state and state.get("optimizer"):
             optimizer.load_state_dict(state["optimizer"])
         state = None
-        clock = saved = said = time.time()
+        before = saved = said = clock()
         running = None
         while spent < 60 * minutes:
             chance = random.Random(step)
-            chosen = chance.sample(items, batch)
             ids, rows, pairs = [], [], []
-            for a, b, kind in chosen:
+            for a, b, kind in draw(texts, code, other, batch, stage, chance):
                 if b is not None:
                     pairs.append((len(ids), len(ids) + 1))
                 ids.append(texts.instruct(a, kind, chance) if chance.random() < 0.15 else texts.plain[a])
@@ -172,17 +210,20 @@ def main():
                     ids.append(texts.plain[b])
                     rows.append(b)
             done = spent / (60 * minutes)
-            rate = options.rate * min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            rate = top_rate * min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["share"]
-            loss = losses(student.embed(ids, depth), texts.teacher[rows].to(device), basis, torch.tensor(pairs).to(device), any_width(chance))
+            between = SHORT if stage == 3 else any_width(chance)
+            with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16()):
+                vectors = student.embed(ids, depth)
+            loss = losses(vectors.float(), texts.teacher[rows].to(device), basis, torch.tensor(pairs).to(device), between)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
             optimizer.step()
             step += 1
-            now = time.time()
-            spent, clock = spent + now - clock, now
+            now = clock()
+            spent, before = spent + now - before, now
             running = loss.item() if running is None else 0.95 * running + 0.05 * loss.item()
             if now - said > 30:
                 print(f"stage {stage} step {step} {spent:.0f} s loss {running:.4f} rate {rate:.2e}", flush=True)
@@ -191,7 +232,7 @@ def main():
                 save(path + ".part", student, stage=stage, spent=spent, step=step, optimizer=optimizer.state_dict())
                 os.replace(path + ".part", path)
                 print("  " + check(student, texts, held, depth), flush=True)
-                saved = clock = time.time()
+                saved = before = clock()
         print(f"end of stage {stage}: " + check(student, texts, held, depth), flush=True)
         stage, spent, step = stage + 1, 0.0, 0
         save(path + ".part", student, stage=stage, spent=spent, step=step)

@@ -71,7 +71,8 @@ pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     let Passages { paths, passages, skipped } =
         Passages::read(&arguments.source, &arguments.field, embedder.max_tokens() - 1)?;
     if skipped > 0 {
-        say!("qembed-q: passed over {skipped} files that are no UTF-8 text, or too large");
+        let files = if skipped == 1 { "file that is" } else { "files that are" };
+        say!("qembed-q: passed over {skipped} {files} no UTF-8 text, or too large");
     }
     if passages.is_empty() {
         return Err(Failure::Input(format!("{} holds no text", arguments.source.display())));
