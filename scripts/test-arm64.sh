@@ -15,7 +15,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 home=$target/arm64
 mkdir -p "$home"
 
-if ! command -v clang-19 llvm-ar-19 ld.lld-19 > /dev/null; then
+if ! { command -v clang-19 && command -v llvm-ar-19 && command -v ld.lld-19; } > /dev/null; then
     apt-get -qq update
     apt-get -qq install --no-install-recommends clang-19 llvm-19 lld-19
 fi
