@@ -28,12 +28,12 @@ FLOATS = r"vfn?m\w+ps|fmla"
 LOOPS = [
     ("x86", "avx2", "bytes", "Q4_K", (4, 16, 32), r"vpmaddubsw", 32, ["haswell", "alderlake", "znver3"], "few"),
     ("x86", "avx2", "words", "Q8_0, first layers", (4, 16, 32), r"vpmaddwd", 16, ["haswell", "alderlake", "znver3"], ""),
-    ("x86", "avxvnni", "gemm_bytes", "Q4_K", (6, 16, 32), r"(?:{vex} )?vpdpbusd", 32, ["alderlake"], ""),
-    ("x86", "avx512vnni", "gemm_bytes", "Q4_K", (6, 32, 32), r"vpdpbusd", 64, ["icelake-server", "sapphirerapids", "znver4"], ""),
+    ("x86", "avxvnni", "gemm_bytes", "Q4_K", (6, 16, 32), r"(?:{vex}\s+)?vpdpbusd", 32, ["alderlake"], ""),
+    ("x86", "avx512vnni", "gemm_bytes", "Q4_K", (6, 32, 32), r"vpdpbusd", 64, ["icelake-server", "sapphirerapids"], ""),
     ("x86", "avx512vnni", "gemm_words", "first layers", (6, 32, 32), r"vpdpwssd", 32, ["icelake-server", "sapphirerapids"], ""),
-    ("arm", "neon", "gemm_bytes", "Q4_K", (4, 8, 32), r"sm[lu]l[al]2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
-    ("arm", "neon", "gemm_bytes", "Q8_0", (4, 8, 32), r"sm[lu]l[al]2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], "wide"),
-    ("arm", "neon", "gemm_words", "first layers", (8, 8, 32), r"sm[lu]l[al]2?", 4, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
+    ("arm", "neon", "gemm_bytes", "Q4_K", (2, 8, 32), r"sm(?:ull|lal)2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
+    ("arm", "neon", "gemm_bytes", "Q8_0", (2, 8, 32), r"sm(?:ull|lal)2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], "wide"),
+    ("arm", "neon", "gemm_words", "first layers", (6, 8, 32), r"sm(?:ull|lal)2?", 4, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
     ("arm", "dotprod", "gemm_bytes", "Q4_K", (8, 8, 32), r"sdot", 16, ["cortex-a76", "neoverse-n1", "apple-m1"], ""),
     ("arm", "dotprod", "gemm_words", "first layers", (4, 8, 32), r"sdot", 8, ["cortex-a76", "neoverse-n1", "apple-m1"], ""),
     ("arm", "i8mm", "gemm_bytes", "Q4_K", (8, 8, 32), r"smmla", 32, ["neoverse-n2", "neoverse-v1"], ""),
@@ -52,7 +52,7 @@ def assembly(arch):
         env |= {"RUSTC": str(home / "bin/rustc"), "CARGO_TARGET_DIR": str(target)}
         cargo += ["--target", "aarch64-unknown-linux-gnu"]
         target /= "aarch64-unknown-linux-gnu"
-    subprocess.run([*cargo, "--", "--emit", "asm", "-C", "lto=off"], cwd=ROOT, env=env, check=True)
+    subprocess.run([*cargo, "--", "--emit", "asm", "-C", "lto=off", "-C", "debuginfo=0"], cwd=ROOT, env=env, check=True)
     files = list((target / "release/deps").glob("qembed_kernels-*.s"))
     return max(files, key=lambda file: file.stat().st_mtime)
 
@@ -93,7 +93,8 @@ def loops(lines):
 
 
 def bodies(lines, product, wanted):
-    """Loops with products, as straight lines: one within another is repeated until there are as many as wanted."""
+    """Loops with products, as straight lines: one within another is repeated until there are as many as wanted. Before each,
+    whether there is none."""
     all_loops = loops(lines)
     for a, b in all_loops:
         inside = [(x, y) for x, y in all_loops if a <= x and y <= b and (x, y) != (a, b)]
@@ -101,13 +102,13 @@ def bodies(lines, product, wanted):
         if not count(lines[a:b + 1], product):
             continue
         if not inside:
-            yield instructions(lines[a:b + 1])
+            yield True, instructions(lines[a:b + 1])
         elif len(inside) == 1 and not count(lines[inside[0][0]:inside[0][1] + 1], FLOATS):
             x, y = inside[0]
             inner, around = lines[x:y + 1], lines[a:x] + lines[y + 1:b + 1]
             times, rest = divmod(wanted - count(around, product), count(inner, product))
             if times > 0 and rest == 0:
-                yield instructions(lines[a:x] + times * inner + lines[y + 1:b + 1])
+                yield False, instructions(lines[a:x] + times * inner + lines[y + 1:b + 1])
 
 
 def mca(arch, core, body, iterations):
@@ -140,7 +141,9 @@ def main():
         work = block[0] * block[1] * block[2]
         wanted = work // values
         found = [body for lines in functions(texts[arch], tier, name) for body in bodies(lines, product, wanted)]
-        found = [body for body in found if count(body, product) == wanted and count(body, FLOATS)]
+        found = [(plain, body) for plain, body in found if count(body, product) == wanted and count(body, FLOATS)]
+        plain = [body for plain, body in found if plain]
+        found = plain or [body for _, body in found]
         if not found:
             print(f"{tier} {weights}: no loop of {wanted} {product}", file=sys.stderr)
             continue

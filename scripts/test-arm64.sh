@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests of the kernels, and the vectors of small models, on ARM64 by way of QEMU, on three CPU models:
+# Runs the tests of the kernels on ARM64 by way of QEMU, on three CPU models:
 #
 #   scripts/test-arm64.sh [TIER...]      i8mm, dotprod and neon, unless named: the CPU model whose best tier it is
-#   TESTS="cpu::tests::matmul" ...       only tests of these names, of the kernels alone
+#   TESTS="cpu::tests::matmul" ...       only tests of these names
+#   GOLDEN=1 ...                         the vectors of small models too (builds tokenizers and candle, many minutes)
 #   CHECK=1 ...                          no tests: clippy for ARM64
 #
 # Each run must find exactly the tiers that its CPU model has. Needs Debian 12 on x86-64 and a cargo. Clang, LLD and LLVM 19
@@ -14,7 +15,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 home=$target/arm64
 mkdir -p "$home"
 
-if ! command -v clang-19 llvm-ar-19 ld.lld-19 > /dev/null; then
+if ! { command -v clang-19 && command -v llvm-ar-19 && command -v ld.lld-19; } > /dev/null; then
     apt-get -qq update
     apt-get -qq install --no-install-recommends clang-19 llvm-19 lld-19
 fi
@@ -84,7 +85,7 @@ run() {
     # shellcheck disable=SC2086
     "${kernels[@]}" ${TESTS:-} 2>&1 | tee "$log" || return 1
     "${kernels[@]}" required_tiers_run --nocapture 2>&1 | grep -x "tiers that the tests run on: ${2//,/, }, scalar" || return 1
-    [ "${TESTS:-}" ] || cargo test --quiet --target aarch64-unknown-linux-gnu -p qembed-models --test golden || return 1
+    [ ! "${GOLDEN:-}" ] || cargo test --quiet --target aarch64-unknown-linux-gnu -p qembed-models --test golden || return 1
 }
 
 [ $# != 0 ] || set -- i8mm dotprod neon

@@ -106,7 +106,8 @@ struct Bytes<const MOST: usize>;
 impl<const MOST: usize> Dot for Bytes<MOST> {
     type A = i8;
     type W = i8;
-    const ROWS: usize = 4;
+    // Of more rows the compiler makes a loop, and sums that go through memory.
+    const ROWS: usize = 2;
 
     #[inline(always)]
     fn codes(acts: &Acts) -> &Codes<i8> {
@@ -183,7 +184,8 @@ struct Words;
 impl Dot for Words {
     type A = i16;
     type W = i16;
-    const ROWS: usize = 8;
+    // With 8 there are too few registers of those that `smlal` takes by element.
+    const ROWS: usize = 6;
 
     #[inline(always)]
     fn codes(acts: &Acts) -> &Codes<i16> {

@@ -179,3 +179,44 @@ fn broken_weights_stay_in_their_column() {
         }
     }
 }
+
+/// A block as near to all `fill` as it can be while its values stay of a usual size: codes at an end of their range.
+fn filled(format: Format, fill: u8, random: &mut Random) -> Vec<u8> {
+    let mut block = random.weights(format, 1, format.block_len());
+    let mut values = vec![0.0; format.block_len()];
+    for i in 0..block.len() {
+        let before = std::mem::replace(&mut block[i], fill);
+        format.dequantize(&block, &mut values);
+        // Not zeros either, as a scale of all zeros makes.
+        if !values.iter().all(|x| x.abs() < 1e4) || values.iter().all(|x| x.abs() < 1e-4) {
+            block[i] = before;
+        }
+    }
+    block
+}
+
+/// Sums of nothing but the largest codes, of one sign, are what narrow accumulators must have room for.
+#[test]
+fn sums_of_the_largest_codes_are_exact() {
+    for (isa, precision) in tiers() {
+        let backend = backend(isa);
+        for format in Format::ALL.into_iter().filter(|format| !format.is_float()) {
+            for fill in [0x00, 0x7f, 0x80, 0xff] {
+                let (n, k, rows) = (33, 512, 9);
+                let mut random = Random(u64::from(fill));
+                let blocks = n * k / format.block_len();
+                let bytes: Vec<u8> = (0..blocks).flat_map(|_| filled(format, fill, &mut random)).collect();
+                let x: Vec<f32> = (0..rows * k).map(|i| if i / k % 2 == 0 { 1.0 } else { -1.0 }).collect();
+                let weight = weight(&backend, precision, format, &bytes, n, k);
+                let form = backend.form(&weight);
+                let seen = Seen::new(form, &acts(&backend, rows, k, form, &x), &x);
+                let dense = Dense::new(format, &bytes, n, k);
+                for (i, ours) in product(&backend, &weight, rows, &x).into_iter().enumerate() {
+                    let Expected { value, rounding, .. } = seen.product(&dense, i / n, i % n);
+                    let what = || format!("{} {format} of {fill:#x}: row {} column {}", isa.name, i / n, i % n);
+                    assert_close(what, ours, value, rounding);
+                }
+            }
+        }
+    }
+}
