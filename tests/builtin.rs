@@ -81,7 +81,7 @@ const QUESTIONS: [(&str, &str); 10] = [
     ("how is the softmax of attention computed?", "## Attention"),
     ("how are weights of four bits multiplied with AVX2?", "weights of at most six bits"),
     ("where are the vectors of an earlier search kept?", "in the user's cache folder"),
-    ("why do the first layers have activations of 16 bits?", "The first layers (one in sixteen"),
+    ("why do the first layers have activations of 16 bits?", "The first layers (one in 32"),
 ];
 
 #[test]

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 /// The first layers, one of so many and at least one, run in high precision: what they round away passes through all
 /// others. On random 4B weights in Q4_K_M, the worst case for this, 1 − cosine to the float32 reference falls from 0.0012
-/// to 0.0005 with one such layer of 36, 0.0003 with two and 0.0002 with four.
+/// to 0.0005 with one such layer of 36, 0.0003 with two and 0.0002 with four. The 0.6B model, of 28 layers, has one, the larger
+/// ones two.
 const PRECISE_PART: usize = 32;
 
 /// A Qwen3 model whose weights lie in the mapping of their file.
