@@ -68,7 +68,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$home/bin/linker
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$home/x86/usr/bin/qemu-aarch64-static -L $home/arm"
 export CC_aarch64_unknown_linux_gnu=$home/bin/linker AR_aarch64_unknown_linux_gnu=llvm-ar-19
 # Apart from what another compiler built.
-export CARGO_TARGET_DIR=$home/build
+export CARGO_TARGET_DIR=$home/build CARGO_INCREMENTAL=0
 
 if [ "${CHECK:-}" ]; then
     LD_LIBRARY_PATH=$home/x86/usr/lib/x86_64-linux-gnu exec "$home/x86/usr/bin/cargo-clippy" clippy \
