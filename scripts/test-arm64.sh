@@ -4,7 +4,7 @@
 #   scripts/test-arm64.sh [TIER...]      i8mm, dotprod and neon, unless named: the CPU model whose best tier it is
 #   TESTS="cpu::tests::matmul" ...       only tests of these names
 #   GOLDEN=1 ...                         the vectors of small models too (builds tokenizers and candle, many minutes)
-#   CHECK=1 ...                          no tests: clippy for ARM64
+#   CHECK=1 ...                          no tests: clippy for ARM64, of the kernels
 #
 # Each run must find exactly the tiers that its CPU model has. Needs Debian 12 on x86-64 and a cargo. Clang, LLD and LLVM 19
 # are installed if they are missing (as root); everything else is unpacked below target/arm64: Debian's own Rust compiler
@@ -68,11 +68,11 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$home/bin/linker
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$home/x86/usr/bin/qemu-aarch64-static -L $home/arm"
 export CC_aarch64_unknown_linux_gnu=$home/bin/linker AR_aarch64_unknown_linux_gnu=llvm-ar-19
 # Apart from what another compiler built.
-export CARGO_TARGET_DIR=$home/build
+export CARGO_TARGET_DIR=$home/build CARGO_INCREMENTAL=0
 
 if [ "${CHECK:-}" ]; then
     LD_LIBRARY_PATH=$home/x86/usr/lib/x86_64-linux-gnu exec "$home/x86/usr/bin/cargo-clippy" clippy \
-        --target aarch64-unknown-linux-gnu --workspace --all-targets --all-features -- -D warnings
+        --target aarch64-unknown-linux-gnu -p qembed-kernels --lib -- -D warnings
 fi
 
 # run MODEL TIERS: a run on a CPU model that must offer exactly these tiers.
