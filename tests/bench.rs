@@ -9,7 +9,11 @@ use std::process::{Command, Output};
 
 fn bench(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
-    command.arg("bench").args(arguments).args(["--rounds", "1", "--tokens", "16", "--threads", "2"]).output().unwrap()
+    command.arg("bench").args(arguments).args(["--rounds", "1", "--threads", "2"]);
+    if !arguments.contains(&"--tokens") {
+        command.args(["--tokens", "16"]);
+    }
+    command.output().unwrap()
 }
 
 #[track_caller]
@@ -114,6 +118,11 @@ fn what_cannot_be_is_refused() {
     refused(&[text(&file), "--reference", "other.gguf"], 2, "none of the files");
     refused(&[text(&file), "--eval", text(&folder)], 1, "corpus.jsonl");
     refused(&["none.gguf"], 1, "none.gguf");
+    // The context is 2500 tokens.
+    let output = bench(&[text(&file), "--tokens", "3000", "--format", "csv"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("texts of 3000 tokens are longer"), "{said}");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("3000"));
     refused(&[text(&file), text(&model(common::SHAPE, "F16"))], 1, "compare levels of one model");
     refused(&["--gguf", text(&file)], 2, "without --gguf");
     refused(&[text(&file), "--report", text(&folder.join("no/such.html"))], 1, "such.html");

@@ -56,6 +56,13 @@ pub(super) struct Speed {
     pub(super) ms: f64,
 }
 
+impl Measured {
+    /// The speed at a length that was asked for, unless it was too long.
+    pub(super) fn speed(&self, asked: usize) -> Option<&Speed> {
+        self.speeds.iter().find(|speed| speed.asked == asked)
+    }
+}
+
 impl Speed {
     pub(super) fn tokens_per_second(&self) -> f64 {
         1000.0 * self.tokens as f64 / self.ms

@@ -12,7 +12,7 @@ use super::model::ModelArguments;
 use super::stop::clean_up_when_stopped;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use measure::{Job, Measured, Speed, median};
+use measure::{Job, Measured, median};
 use qembed_q::gguf::{AtomicFile, Gguf};
 use qembed_q::{Level, Quantize, default_threads, quantize};
 use quality::{Quality, Vectors, judge};
@@ -183,6 +183,7 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     let expected = vectors(reference)?;
     let full = measured[reference][0].dimensions;
     let dims = dimensions(arguments, full)?;
+    let lengths = lengths(arguments, &measured);
     let mut rows = Vec::new();
     for (i, (candidate, rounds)) in candidates.iter().zip(&measured).enumerate() {
         if rounds[0].dimensions != full {
@@ -195,7 +196,7 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         }
         let found = vectors(i)?;
         let quality = dims.iter().map(|dims| judge(&expected, &found, *dims, &texts.relevant)).collect();
-        rows.push(row(candidate, rounds, quality));
+        rows.push(row(candidate, rounds, &lengths, quality));
     }
     let Measured { isa, threads, .. } = measured[0][0].clone();
     let mut findings = Findings {
@@ -394,12 +395,27 @@ fn read_vectors(path: &Path, dimensions: usize) -> Result<Vectors, Failure> {
     Ok(Vectors::new(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(), dimensions))
 }
 
-fn row(candidate: &Candidate, rounds: &[Measured], quality: Vec<Quality>) -> Row {
+/// The lengths of texts whose speed was measured everywhere: not those that are too long for a model or the memory, of
+/// which there may be less in one round than in another.
+fn lengths(arguments: &BenchArguments, measured: &[Vec<Measured>]) -> Vec<usize> {
+    let everywhere = |asked: &usize| measured.iter().flatten().all(|round| round.speed(*asked).is_some());
+    let mut wanted = arguments.tokens.clone();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let (found, left): (Vec<_>, Vec<_>) = wanted.into_iter().partition(everywhere);
+    for length in left {
+        say!("qembed-q: texts of {length} tokens are longer than the model or the free memory allows: not measured");
+    }
+    found
+}
+
+fn row(candidate: &Candidate, rounds: &[Measured], lengths: &[usize], quality: Vec<Quality>) -> Row {
     let of = |value: &dyn Fn(&Measured) -> f64| median(rounds.iter().map(value).collect());
-    let speeds = rounds[0].speeds.iter().enumerate().map(|(i, Speed { tokens, .. })| Pace {
-        tokens: *tokens,
-        ms: of(&|round| round.speeds[i].ms),
-        tokens_per_second: of(&|round| round.speeds[i].tokens_per_second()),
+    let speed = |round: &Measured, asked: usize| round.speed(asked).expect("measured in every round").clone();
+    let speeds = lengths.iter().map(|&asked| Pace {
+        tokens: speed(&rounds[0], asked).tokens,
+        ms: of(&|round| speed(round, asked).ms),
+        tokens_per_second: of(&|round| speed(round, asked).tokens_per_second()),
     });
     Row {
         level: candidate.label.clone(),
