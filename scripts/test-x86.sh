@@ -18,9 +18,11 @@ cd "$home"
 if [ ! -e kernel ]; then
     mkdir -p apt/lists/partial apt/archives/partial packages
     : > apt/status
+    # The mirror that this machine uses.
+    mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m1 '/debian/$')}
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
     for kind in deb deb-src; do
-        echo "$kind [signed-by=$keys] ${DEBIAN_MIRROR:-http://deb.debian.org/debian} trixie main"
+        echo "$kind [signed-by=$keys] $mirror trixie main"
     done > apt/sources.list
     cat > apt/apt.conf <<CONF
 APT::Architecture "amd64";

@@ -13,12 +13,12 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import zlib
 
-DEBIAN = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main"
 PACKAGES = (
     "manpages manpages-dev wordnet-base perl-doc postgresql-doc-15 nodejs-doc golang-1.19-src git-man rust-src "
     "python-django-doc sqlite3-doc"
@@ -34,13 +34,9 @@ def fetch(work):
         return
     os.makedirs(f"{apt}/lists/partial", exist_ok=True)
     os.makedirs(f"{apt}/archives/partial", exist_ok=True)
-    with open(f"{apt}/sources.list", "w") as file:
-        file.write(DEBIAN + "\n")
     options = {
         "Dir::State::lists": f"{apt}/lists",
         "Dir::Cache": apt,
-        "Dir::Etc::sourcelist": f"{apt}/sources.list",
-        "Dir::Etc::sourceparts": "-",
         "Acquire::Languages": "en",
         "Acquire::GzipIndexes": "false",
         "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
@@ -52,6 +48,11 @@ def fetch(work):
     for package in glob.glob(f"{apt}/archives/*.deb"):
         subprocess.run(["dpkg", "-x", package, f"{work}/root"], check=True)
     open(f"{apt}/done", "w").close()
+
+
+def unpacked(work, pattern):
+    """Files of the documentation packages: `pattern` is below the folder that they all install into."""
+    return glob.glob(f"{work}/root/*/{pattern}", recursive=True)
 
 
 def clean(text):
@@ -69,7 +70,8 @@ def first_paragraphs(text, limit=600):
 
 def debian(work):
     for path in glob.glob(f"{work}/apt/lists/*Translation-en*"):
-        data = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", path], check=True, capture_output=True).stdout.decode()
+        with open(path, encoding="utf-8") as file:
+            data = file.read()
         for stanza in data.split("\n\n"):
             match = re.match(r"Package: (\S+)\n.*?\nDescription-en: (.*?)\n(.*)", stanza, re.S)
             if not match:
@@ -84,7 +86,10 @@ def debian(work):
 
 
 def man_pages(work):
-    paths = glob.glob(f"{work}/root/usr/share/man/man*/*.gz") + glob.glob("/usr/share/man/man*/*.gz")
+    paths = unpacked(work, "share/man/man*/*.gz")
+    if shutil.which("manpath"):
+        own = subprocess.run(["manpath", "-q"], capture_output=True, text=True).stdout.strip()
+        paths += [path for folder in own.split(":") for path in glob.glob(f"{folder}/man*/*.gz")]
     paths = [path for path in paths if not os.path.basename(path).startswith("gcloud")]
     for path in sorted(paths):
         try:
@@ -150,7 +155,7 @@ def manuals(work):
     books = "book cargo clippy edition-guide embedded-book error_codes nomicon reference rust-by-example rustc rustdoc style-guide unstable-book".split()
     paths = [path for book in books for path in glob.glob(f"{rust}/{book}/**/*.html", recursive=True)]
     for folder in ("nodejs", "nodejs-doc", "postgresql-doc-15", "postgresql", "sqlite3", "sqlite3-doc", "python-django-doc"):
-        paths += glob.glob(f"{work}/root/usr/share/doc/{folder}/**/*.html", recursive=True)
+        paths += unpacked(work, f"share/doc/{folder}/**/*.html")
     for path in sorted(path for path in set(paths) if os.path.isfile(path) and not path.endswith(("print.html", "all.html"))):
         parser = Headings()
         parser.feed(open(path, errors="replace").read(1_500_000))
@@ -168,7 +173,7 @@ def manuals(work):
 
 
 def perl(work):
-    for path in glob.glob(f"{work}/root/usr/share/perl/*/pod/*.pod"):
+    for path in unpacked(work, "share/perl/*/pod/*.pod"):
         text = open(path, errors="replace").read()
         text = re.sub(r"[A-Z]<+ ?([^<>]*?) ?>+", r"\1", text)
         for title, body in re.findall(r"^=(?:head\d|item) ([^\n]{6,120})\n\n([A-Z(].*?)\n\n", text, flags=re.M | re.S):
@@ -177,7 +182,7 @@ def perl(work):
 
 
 def wordnet(work):
-    for path in sorted(glob.glob(f"{work}/root/usr/share/wordnet/data.*")):
+    for path in sorted(unpacked(work, "share/wordnet/data.*")):
         for line in open(path, errors="replace"):
             if line.startswith("  "):
                 continue
@@ -234,13 +239,13 @@ def commented_code(paths, comment, item):
 def rust_code(work):
     home = os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo"))
     paths = glob.glob(f"{home}/registry/src/*/*/src/**/*.rs", recursive=True)
-    paths += glob.glob(f"{work}/root/usr/src/rustc-*/library/**/*.rs", recursive=True)
-    paths += glob.glob(f"{work}/root/usr/src/rustc-*/compiler/**/*.rs", recursive=True)
+    paths += unpacked(work, "src/rustc-*/library/**/*.rs")
+    paths += unpacked(work, "src/rustc-*/compiler/**/*.rs")
     yield from commented_code(paths, "///", r"(?:pub|fn|struct|enum|trait|impl|unsafe|const|macro_rules)\b")
 
 
 def go_code(work):
-    paths = glob.glob(f"{work}/root/usr/share/go-*/src/**/*.go", recursive=True)
+    paths = unpacked(work, "share/go-*/src/**/*.go")
     yield from commented_code(paths, "//", r"(?:func|type)\b")
 
 

@@ -2,35 +2,35 @@
 
 // Register tiles are arrays of arrays; one index walks several of them.
 #![allow(clippy::needless_range_loop)]
-// What serves AMX only is unused off x86-64, and what serves integer products where there is the scalar tier alone.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_macros, unused_imports))]
 
 mod acts;
 pub mod isa;
 mod ops;
 mod panel;
+mod path;
 mod simd;
+mod tensor;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use acts::RowGroups;
 pub use acts::{Acts, Form};
+pub use tensor::Tensor;
+pub use weight::Weight;
 
 use crate::backend::{Backend, Heads, Node, Precision, Product, WeightError};
 use crate::buffer::{Arena, Buffer, Parts, Plain};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Attention, Isa, Kernel, Rows};
+use isa::{AttendTask, Attention, Isa, Rows};
 use ops::attention::{self, Shape};
-use panel::{CHUNK, Panel, TILE, TileRows};
+use panel::{CHUNK, Panel, TILE};
+use path::Path;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-/// Activation rows that meet a tile before the next ones do, unless a kernel wants more: their sums stay in the L1 cache.
-/// Whole register tiles of every tier (4, 6, 8 or 16 rows).
-const ROWS_PER_BLOCK: usize = 48;
 /// Values of each row of a tile that are unpacked before they are used; their panels stay in the L2 cache.
 const SPAN: usize = 4 * CHUNK;
 /// Neighbouring columns of activations, a byte each at least, that fill a cache line: one task's work, so that no two
@@ -258,155 +258,6 @@ impl CpuBackend {
                 unsafe { parts.part(row + query, start..start + dim) }.copy_from_slice(values);
             });
         });
-    }
-}
-
-/// The tokens of a text up to the end of a node, and where their keys are packed, in blocks counted from the text's start.
-/// Whole blocks belong to the node in which they end, and all that continue it use them; one that the parent left unfinished
-/// is packed anew, so that a text's blocks are the same whatever shares its beginning.
-struct Path {
-    /// Position of the node's first token.
-    first: usize,
-    /// Tokens up to the node's end.
-    len: usize,
-    /// Where each block is packed, in keys.
-    blocks: Vec<usize>,
-    /// The blocks that the node packs itself.
-    own: Range<usize>,
-}
-
-impl Path {
-    /// The path of each node, and how many keys are packed for all.
-    fn of(nodes: &[Node], keys: usize, pad: usize) -> (Vec<Self>, usize) {
-        let mut paths: Vec<Self> = Vec::with_capacity(nodes.len());
-        let mut packed = 0;
-        for node in nodes {
-            let (first, mut blocks) = node.parent.map_or((0, Vec::new()), |parent| {
-                let parent = &paths[parent];
-                (parent.len, parent.blocks[..parent.len / keys].to_vec())
-            });
-            let len = first + node.rows.len();
-            let own = blocks.len()..len.div_ceil(keys);
-            for block in own.clone() {
-                blocks.push(packed);
-                packed += (len - block * keys).min(keys).next_multiple_of(pad);
-            }
-            paths.push(Self { first, len, blocks, own });
-        }
-        (paths, packed)
-    }
-
-    /// The row of the token at `position` of the path that ends with node `i`.
-    fn row(paths: &[Self], nodes: &[Node], mut i: usize, position: usize) -> usize {
-        while position < paths[i].first {
-            i = nodes[i].parent.expect("a node without parent starts at 0");
-        }
-        nodes[i].rows.start + position - paths[i].first
-    }
-}
-
-/// A matrix of f32 [rows × cols], each row `stride` floats after the one before.
-pub struct Tensor {
-    rows: usize,
-    cols: usize,
-    stride: usize,
-    data: Buffer<f32>,
-}
-
-impl Tensor {
-    /// Any values. Rows are kept off a distance of whole pages: a tile of a product writes a few columns of every row, and
-    /// rows a page apart would all fall into the same few sets of the cache.
-    fn new(arena: &Arc<Arena>, rows: usize, cols: usize) -> Self {
-        const LINE: usize = 16;
-        let lines = cols.div_ceil(LINE);
-        let stride = if lines.is_multiple_of(LINE) { (lines + 1) * LINE } else { cols };
-        let len = rows.checked_mul(stride).expect("a matrix fits the address space");
-        Self { rows, cols, stride, data: Buffer::of_arena(arena, len) }
-    }
-
-    fn row(&self, row: usize) -> &[f32] {
-        &self.data[row * self.stride..][..self.cols]
-    }
-
-    fn parts(&mut self) -> TensorParts<'_> {
-        TensorParts { cols: self.cols, stride: self.stride, data: Parts::new(&mut self.data) }
-    }
-}
-
-/// A [`Tensor`] that the tasks of one loop write, each a part of its own.
-struct TensorParts<'a> {
-    cols: usize,
-    stride: usize,
-    data: Parts<'a, f32>,
-}
-
-impl<'a> TensorParts<'a> {
-    /// Columns `columns` of row `row`.
-    ///
-    /// # Safety
-    /// No other task uses any of them at the same time.
-    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        assert!(columns.end <= self.cols && columns.start <= columns.end);
-        let start = row * self.stride;
-        // SAFETY: the caller's promise.
-        unsafe { self.data.part(start + columns.start..start + columns.end) }
-    }
-}
-
-impl TensorParts<'_> {
-    /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.
-    fn prefetch(&self, row: usize, columns: Range<usize>) {
-        let start = self.data.as_ptr().wrapping_add(row * self.stride + columns.start);
-        (0..columns.len()).step_by(LINE / size_of::<f32>()).for_each(|i| prefetch(start.wrapping_add(i)));
-    }
-}
-
-/// Asks for the cache line of an address, which need not exist.
-#[inline(always)]
-fn prefetch<T>(p: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, for any address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(p.cast())
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
-
-/// A weight matrix [n × k], as stored.
-pub struct Weight {
-    format: Format,
-    bytes: Bytes,
-    n: usize,
-    k: usize,
-    row_bytes: usize,
-    /// How it is multiplied; `None`: as floats.
-    kernel: Option<&'static Kernel>,
-    /// Rows of a task's tile: [`TILE`] or, where the kernel takes several at a time, so many times as much.
-    width: usize,
-}
-
-impl Weight {
-    /// The columns of an output that a tile computes.
-    fn columns(&self, tile: usize) -> Range<usize> {
-        tile * self.width..self.n.min((tile + 1) * self.width)
-    }
-
-    fn tiles(&self) -> usize {
-        self.n.div_ceil(self.width)
-    }
-
-    /// The blocks of `rows` rows of activations that meet a tile one after the other.
-    fn blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let size = self.kernel.map_or(ROWS_PER_BLOCK, |kernel| kernel.rows);
-        (0..rows).step_by(size).map(move |first| first..rows.min(first + size))
-    }
-
-    fn tile(&self, tile: usize) -> TileRows<'_> {
-        let rows = self.columns(tile);
-        let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
-        TileRows { format: self.format, bytes, row_bytes: self.row_bytes }
     }
 }
 

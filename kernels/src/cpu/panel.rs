@@ -4,10 +4,10 @@
 //! L2 cache while every token of the batch passes over it. Formats only know how a block unpacks; instruction sets only
 //! know the panel.
 
-use crate::buffer::Buffer;
-use crate::cpu::acts::MAGIC;
-use crate::cpu::ops::quantize::{GROUP, TINY};
-use crate::cpu::prefetch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod uniform;
+
+use crate::buffer::{Buffer, prefetch};
 use crate::formats::{Block, Format};
 
 /// Weight rows (output columns) per tile, of which kernels may take several at a time.
@@ -17,8 +17,6 @@ pub(crate) const CHUNK: usize = 512;
 /// How far ahead of the block that is unpacked the file is asked for, in bytes: rows follow each other, but processors do
 /// not foresee what lies on the next page.
 const AHEAD: usize = 2048;
-/// Scales of a tile whose codes have one for each [`GROUP`] values.
-pub(crate) const UNIFORM_SCALES: usize = TILE * CHUNK / GROUP;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
 
@@ -59,15 +57,17 @@ pub(crate) struct Panel {
     pub(crate) has_min: bool,
     /// The smallest and the largest code that the format has.
     pub(crate) range: (i8, i8),
-    /// Of codes with one scale for each [`GROUP`] values: [tiles × CHUNK / GROUP × TILE]. Grown when first used, as are `codes` for
-    /// several tiles.
+    /// See [`uniform`]: [tiles × UNIFORM_SCALES]. Grown when first used, as are `codes` for several tiles.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) uniform_scales: Buffer<f32>,
     /// Float weights: [CHUNK × TILE].
     pub(crate) floats: Buffer<f32>,
     /// Codes by row [TILE × CHUNK], on their way to `codes`.
     pub(crate) rows: Buffer<i8>,
     /// Weights in bfloat16, in the layout of the instruction set, and what rounding took away. Grown when first used.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) halves: Buffer<u16>,
+    #[cfg(target_arch = "x86_64")]
     pub(crate) rests: Buffer<u16>,
 }
 
@@ -82,10 +82,13 @@ impl Panel {
             group: 0,
             has_min: false,
             range: (0, 0),
+            #[cfg(target_arch = "x86_64")]
             uniform_scales: Buffer::zeroed(0),
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
+            #[cfg(target_arch = "x86_64")]
             halves: Buffer::zeroed(0),
+            #[cfg(target_arch = "x86_64")]
             rests: Buffer::zeroed(0),
         }
     }
@@ -125,81 +128,9 @@ impl Panel {
         }
     }
 
-    /// Unpacks values `first..first + len` of up to `tiles` tiles of quantized rows into codes with one scale for each
-    /// [`GROUP`] values and no min;
-    /// `arrange(panel, tile)` takes the codes of each tile from `rows` to part `tile` of `codes`.
-    #[inline(always)]
-    pub(crate) fn unpack_uniform<B: Block>(
-        &mut self,
-        rows: TileRows,
-        tiles: usize,
-        first: usize,
-        len: usize,
-        mut arrange: impl FnMut(&mut Self, usize),
-    ) {
-        assert!(rows.rows() <= tiles * TILE);
-        self.codes.resize(tiles * TILE * CHUNK);
-        self.uniform_scales.resize(tiles * UNIFORM_SCALES);
-        for (tile, bytes) in rows.bytes.chunks(TILE * rows.row_bytes).enumerate() {
-            self.unpack_rows::<B>(TileRows { bytes, ..rows }, first, len);
-            self.make_uniform::<B>(tile);
-            arrange(self, tile);
-        }
-    }
-
-    /// Gives the codes in `rows` one scale, in part `tile` of `uniform_scales`, for each [`GROUP`] values, and no min.
-    ///
-    /// Formats that are so already keep what they have. Of the others, what is lost is no more than what rounding activations
-    /// to 8 bits loses, and far below what a file of at most six bits has lost. Scales come from the range of the codes,
-    /// not from those that occur, so that they are seen only once.
-    #[inline(always)]
-    fn make_uniform<B: Block>(&mut self, tile: usize) {
-        let Self { rows, scales, mins, uniform_scales, len, .. } = self;
-        let uniform_scales = &mut uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
-        let groups = *len / GROUP;
-        if B::GROUP == GROUP && !B::HAS_MIN {
-            uniform_scales[..groups * TILE].copy_from_slice(&scales[..groups * TILE]);
-            return;
-        }
-        const { assert!(GROUP.is_multiple_of(B::GROUP)) };
-        let scales = scales.as_chunks::<TILE>().0.chunks(GROUP / B::GROUP);
-        let mins = mins.as_chunks::<TILE>().0.chunks(GROUP / B::GROUP);
-        let groups = scales.zip(mins).zip(uniform_scales.as_chunks_mut::<TILE>().0).take(groups);
-        for (first, ((scales, mins), uniform_scales)) in (0..).step_by(GROUP).zip(groups) {
-            let min = |g: usize, row: usize| if B::HAS_MIN { mins[g][row] } else { 0.0 };
-            // For all rows of the tile at once. `poison` stays 0 for finite values and becomes NaN otherwise.
-            let (mut largest, mut poison) = ([0f32; TILE], [0f32; TILE]);
-            for (g, scales) in scales.iter().enumerate() {
-                for row in 0..TILE {
-                    for code in [B::CODES.0, B::CODES.1] {
-                        let value = (scales[row] * f32::from(code) + min(g, row)).abs();
-                        poison[row] += value * 0.0;
-                        largest[row] = if value > largest[row] { value } else { largest[row] };
-                    }
-                }
-            }
-            let mut inverse = [0f32; TILE];
-            for row in 0..TILE {
-                let fits = largest[row] > TINY;
-                inverse[row] = if fits { 127.0 / largest[row] } else { 0.0 };
-                uniform_scales[row] = if fits { scale(largest[row]) } else { 0.0 } + poison[row];
-            }
-            for (g, scales) in scales.iter().enumerate() {
-                let (mut factors, mut offsets) = ([0i16; TILE], [0i16; TILE]);
-                for row in 0..TILE {
-                    factors[row] = fixed(scales[row] * inverse[row]);
-                    offsets[row] = fixed(min(g, row) * inverse[row]);
-                }
-                let codes = rows.chunks_exact_mut(CHUNK).map(|row| &mut row[first + g * B::GROUP..][..B::GROUP]);
-                for (codes, (factor, offset)) in codes.zip(factors.into_iter().zip(offsets)) {
-                    requantize(codes, factor, offset);
-                }
-            }
-        }
-    }
-
     /// Unpacks values `first..first + len` of float rows into `floats`, row by row [TILE × CHUNK]. Zeros follow, up to a
     /// multiple of 32 values. Rows that the tile lacks become zeros.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn unpack_float_rows(&mut self, tile: TileRows, first: usize, len: usize) {
         assert!(len <= CHUNK && tile.rows() <= TILE);
         self.group = 1;
@@ -235,27 +166,5 @@ impl Panel {
                 }
             }
         }
-    }
-}
-
-/// The scale of codes up to 127 for values up to `largest`, cut to the 22 significant bits that `isa::vnni` relies on.
-#[inline(always)]
-fn scale(largest: f32) -> f32 {
-    f32::from_bits((largest * (1.0 / 127.0)).to_bits() & !3)
-}
-
-/// To 8 binary places, to the nearest: the low bits of a sum that has no others.
-#[inline(always)]
-fn fixed(x: f32) -> i16 {
-    (x * 256.0 + MAGIC).to_bits() as i16
-}
-
-/// `code · factor + offset`, both with 8 binary places, to the nearest integer. It fits 8 bits, and what comes before it
-/// 16 bits, or it wraps around and comes back.
-#[inline(always)]
-fn requantize(codes: &mut [i8], factor: i16, offset: i16) {
-    let offset = offset.wrapping_add(128);
-    for code in codes {
-        *code = (i16::from(*code).wrapping_mul(factor).wrapping_add(offset) >> 8) as i8;
     }
 }

@@ -418,7 +418,7 @@ macro_rules! kernel {
             form.$form = true;
             form
         };
-        crate::cpu::isa::Kernel { form: FORM, tiles: 1, rows: crate::cpu::ROWS_PER_BLOCK, unpack: unpack_tier, gemm: $gemm }
+        crate::cpu::isa::Kernel { form: FORM, tiles: 1, rows: crate::cpu::weight::ROWS_PER_BLOCK, unpack: unpack_tier, gemm: $gemm }
     }};
 }
 use kernel;

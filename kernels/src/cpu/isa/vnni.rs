@@ -17,12 +17,43 @@
 //! Panel layout: for every lane of values, the lanes of the 32 rows side by side: `[len / 4][32][4]` bytes, one tile after
 //! the other, or `[len / 2][32][2]` words. Sums of words are exact: 32 · 128 · 32767 < 2^27.
 
+/// Runs `$tile!($operands, [rows])` for as many of six rows as there are.
+macro_rules! by_rows {
+    ($tile:ident, $operands:ident, $rows:expr, $a:tt $b:tt $c:tt $d:tt $e:tt $f:tt) => {
+        match $rows {
+            1 => $tile!($operands, [$a]),
+            2 => $tile!($operands, [$a $b]),
+            3 => $tile!($operands, [$a $b $c]),
+            4 => $tile!($operands, [$a $b $c $d]),
+            5 => $tile!($operands, [$a $b $c $d $e]),
+            _ => $tile!($operands, [$a $b $c $d $e $f]),
+        }
+    };
+}
+
+/// 32 values of K, a group: `$products!(offset in weights, offset in activations, rows)` for each four.
+macro_rules! group {
+    ($products:ident, $rows:tt) => {
+        concat!(
+            $products!("0*128", "0", $rows),
+            $products!("1*128", "4", $rows),
+            $products!("2*128", "8", $rows),
+            $products!("3*128", "12", $rows),
+            $products!("4*128", "16", $rows),
+            $products!("5*128", "20", $rows),
+            $products!("6*128", "24", $rows),
+            $products!("7*128", "28", $rows),
+        )
+    };
+}
+
 pub(super) mod bytes256;
 pub(super) mod bytes512;
 
 use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::ops::quantize::GROUP;
-use crate::cpu::panel::{CHUNK, Panel, TILE, UNIFORM_SCALES};
+use crate::cpu::panel::uniform::UNIFORM_SCALES;
+use crate::cpu::panel::{CHUNK, Panel, TILE};
 use crate::cpu::simd::Simd;
 use std::ops::Range;
 
@@ -294,7 +325,7 @@ macro_rules! kernels {
         static BYTES: super::Kernel = super::Kernel {
             form: crate::cpu::acts::Form { uniform: true, ..crate::cpu::acts::Form::NONE },
             tiles: vnni::TILES,
-            rows: crate::cpu::ROWS_PER_BLOCK,
+            rows: crate::cpu::weight::ROWS_PER_BLOCK,
             unpack: unpack_bytes,
             gemm: gemm_bytes,
         };

@@ -72,7 +72,9 @@ pub(crate) struct Scratch {
     pub(crate) max: Vec<f32>,
     pub(crate) sum: Vec<f32>,
     /// Queries and weights in bfloat16, where a tier multiplies those.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) query_halves: Buffer<u16>,
+    #[cfg(target_arch = "x86_64")]
     pub(crate) weights: Buffer<u16>,
 }
 
@@ -85,7 +87,9 @@ impl Scratch {
             out: Buffer::zeroed(0),
             max: Vec::new(),
             sum: Vec::new(),
+            #[cfg(target_arch = "x86_64")]
             query_halves: Buffer::zeroed(0),
+            #[cfg(target_arch = "x86_64")]
             weights: Buffer::zeroed(0),
         }
     }

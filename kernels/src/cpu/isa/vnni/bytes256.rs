@@ -51,29 +51,13 @@ macro_rules! finish {
     };
 }
 
-/// 32 values of K, a group.
-macro_rules! step {
-    ($rows:tt) => {
-        concat!(
-            products!("0*128", "0", $rows),
-            products!("1*128", "4", $rows),
-            products!("2*128", "8", $rows),
-            products!("3*128", "12", $rows),
-            products!("4*128", "16", $rows),
-            products!("5*128", "20", $rows),
-            products!("6*128", "24", $rows),
-            products!("7*128", "28", $rows),
-        )
-    };
-}
-
 macro_rules! tile {
     ($tile:ident, $rows:tt) => {
         asm!(
             "/* small tiles use neither {s} nor {cs} nor {d} */",
             "2:",
             start!($rows),
-            step!($rows),
+            group!(products, $rows),
             "add {w}, 8*128",
             "add {a}, 32",
             "add {b}, 32",
@@ -113,40 +97,14 @@ pub(in crate::cpu::isa) const COLUMNS: usize = 16;
 pub(in crate::cpu::isa) unsafe fn add(tile: Tile, rows: usize) {
     // SAFETY: reads and writes what the tile describes.
     unsafe {
-        match rows {
-            1 => tile!(tile, [
-                ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
-            ]),
-            2 => tile!(tile, [
-                ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
-                ("ymm2" "ymm3" "ymm15" "{a} + {s}" "1" "{c} + {cs}")
-            ]),
-            3 => tile!(tile, [
-                ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
-                ("ymm2" "ymm3" "ymm15" "{a} + {s}" "1" "{c} + {cs}")
-                ("ymm4" "ymm5" "ymm14" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-            ]),
-            4 => tile!(tile, [
-                ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
-                ("ymm2" "ymm3" "ymm15" "{a} + {s}" "1" "{c} + {cs}")
-                ("ymm4" "ymm5" "ymm14" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-                ("ymm6" "ymm7" "ymm15" "{b}" "3" "{d}")
-            ]),
-            5 => tile!(tile, [
-                ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
-                ("ymm2" "ymm3" "ymm15" "{a} + {s}" "1" "{c} + {cs}")
-                ("ymm4" "ymm5" "ymm14" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-                ("ymm6" "ymm7" "ymm15" "{b}" "3" "{d}")
-                ("ymm8" "ymm9" "ymm14" "{b} + {s}" "4" "{d} + {cs}")
-            ]),
-            _ => tile!(tile, [
-                ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
-                ("ymm2" "ymm3" "ymm15" "{a} + {s}" "1" "{c} + {cs}")
-                ("ymm4" "ymm5" "ymm14" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-                ("ymm6" "ymm7" "ymm15" "{b}" "3" "{d}")
-                ("ymm8" "ymm9" "ymm14" "{b} + {s}" "4" "{d} + {cs}")
-                ("ymm10" "ymm11" "ymm15" "{b} + 2*{s}" "5" "{d} + 2*{cs}")
-            ]),
-        }
+        by_rows!(
+            tile, tile, rows,
+            ("ymm0" "ymm1" "ymm14" "{a}" "0" "{c}")
+            ("ymm2" "ymm3" "ymm15" "{a} + {s}" "1" "{c} + {cs}")
+            ("ymm4" "ymm5" "ymm14" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
+            ("ymm6" "ymm7" "ymm15" "{b}" "3" "{d}")
+            ("ymm8" "ymm9" "ymm14" "{b} + {s}" "4" "{d} + {cs}")
+            ("ymm10" "ymm11" "ymm15" "{b} + 2*{s}" "5" "{d} + 2*{cs}")
+        )
     }
 }

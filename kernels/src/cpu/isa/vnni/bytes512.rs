@@ -48,22 +48,6 @@ macro_rules! finish {
     };
 }
 
-/// 32 values of K, a group.
-macro_rules! step {
-    ($rows:tt) => {
-        concat!(
-            products!("0*128", "0", $rows),
-            products!("1*128", "4", $rows),
-            products!("2*128", "8", $rows),
-            products!("3*128", "12", $rows),
-            products!("4*128", "16", $rows),
-            products!("5*128", "20", $rows),
-            products!("6*128", "24", $rows),
-            products!("7*128", "28", $rows),
-        )
-    };
-}
-
 macro_rules! floats {
     (load, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
         concat!($("vmovups ", $f0, ", [", $c, "]\n", "vmovups ", $f1, ", [", $c, " + 64]\n",)*)
@@ -80,7 +64,7 @@ macro_rules! tile {
             floats!(load, $rows),
             "2:",
             start!($rows),
-            step!($rows),
+            group!(products, $rows),
             "add {w}, 8*128",
             "add {a}, 32",
             "add {b}, 32",
@@ -124,40 +108,14 @@ pub(in crate::cpu::isa) const COLUMNS: usize = 32;
 pub(in crate::cpu::isa) unsafe fn add(tile: Tile, rows: usize) {
     // SAFETY: reads and writes what the tile describes.
     unsafe {
-        match rows {
-            1 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
-            ]),
-            2 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
-            ]),
-            3 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-            ]),
-            4 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
-            ]),
-            5 => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
-                ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4" "{d} + {cs}")
-            ]),
-            _ => tile!(tile, [
-                ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
-                ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
-                ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
-                ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
-                ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4" "{d} + {cs}")
-                ("zmm10" "zmm11" "zmm22" "zmm23" "zmm26" "{b} + 2*{s}" "5" "{d} + 2*{cs}")
-            ]),
-        }
+        by_rows!(
+            tile, tile, rows,
+            ("zmm0" "zmm1" "zmm12" "zmm13" "zmm26" "{a}" "0" "{c}")
+            ("zmm2" "zmm3" "zmm14" "zmm15" "zmm27" "{a} + {s}" "1" "{c} + {cs}")
+            ("zmm4" "zmm5" "zmm16" "zmm17" "zmm28" "{a} + 2*{s}" "2" "{c} + 2*{cs}")
+            ("zmm6" "zmm7" "zmm18" "zmm19" "zmm29" "{b}" "3" "{d}")
+            ("zmm8" "zmm9" "zmm20" "zmm21" "zmm30" "{b} + {s}" "4" "{d} + {cs}")
+            ("zmm10" "zmm11" "zmm22" "zmm23" "zmm26" "{b} + 2*{s}" "5" "{d} + 2*{cs}")
+        )
     }
 }

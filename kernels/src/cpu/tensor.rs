@@ -1,0 +1,61 @@
+//! Matrices of f32 whose rows the tasks of a loop write in parts.
+
+use crate::buffer::{Arena, Buffer, Parts, prefetch};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// A matrix of f32 [rows × cols], each row `stride` floats after the one before.
+pub struct Tensor {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) stride: usize,
+    pub(super) data: Buffer<f32>,
+}
+
+impl Tensor {
+    /// Any values. Rows are kept off a distance of whole pages: a tile of a product writes a few columns of every row, and
+    /// rows a page apart would all fall into the same few sets of the cache.
+    pub(super) fn new(arena: &Arc<Arena>, rows: usize, cols: usize) -> Self {
+        let lines = cols.div_ceil(LINE);
+        let stride = if lines.is_multiple_of(LINE) { (lines + 1) * LINE } else { cols };
+        let len = rows.checked_mul(stride).expect("a matrix fits the address space");
+        Self { rows, cols, stride, data: Buffer::of_arena(arena, len) }
+    }
+
+    pub(super) fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.stride..][..self.cols]
+    }
+
+    pub(super) fn parts(&mut self) -> TensorParts<'_> {
+        TensorParts { cols: self.cols, stride: self.stride, data: Parts::new(&mut self.data) }
+    }
+}
+
+/// A [`Tensor`] that the tasks of one loop write, each a part of its own.
+pub(super) struct TensorParts<'a> {
+    cols: usize,
+    stride: usize,
+    data: Parts<'a, f32>,
+}
+
+impl<'a> TensorParts<'a> {
+    /// Columns `columns` of row `row`.
+    ///
+    /// # Safety
+    /// No other task uses any of them at the same time.
+    pub(super) unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
+        assert!(columns.end <= self.cols && columns.start <= columns.end);
+        let start = row * self.stride;
+        // SAFETY: the caller's promise.
+        unsafe { self.data.part(start + columns.start..start + columns.end) }
+    }
+
+    /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.
+    pub(super) fn prefetch(&self, row: usize, columns: Range<usize>) {
+        let start = self.data.as_ptr().wrapping_add(row * self.stride + columns.start);
+        (0..columns.len()).step_by(LINE).for_each(|i| prefetch(start.wrapping_add(i)));
+    }
+}
