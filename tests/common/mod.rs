@@ -1,6 +1,5 @@
 //! Small models for the tests, made anew by every test program and shared by its tests.
-// Each program uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "every test program compiles all of it and uses a part")]
 
 use qembed_models::gguf::{Gguf, GgufBuilder};
 use qembed_models::synth::{Spec, write};
