@@ -93,6 +93,8 @@ pub trait Backend: Send + Sync {
     fn form(&self, weight: &Self::Weight) -> Self::Form;
     /// A matrix of unspecified content.
     fn tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
+    /// The same, to be kept beyond a pass: it takes no more memory than it holds.
+    fn lasting_tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
     /// An input for the weights that make up `form`.
     fn acts(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Acts;
     /// What a row of such an input takes, in bytes.

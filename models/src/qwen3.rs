@@ -255,7 +255,7 @@ impl<B: Backend> Qwen3<B> {
             be.norm_rope(&mut k, &layer.attn_k_norm, eps, &rope);
             if let Some(rows) = &kept_rows {
                 let keep = |from: &B::Tensor| {
-                    let mut to = be.tensor(rows.len(), kv_dim);
+                    let mut to = be.lasting_tensor(rows.len(), kv_dim);
                     be.copy_rows(from, rows, &mut to, 0);
                     to
                 };

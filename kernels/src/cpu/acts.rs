@@ -4,7 +4,6 @@ use super::isa::Isa;
 use super::ops::quantize::GROUP;
 use super::simd::Code;
 use crate::buffer::{Arena, Buffer, Parts};
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Which forms of its input a set of weights consumes.
@@ -236,8 +235,6 @@ struct UniformParts<'a> {
 pub(crate) struct RowGroups {
     scales: Vec<f32>,
     half_sums: Vec<f32>,
-    bytes: Vec<i8>,
-    words: Vec<i16>,
 }
 
 impl ActParts<'_> {
@@ -292,46 +289,6 @@ impl ActParts<'_> {
     }
 }
 
-impl ActParts<'_> {
-    /// [`Self::set`] for columns `first..first + cols` of several rows; `x` is [rows × width].
-    ///
-    /// # Safety
-    /// No other task sets any of them.
-    pub(crate) unsafe fn set_rows(
-        &self,
-        rows: Range<usize>,
-        first: usize,
-        cols: usize,
-        x: &[f32],
-        groups: &mut RowGroups,
-    ) {
-        let width = x.len() / rows.len();
-        let codes_only = self.floats.is_empty() && self.halves.is_empty() && self.uniform.codes.is_empty();
-        if !codes_only || cols != GROUP || width != GROUP {
-            for (row, x) in rows.zip(x.chunks_exact(width)) {
-                // SAFETY: the caller's promise.
-                unsafe { self.set(row, first, &x[..cols], groups) };
-            }
-            return;
-        }
-        // One group of each row: they follow each other like the groups of one.
-        groups.resize(x.len());
-        let place = (rows, first, self.cols, self.stride);
-        if !self.bytes.codes.is_empty() {
-            groups.bytes.resize(x.len(), 0);
-            self.isa.quantize_bytes(x, &mut groups.bytes, &mut groups.scales, &mut groups.half_sums);
-            // SAFETY: the caller's promise.
-            unsafe { self.bytes.store(place.clone(), &groups.bytes, groups) };
-        }
-        if !self.words.codes.is_empty() {
-            groups.words.resize(x.len(), 0);
-            self.isa.quantize_words(x, &mut groups.words, &mut groups.scales, &mut groups.half_sums);
-            // SAFETY: the caller's promise.
-            unsafe { self.words.store(place, &groups.words, groups) };
-        }
-    }
-}
-
 impl RowGroups {
     fn resize(&mut self, cols: usize) {
         self.scales.resize(cols / GROUP, 0.0);
@@ -344,31 +301,7 @@ fn bias(sum: f32) -> i32 {
     MAGIC.to_bits() as i32 - 128 * sum as i32
 }
 
-impl<C: Copy> CodeParts<'_, C> {
-    /// Stores a group of each of `rows`: columns `first..first + GROUP`.
-    ///
-    /// # Safety
-    /// No other task sets any of them.
-    unsafe fn store(&self, place: (Range<usize>, usize, usize, usize), codes: &[C], groups: &RowGroups) {
-        let (rows, first, cols, stride) = place;
-        let of_group = |group: usize| group * stride + rows.start..group * stride + rows.end;
-        let group = first / GROUP;
-        // SAFETY: the caller's promise.
-        unsafe {
-            for (row, codes) in rows.clone().zip(codes.chunks_exact(GROUP)) {
-                self.codes.part(row * cols + first..row * cols + first + GROUP).copy_from_slice(codes);
-            }
-            self.scales.part(of_group(group)).copy_from_slice(&groups.scales);
-            let halves = || groups.half_sums.as_chunks::<2>().0.iter();
-            let set = |to: &Parts<f32>, group, sum: fn(&[f32; 2]) -> f32| {
-                to.part(of_group(group)).iter_mut().zip(halves()).for_each(|(to, halves)| *to = sum(halves));
-            };
-            set(&self.sums, group, |halves| halves[0] + halves[1]);
-            set(&self.half_sums, 2 * group, |halves| halves[0]);
-            set(&self.half_sums, 2 * group + 1, |halves| halves[1]);
-        }
-    }
-
+impl<C> CodeParts<'_, C> {
     /// Stores what the groups of a row, from the `first` on, have in common.
     ///
     /// # Safety

@@ -307,7 +307,11 @@ impl Backend for CpuBackend {
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
-        Tensor::new(&self.arena, rows, cols)
+        Tensor::new(rows, cols, |len| Buffer::of_arena(&self.arena, len))
+    }
+
+    fn lasting_tensor(&self, rows: usize, cols: usize) -> Tensor {
+        Tensor::new(rows, cols, Buffer::zeroed)
     }
 
     fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
@@ -443,8 +447,10 @@ impl Backend for CpuBackend {
                     self.multiply(gate, gate_panels, input, block.clone(), gates);
                     self.multiply(up, up_panels, input, block.clone(), ups);
                     self.isa.silu_mul(gates, ups, gated);
-                    // SAFETY: the columns of this tile in these rows, which belong to this task alone.
-                    unsafe { parts.set_rows(block, columns.start, columns.len(), gated, groups) };
+                    for (row, gated) in block.zip(gated.chunks_exact(width)) {
+                        // SAFETY: the columns of this tile in this row, which belong to this task alone.
+                        unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
+                    }
                 }
             }
         });

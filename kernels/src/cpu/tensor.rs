@@ -1,8 +1,7 @@
 //! Matrices of f32 whose rows the tasks of a loop write in parts.
 
-use crate::buffer::{Arena, Buffer, Parts, prefetch};
+use crate::buffer::{Buffer, Parts, prefetch};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Floats of a cache line.
 const LINE: usize = 16;
@@ -16,13 +15,13 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Any values. Rows are kept off a distance of whole pages: a tile of a product writes a few columns of every row, and
-    /// rows a page apart would all fall into the same few sets of the cache.
-    pub(super) fn new(arena: &Arc<Arena>, rows: usize, cols: usize) -> Self {
+    /// In the memory that `buffer` gives for so many floats. Rows are kept off a distance of whole pages: a tile of a product
+    /// writes a few columns of every row, and rows a page apart would all fall into the same few sets of the cache.
+    pub(super) fn new(rows: usize, cols: usize, buffer: impl FnOnce(usize) -> Buffer<f32>) -> Self {
         let lines = cols.div_ceil(LINE);
         let stride = if lines.is_multiple_of(LINE) { (lines + 1) * LINE } else { cols };
         let len = rows.checked_mul(stride).expect("a matrix fits the address space");
-        Self { rows, cols, stride, data: Buffer::of_arena(arena, len) }
+        Self { rows, cols, stride, data: buffer(len) }
     }
 
     pub(super) fn row(&self, row: usize) -> &[f32] {

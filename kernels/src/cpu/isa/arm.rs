@@ -10,6 +10,7 @@
 //! The products differ ([`Dot`]), what follows does not, and no operation rounds where another tier's does not. So the vectors
 //! of all ARM64 tiers are equal to the bit.
 
+use super::row_blocks;
 use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use crate::cpu::simd::Code;
@@ -131,11 +132,7 @@ pub(super) unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
     rows: Range<usize>,
     c: &mut [f32],
 ) {
-    let mut row = rows.start;
-    while row < rows.end {
-        // As few blocks as there can be, of sizes as equal as they can be.
-        let left = rows.end - row;
-        let size = left.div_ceil(left.div_ceil(D::ROWS));
+    for (row, size) in row_blocks(rows.clone(), D::ROWS) {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         for column in (0..TILE).step_by(2 * LANES) {
             // SAFETY: rows row..row + size of acts and c, two streams.
@@ -152,7 +149,6 @@ pub(super) unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
                 }
             }
         }
-        row += size;
     }
 }
 

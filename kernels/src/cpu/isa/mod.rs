@@ -288,6 +288,20 @@ fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>, c: &[f32], tiles: usiz
     assert!(rows.end <= acts.rows && (1..=tiles).any(|tiles| c.len() == rows.len() * tiles * super::panel::TILE));
 }
 
+/// Cuts rows into as few blocks of at most `most` as there can be, of sizes as equal as they can be: 7 rows as 4 and 3, not as
+/// 6 and 1. Gives the first row and the number of rows of each.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn row_blocks(rows: Range<usize>, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut row = rows.start;
+    std::iter::from_fn(move || {
+        let left = rows.end - row;
+        let size = left.div_ceil(left.div_ceil(most).max(1));
+        row += size;
+        (size > 0).then_some((row - size, size))
+    })
+}
+
 impl std::fmt::Debug for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Isa({})", self.name)

@@ -50,6 +50,7 @@ macro_rules! group {
 pub(super) mod bytes256;
 pub(super) mod bytes512;
 
+use super::row_blocks;
 use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::panel::uniform::UNIFORM_SCALES;
@@ -143,18 +144,6 @@ pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, tile: usize, 
 /// Rows of a register tile, at most: with two vectors of columns each, the sums fill 12 of the 16 registers of AVX.
 const ROWS: usize = 6;
 
-/// Splits rows into as few register tiles as there can be, of sizes as equal as they can be: 7 rows as 4 and 3, not as 6 and
-/// 1. Gives the first row and the number of rows of each.
-fn tiles(rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
-    let mut row = rows.start;
-    std::iter::from_fn(move || {
-        let left = rows.end - row;
-        let size = left.div_ceil(left.div_ceil(ROWS).max(1));
-        row += size;
-        (size > 0).then_some((row - size, size))
-    })
-}
-
 /// Tiles of weights at a time, at most: each row of activations comes from the L2 cache once for so many.
 pub(super) const TILES: usize = 4;
 
@@ -206,7 +195,7 @@ pub(super) unsafe fn gemm_bytes(
         let (tile, within) = (column / TILE, column % TILE);
         let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
         let scales = &panel.uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
-        for (row, size) in tiles(rows.clone()) {
+        for (row, size) in row_blocks(rows.clone(), ROWS) {
             // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
             unsafe {
                 let tile = Tile {
@@ -247,7 +236,7 @@ pub(super) unsafe fn gemm_words<V: Vnni>(v: V, panel: &Panel, acts: &Acts, rows:
 /// As [`gemm_words`].
 #[inline(always)]
 unsafe fn gemm_words_of<V: Vnni, const MIN: bool>(v: V, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
-    for (row, size) in tiles(rows.clone()) {
+    for (row, size) in row_blocks(rows.clone(), ROWS) {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         for column in (0..TILE).step_by(2 * V::S::LANES) {
             // SAFETY: rows row..row + size of acts and c, two vectors of columns.
