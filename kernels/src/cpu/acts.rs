@@ -28,6 +28,14 @@ impl Form {
     pub(crate) const NONE: Self =
         Self { floats: false, bytes: false, uniform: false, words: false, halves: false, rests: false };
 
+    pub(crate) const ALL: Self =
+        Self { floats: true, bytes: true, uniform: true, words: true, halves: true, rests: true };
+
+    /// Whether `other` has all of these forms.
+    pub(crate) fn is_part_of(self, other: Self) -> bool {
+        self | other == other
+    }
+
     /// What a row of `cols` activations takes in these forms.
     pub(crate) fn bytes_of_row(self, cols: usize) -> usize {
         let groups = cols.div_ceil(GROUP);
@@ -176,9 +184,16 @@ impl Acts {
         }
     }
 
-    /// Whether it is wanted in nothing finer than bfloat16.
-    pub(crate) fn is_coarse(&self) -> bool {
-        self.rests.is_empty() && self.floats.is_empty() && self.words.codes.is_empty()
+    /// The forms that it is wanted in.
+    pub(crate) fn form(&self) -> Form {
+        Form {
+            floats: !self.floats.is_empty(),
+            bytes: !self.bytes.codes.is_empty(),
+            uniform: !self.uniform.codes.is_empty(),
+            words: !self.words.codes.is_empty(),
+            halves: !self.halves.is_empty(),
+            rests: !self.rests.is_empty(),
+        }
     }
 
     pub(crate) fn parts<'a>(&'a mut self, isa: &'a Isa) -> ActParts<'a> {

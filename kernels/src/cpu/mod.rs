@@ -193,9 +193,11 @@ impl CpuBackend {
     ) {
         let kv_heads = k.cols / shape.head_dim;
         let (paths, packed) = Path::of(nodes, kernel.keys, kernel.pad);
-        let (dim, dim_pad) = (shape.head_dim, shape.padded_dim());
-        let mut kt = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * dim);
-        let mut vp = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * dim_pad);
+        let dim = shape.head_dim;
+        // What a key and a value take.
+        let (k_len, v_len) = (dim + kernel.scale, shape.padded_dim() + kernel.scale);
+        let mut kt = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * k_len);
+        let mut vp = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * v_len);
         let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));
         let blocks: Vec<(usize, usize)> =
             paths.iter().enumerate().flat_map(|(i, path)| path.own.clone().map(move |block| (i, block))).collect();
@@ -208,7 +210,7 @@ impl CpuBackend {
             let width = keys.next_multiple_of(kernel.pad);
             // SAFETY: this block of this head, packed by this task alone.
             let (kt, vp) = unsafe {
-                (kt_parts.part(at * dim..(at + width) * dim), vp_parts.part(at * dim_pad..(at + width) * dim_pad))
+                (kt_parts.part(at * k_len..(at + width) * k_len), vp_parts.part(at * v_len..(at + width) * v_len))
             };
             if start >= path.first {
                 let from = (nodes[i].rows.start + start - path.first) * k.stride + column;
@@ -249,8 +251,8 @@ impl CpuBackend {
                 len: paths[i].len,
                 q: &q.data[row * q.stride + column..],
                 blocks: &paths[i].blocks,
-                kt: &kt[heads.start * dim..heads.end * dim],
-                vp: &vp[heads.start * dim_pad..heads.end * dim_pad],
+                kt: &kt[heads.start * k_len..heads.end * k_len],
+                vp: &vp[heads.start * v_len..heads.end * v_len],
             };
             kernel.attend(task, &mut self.scratch(worker).attention, &mut |query, in_group, values| {
                 let start = column + in_group * dim;
@@ -417,9 +419,11 @@ impl Backend for CpuBackend {
         assert!(queries == q.rows, "all queries");
 
         let mut context = self.tensor(q.rows, q.cols);
-        // As fine as what comes next: what is quantized to 8 bits may be computed in bfloat16.
-        let half = self.isa.half_attention.filter(|kernel| out.is_coarse() && head_dim.is_multiple_of(kernel.dims));
-        match half {
+        // As fine as what comes next.
+        let serves = |kernel: &&Attention<u16>| {
+            out.form().is_part_of(kernel.serves) && head_dim.is_multiple_of(kernel.dims)
+        };
+        match self.isa.coarse_attention.filter(serves) {
             Some(kernel) => self.attend(kernel, shape, nodes, (q, k, v), &mut context),
             None => self.attend(&self.isa.attention, shape, nodes, (q, k, v), &mut context),
         }

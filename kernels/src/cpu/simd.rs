@@ -94,6 +94,25 @@ const EXP2: [f32; 7] = [
     0.00015461444854736328,
 ];
 
+/// Vectors of 32-bit lanes that multiply 16-bit codes. As with [`Simd`], a value is the proof that the CPU has them.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::missing_safety_doc)]
+pub(crate) trait DotWords: Copy {
+    /// The vectors of floats with as many lanes.
+    type S: Simd;
+    /// The vectors of integers.
+    type I: Copy;
+
+    fn simd(self) -> Self::S;
+    fn splat(self, x: i32) -> Self::I;
+    /// SAFETY contract: `p` is readable for LANES lanes.
+    unsafe fn load(self, p: *const i32) -> Self::I;
+    /// `acc + a · b`, two words a lane.
+    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    /// The nearest floats.
+    fn to_float(self, x: Self::I) -> <Self::S as Simd>::F;
+}
+
 /// An integer type of activation codes.
 pub(crate) trait Code: Plain {
     /// Largest code; the smallest is its negative, so that the range is symmetric.

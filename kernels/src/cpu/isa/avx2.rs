@@ -8,7 +8,7 @@ mod bytes;
 mod words;
 
 use crate::backend::Precision;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{DotWords, Simd};
 use crate::formats::{Block, with_block};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -116,6 +116,34 @@ impl Simd for Avx2 {
     }
 }
 
+// As above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl DotWords for Avx2 {
+    type S = Self;
+    type I = __m256i;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn splat(self, x: i32) -> Self::I {
+        unsafe { _mm256_set1_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const i32) -> Self::I {
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { pin(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b))) }
+    }
+    #[inline(always)]
+    fn to_float(self, x: Self::I) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(x) }
+    }
+}
+
 /// Transposes 8 × 8 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -175,4 +203,4 @@ super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], 
     let (lowest, highest) = with_block!(format, B => B::CODES, float => return None);
     let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
     Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
-});
+}, super::word_attention!(Avx2, #[target_feature(enable = "avx2,fma,f16c")]));

@@ -2,7 +2,7 @@
 
 use super::vnni::{self, Bytes, Vnni, Words};
 use crate::backend::Precision;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{DotWords, Simd};
 use std::arch::x86_64::*;
 
 /// Proof of AVX-512 F, BW, DQ and VL: made only inside the functions of `TIER`.
@@ -105,7 +105,7 @@ impl Simd for Avx512 {
 
 // As above.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Vnni for Avx512Vnni {
+impl DotWords for Avx512Vnni {
     type S = Avx512;
     type I = __m512i;
 
@@ -118,9 +118,22 @@ impl Vnni for Avx512Vnni {
         unsafe { _mm512_set1_epi32(x) }
     }
     #[inline(always)]
-    unsafe fn load(self, p: *const u8) -> Self::I {
+    unsafe fn load(self, p: *const i32) -> Self::I {
         unsafe { _mm512_loadu_si512(p.cast()) }
     }
+    #[inline(always)]
+    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    fn to_float(self, x: Self::I) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+}
+
+// As above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Vnni for Avx512Vnni {
     #[inline(always)]
     unsafe fn load_widened(self, p: *const i8) -> Self::I {
         unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
@@ -132,14 +145,6 @@ impl Vnni for Avx512Vnni {
     #[inline(always)]
     fn xor(self, a: Self::I, b: Self::I) -> Self::I {
         unsafe { _mm512_xor_si512(a, b) }
-    }
-    #[inline(always)]
-    fn dot_words(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I {
-        unsafe { _mm512_dpwssd_epi32(acc, weights, activations) }
-    }
-    #[inline(always)]
-    fn to_float(self, x: Self::I) -> __m512 {
-        unsafe { _mm512_cvtepi32_ps(x) }
     }
     #[inline(always)]
     fn transpose(self, square: &mut [Self::I]) {
@@ -182,4 +187,4 @@ super::vnni::kernels!(Avx512Vnni, bytes512, #[target_feature(enable = "avx512f,a
 super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {
     let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
     (!format.is_float()).then_some(quantized)
-});
+}, super::word_attention!(Avx512Vnni, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]));

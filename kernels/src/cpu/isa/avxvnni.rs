@@ -4,6 +4,7 @@
 use super::avx2::{self, Avx2};
 use super::vnni::{self, Bytes, Vnni, Words};
 use crate::backend::Precision;
+use crate::cpu::simd::DotWords;
 use std::arch::x86_64::*;
 
 /// Proof of AVX-VNNI, AVX2, FMA and F16C: made only inside the functions of `TIER`.
@@ -16,7 +17,7 @@ fn detect() -> bool {
 
 // Every method is inlined into a function of `TIER`, whose table exists for the caller only after `detect`.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Vnni for AvxVnni {
+impl DotWords for AvxVnni {
     type S = Avx2;
     type I = __m256i;
 
@@ -29,9 +30,22 @@ impl Vnni for AvxVnni {
         unsafe { _mm256_set1_epi32(x) }
     }
     #[inline(always)]
-    unsafe fn load(self, p: *const u8) -> Self::I {
+    unsafe fn load(self, p: *const i32) -> Self::I {
         unsafe { _mm256_loadu_si256(p.cast()) }
     }
+    #[inline(always)]
+    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_dpwssd_avx_epi32(acc, a, b) }
+    }
+    #[inline(always)]
+    fn to_float(self, x: Self::I) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(x) }
+    }
+}
+
+// As above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Vnni for AvxVnni {
     #[inline(always)]
     unsafe fn load_widened(self, p: *const i8) -> Self::I {
         unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }
@@ -45,14 +59,6 @@ impl Vnni for AvxVnni {
         unsafe { _mm256_xor_si256(a, b) }
     }
     #[inline(always)]
-    fn dot_words(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I {
-        unsafe { _mm256_dpwssd_avx_epi32(acc, weights, activations) }
-    }
-    #[inline(always)]
-    fn to_float(self, x: Self::I) -> __m256 {
-        unsafe { _mm256_cvtepi32_ps(x) }
-    }
-    #[inline(always)]
     fn transpose(self, square: &mut [Self::I]) {
         let square: &mut [__m256i; 8] = square.try_into().expect("a square");
         *square = unsafe { avx2::transpose(*square) };
@@ -64,4 +70,4 @@ super::vnni::kernels!(AvxVnni, bytes256, #[target_feature(enable = "avxvnni,avx2
 super::tier!("avxvnni", detect, Avx2, #[target_feature(enable = "avxvnni,avx2,fma,f16c")], |format, precision| {
     let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
     (!format.is_float()).then_some(quantized)
-});
+}, super::word_attention!(AvxVnni, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]));

@@ -55,6 +55,10 @@ pub(crate) struct Attention<E: 'static> {
     pub(crate) pad: usize,
     /// What the dimensions of a head must be a multiple of.
     pub(crate) dims: usize,
+    /// Elements that a key, or a value, takes besides its dimensions.
+    pub(crate) scale: usize,
+    /// The forms of output that need nothing finer.
+    pub(crate) serves: Form,
     pack: unsafe fn(Shape, usize, Rows, &mut [E], &mut [E]),
     attend: unsafe fn(AttendTask<E>, &mut Scratch, WriteRow),
 }
@@ -81,8 +85,8 @@ pub struct Isa {
     norm_rope: unsafe fn(&mut [f32], &[f32], f32, &[f32], &[f32]),
     silu_mul: unsafe fn(&[f32], &[f32], &mut [f32]),
     pub(crate) attention: Attention<f32>,
-    /// Attention in bfloat16, of a tier that has a faster one.
-    pub(crate) half_attention: Option<&'static Attention<u16>>,
+    /// Attention in 16 bits, of a tier that has a faster one.
+    pub(crate) coarse_attention: Option<&'static Attention<u16>>,
     gemm_floats: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
     quantize_bytes: Quantize<i8>,
     quantize_uniform: Quantize<i8>,
@@ -313,7 +317,7 @@ macro_rules! tier {
     ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr) => {
         crate::cpu::isa::tier!($name, $detect, $simd, #[$attribute], $kernel, None);
     };
-    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr, $half_attention:expr) => {
+    ($name:literal, $detect:expr, $simd:expr, #[$attribute:meta], $kernel:expr, $coarse_attention:expr) => {
         use crate::cpu::acts::Acts;
         use crate::cpu::isa::Isa;
         use crate::cpu::ops::{bf16, elementwise, matmul, quantize};
@@ -335,9 +339,17 @@ macro_rules! tier {
                     attention::attend($simd, task, scratch, write)
                 }
                 let (keys, pad) = (attention::KEYS, attention::PAD);
-                Attention { keys, pad, dims: 1, pack: attention::pack_block, attend }
+                Attention {
+                    keys,
+                    pad,
+                    dims: 1,
+                    scale: 0,
+                    serves: crate::cpu::acts::Form::ALL,
+                    pack: attention::pack_block,
+                    attend,
+                }
             },
-            half_attention: $half_attention,
+            coarse_attention: $coarse_attention,
             gemm_floats: gemm_floats_tier,
             quantize_bytes: quantize_bytes_tier,
             quantize_uniform: quantize_uniform_tier,
@@ -436,3 +448,34 @@ macro_rules! kernel {
     }};
 }
 use kernel;
+
+/// [`Attention`] in 16-bit codes (see [`words`](super::ops::attention::words)) by a tier's [`DotWords`](super::simd::DotWords).
+#[cfg(target_arch = "x86_64")]
+macro_rules! word_attention {
+    ($words:expr, #[$attribute:meta]) => {{
+        use crate::cpu::acts::Form;
+        use crate::cpu::isa::{AttendTask, Attention, Rows, WriteRow};
+        use crate::cpu::ops::attention::{PAD, Scratch, Shape, words};
+
+        #[$attribute]
+        unsafe fn pack(shape: Shape, keys: usize, rows: Rows, kt: &mut [u16], vp: &mut [u16]) {
+            words::pack_block($words, shape, keys, rows, kt, vp)
+        }
+        #[$attribute]
+        unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
+            words::attend($words, task, scratch, write)
+        }
+        static ATTENTION: Attention<u16> = Attention {
+            keys: words::KEYS,
+            pad: PAD,
+            dims: PAD,
+            scale: words::SCALE,
+            serves: Form { bytes: true, uniform: true, words: true, ..Form::NONE },
+            pack,
+            attend,
+        };
+        Some(&ATTENTION)
+    }};
+}
+#[cfg(target_arch = "x86_64")]
+use word_attention;

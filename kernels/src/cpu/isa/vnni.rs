@@ -55,30 +55,17 @@ use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::panel::uniform::UNIFORM_SCALES;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{DotWords, Simd};
 use std::ops::Range;
 
-/// Vectors of 32-bit lanes of one instruction set. As with [`Simd`], a value is the proof that the CPU has it.
+/// What else a panel is made with.
 #[allow(clippy::missing_safety_doc)]
-pub(super) trait Vnni: Copy {
-    /// Its vectors of floats, with as many lanes.
-    type S: Simd;
-    /// Its vectors of integers.
-    type I: Copy;
-
-    fn simd(self) -> Self::S;
-    fn splat(self, x: i32) -> Self::I;
-    /// SAFETY contract: `p` is readable for 4 · LANES bytes.
-    unsafe fn load(self, p: *const u8) -> Self::I;
+pub(super) trait Vnni: DotWords {
     /// Bytes widened to words. SAFETY contract: `p` is readable for 2 · LANES bytes.
     unsafe fn load_widened(self, p: *const i8) -> Self::I;
     /// SAFETY contract: `p` is writable for 4 · LANES bytes.
     unsafe fn store(self, p: *mut u8, x: Self::I);
     fn xor(self, a: Self::I, b: Self::I) -> Self::I;
-    /// `acc + weights · activations`, two words a lane.
-    fn dot_words(self, acc: Self::I, weights: Self::I, activations: Self::I) -> Self::I;
-    /// The nearest floats.
-    fn to_float(self, x: Self::I) -> <Self::S as Simd>::F;
     /// Transposes LANES vectors.
     fn transpose(self, square: &mut [Self::I]);
 }
@@ -272,7 +259,7 @@ unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
     let Codes { codes, scales, sums, half_sums, .. } = &acts.words;
     // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
     unsafe {
-        let mut w = panel.codes.as_ptr().add(4 * column);
+        let mut w = panel.codes.as_ptr().cast::<i32>().add(column);
         let c = c.add(column);
         let per_row = acts.cols / 2;
         let a = codes.as_ptr().cast::<i32>().add(row * per_row + first / 2);
@@ -282,12 +269,12 @@ unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
         for g in 0..len / group {
             let mut acc = [[v.splat(0); 2]; R];
             for lane in 0..group / 2 {
-                let (w0, w1) = (v.load(w), v.load(w.add(4 * lanes)));
-                w = w.add(4 * TILE);
+                let (w0, w1) = (v.load(w), v.load(w.add(lanes)));
+                w = w.add(TILE);
                 for r in 0..R {
                     let x = v.splat(*a.add(r * per_row + g * group / 2 + lane));
-                    acc[r][0] = v.dot_words(acc[r][0], w0, x);
-                    acc[r][1] = v.dot_words(acc[r][1], w1, x);
+                    acc[r][0] = v.dot(acc[r][0], w0, x);
+                    acc[r][1] = v.dot(acc[r][1], w1, x);
                 }
             }
             for half in 0..2 {

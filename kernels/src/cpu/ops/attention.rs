@@ -5,6 +5,9 @@
 //! FlashAttention, in its CPU form). Block borders are counted from the text's first token, and a fully masked key
 //! adds exactly zero, so a row's result depends on nothing but its own query and the keys up to its position.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod words;
+
 use super::matmul::matmul;
 use crate::buffer::Buffer;
 use crate::cpu::isa::{AttendTask, Rows};
@@ -71,11 +74,18 @@ pub(crate) struct Scratch {
     pub(crate) out: Buffer<f32>,
     pub(crate) max: Vec<f32>,
     pub(crate) sum: Vec<f32>,
-    /// Queries and weights in bfloat16, where a tier multiplies those.
+    /// Queries and weights in 16 bits, where a tier multiplies those.
     #[cfg(target_arch = "x86_64")]
-    pub(crate) query_halves: Buffer<u16>,
+    pub(crate) queries: Buffer<u16>,
     #[cfg(target_arch = "x86_64")]
     pub(crate) weights: Buffer<u16>,
+    /// Of the rows' codes, and what their outputs are to be multiplied by.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) query_scales: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) weight_scales: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) factors: Vec<f32>,
 }
 
 impl Scratch {
@@ -88,9 +98,15 @@ impl Scratch {
             max: Vec::new(),
             sum: Vec::new(),
             #[cfg(target_arch = "x86_64")]
-            query_halves: Buffer::zeroed(0),
+            queries: Buffer::zeroed(0),
             #[cfg(target_arch = "x86_64")]
             weights: Buffer::zeroed(0),
+            #[cfg(target_arch = "x86_64")]
+            query_scales: Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            weight_scales: Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            factors: Vec::new(),
         }
     }
 }
@@ -146,7 +162,7 @@ pub(crate) fn attend<S: Simd>(
                 scores.fill(0.0);
                 continue;
             }
-            let factor = softmax_step(s, scores, &mut scratch.max[r], &mut scratch.sum[r]);
+            let factor = softmax_step(s, scores, &mut scratch.max[r], &mut scratch.sum[r], |_, weight| weight);
             if factor != 1.0 {
                 let out = &mut scratch.out[r * dim_pad..(r + 1) * dim_pad];
                 out.iter_mut().for_each(|x| *x *= factor);
@@ -170,9 +186,16 @@ pub(crate) fn attend<S: Simd>(
 }
 
 /// Turns scores of a block into weights 2^(score − max) and updates the running maximum and sum; returns the factor
-/// by which what was accumulated before must be multiplied. A length that is a multiple of [`PAD`].
+/// by which what was accumulated before must be multiplied. What is stored is `kept(first key, weights)` of each vector. A
+/// length that is a multiple of [`PAD`].
 #[inline(always)]
-pub(crate) fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum: &mut f32) -> f32 {
+pub(crate) fn softmax_step<S: Simd>(
+    s: S,
+    scores: &mut [f32],
+    max: &mut f32,
+    sum: &mut f32,
+    kept: impl Fn(usize, S::F) -> S::F,
+) -> f32 {
     let p = scores.as_mut_ptr();
     let vectors = (0..scores.len()).step_by(S::LANES);
     // SAFETY: PAD is a multiple of LANES, so every vector lies inside scores.
@@ -186,7 +209,7 @@ pub(crate) fn softmax_step<S: Simd>(s: S, scores: &mut [f32], max: &mut f32, sum
         let mut total = s.splat(0.0);
         for i in vectors {
             let weight = s.exp2(s.sub(s.load(p.add(i)), shift));
-            s.store(p.add(i), weight);
+            s.store(p.add(i), kept(i, weight));
             total = s.add(total, weight);
         }
         let factor = if *max == new_max { 1.0 } else { (*max - new_max).exp2() };

@@ -24,7 +24,7 @@ pub(crate) fn quantize_row<S: Simd, C: Code>(s: S, x: &[f32], codes: &mut [C], s
         // SAFETY: group g lies inside x and codes, by the assertion above; 16 is a multiple of LANES.
         unsafe {
             let (p, out) = (x.as_ptr().add(g * GROUP), codes.as_mut_ptr().add(g * GROUP));
-            let (scale, inverse) = scale_of::<S, C>(s, p, GROUP);
+            let (scale, inverse) = scale_of(s, p, GROUP, C::MAX);
             scales[g] = scale;
             for h in 0..2 {
                 sums[2 * g + h] = round_codes(s, p.add(16 * h), inverse, out.add(16 * h), 16);
@@ -45,19 +45,19 @@ pub(crate) fn quantize_uniform<S: Simd>(s: S, x: &[f32], codes: &mut [i8], scale
         // SAFETY: group g lies inside x and codes, by the assertion above; 32 is a multiple of LANES.
         unsafe {
             let (p, out) = (x.as_ptr().add(g * GROUP), codes.as_mut_ptr().add(g * GROUP));
-            let (scale, inverse) = scale_of::<S, i8>(s, p, GROUP);
+            let (scale, inverse) = scale_of(s, p, GROUP, <i8 as Code>::MAX);
             scales[g] = scale;
             sums[g] = round_codes(s, p, inverse, out, GROUP);
         }
     }
 }
 
-/// The scale of `len` values, and the factor that takes them to codes.
+/// The scale of `len` values, and the factor that takes them to codes of at most `max`.
 ///
 /// # Safety
 /// They can be read; `len` is a multiple of LANES.
 #[inline(always)]
-unsafe fn scale_of<S: Simd, C: Code>(s: S, p: *const f32, len: usize) -> (f32, f32) {
+pub(crate) unsafe fn scale_of<S: Simd>(s: S, p: *const f32, len: usize, max: f32) -> (f32, f32) {
     let zero = s.splat(0.0);
     let mut amax = zero;
     // Stays 0 for finite values, becomes NaN otherwise: the maximum alone may lose a NaN.
@@ -70,8 +70,8 @@ unsafe fn scale_of<S: Simd, C: Code>(s: S, p: *const f32, len: usize) -> (f32, f
     }
     let amax = s.max_lane(amax);
     let poison = s.sum(poison);
-    let inverse = if amax < TINY { 0.0 } else { C::MAX / amax };
-    let scale = if amax < TINY { poison } else { amax * (1.0 / C::MAX) + poison };
+    let inverse = if amax < TINY { 0.0 } else { max / amax };
+    let scale = if amax < TINY { poison } else { amax * (1.0 / max) + poison };
     // A poisoned group gets arbitrary codes; its NaN scale is what counts.
     (scale, if poison == 0.0 { inverse } else { 0.0 })
 }
@@ -81,7 +81,7 @@ unsafe fn scale_of<S: Simd, C: Code>(s: S, p: *const f32, len: usize) -> (f32, f
 /// # Safety
 /// Values can be read, codes written; `len` is a multiple of LANES.
 #[inline(always)]
-unsafe fn round_codes<S: Simd, C: Code>(s: S, p: *const f32, inverse: f32, out: *mut C, len: usize) -> f32 {
+pub(crate) unsafe fn round_codes<S: Simd, C: Code>(s: S, p: *const f32, inverse: f32, out: *mut C, len: usize) -> f32 {
     let inverse = s.splat(inverse);
     let mut sum = s.splat(0.0);
     for i in (0..len).step_by(S::LANES) {

@@ -4,6 +4,7 @@
 use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
 use super::{load_square, round, store};
 use crate::cpu::isa::avx512vnni::{Avx512, transpose};
+use crate::cpu::acts::Form;
 use crate::cpu::isa::{AttendTask, Attention, Rows, WriteRow};
 use crate::cpu::ops::attention::{Scratch, Shape, softmax_step};
 use crate::cpu::ops::bf16::round_row;
@@ -12,7 +13,7 @@ use std::arch::x86_64::*;
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 const KEYS: usize = 128;
 
-pub(super) static ATTENTION: Attention<u16> = Attention { keys: KEYS, pad: STEP, dims: STEP, pack, attend };
+pub(super) static ATTENTION: Attention<u16> = Attention { keys: KEYS, pad: STEP, dims: STEP, scale: 0, serves: Form { halves: true, ..Form::NONE }, pack, attend };
 
 /// As [`pack_block`](crate::cpu::ops::attention::pack_block). Keys are the weights of a product over the head's
 /// dimensions, values those of a product over the block's keys; both in the layout of [`Product::w`].
@@ -78,9 +79,9 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     let (dim, group) = (shape.head_dim, shape.group);
     let rows = count * group;
     assert!(first + count <= len && dim.is_multiple_of(STEP));
-    let Scratch { q: query, scores, out, max, sum, query_halves, weights, .. } = scratch;
+    let Scratch { q: query, scores, out, max, sum, queries, weights, .. } = scratch;
     query.resize(dim);
-    query_halves.resize(rows * dim);
+    queries.resize(rows * dim);
     scores.resize(rows * KEYS);
     weights.resize(rows * KEYS);
     out.resize(rows * dim);
@@ -92,7 +93,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
 
     // Scores in units of log2, so that the softmax needs exp2 only.
     let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
-    for (r, halves) in query_halves.chunks_exact_mut(dim).enumerate() {
+    for (r, halves) in queries.chunks_exact_mut(dim).enumerate() {
         let from = r / group * shape.q_stride + r % group * dim;
         for (to, x) in query.iter_mut().zip(&q[from..from + dim]) {
             *to = x * scale;
@@ -113,7 +114,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
             steps: dim / STEP,
             w: kt[at * dim..(at + stride) * dim].as_ptr(),
             w_stride: COLUMNS * dim,
-            x: query_halves.as_ptr(),
+            x: queries.as_ptr(),
             x_stride: dim,
             c: scores.as_mut_ptr(),
             c_stride: KEYS,
@@ -129,7 +130,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
                 continue;
             }
             scores[visible..].fill(f32::NEG_INFINITY);
-            let factor = softmax_step(Avx512, scores, &mut max[r], &mut sum[r]);
+            let factor = softmax_step(Avx512, scores, &mut max[r], &mut sum[r], |_, weight| weight);
             for (to, x) in weights.as_chunks_mut::<STEP>().0.iter_mut().zip(scores.as_chunks::<STEP>().0) {
                 // SAFETY: 32 floats, 64 bytes.
                 unsafe {
