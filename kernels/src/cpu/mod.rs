@@ -421,7 +421,7 @@ impl Backend for CpuBackend {
         let mut context = self.tensor(q.rows, q.cols);
         // As fine as what comes next.
         let serves = |kernel: &&Attention<u16>| {
-            out.form().is_part_of(kernel.serves) && head_dim.is_multiple_of(kernel.dims)
+            out.form().is_part_of(kernel.serves) && head_dim.is_multiple_of(kernel.dims) && head_dim <= kernel.most_dims
         };
         match self.isa.coarse_attention.filter(serves) {
             Some(kernel) => self.attend(kernel, shape, nodes, (q, k, v), &mut context),

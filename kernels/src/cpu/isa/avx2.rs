@@ -17,6 +17,10 @@ use std::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;
 
+/// The same, for products of words.
+#[derive(Clone, Copy)]
+struct Avx2Words;
+
 pub(super) fn detect() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
@@ -118,13 +122,13 @@ impl Simd for Avx2 {
 
 // As above.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl DotWords for Avx2 {
-    type S = Self;
+impl DotWords for Avx2Words {
+    type S = Avx2;
     type I = __m256i;
 
     #[inline(always)]
-    fn simd(self) -> Self {
-        self
+    fn simd(self) -> Avx2 {
+        Avx2
     }
     #[inline(always)]
     fn splat(self, x: i32) -> Self::I {
@@ -203,4 +207,4 @@ super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], 
     let (lowest, highest) = with_block!(format, B => B::CODES, float => return None);
     let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
     Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
-}, super::word_attention!(Avx2, #[target_feature(enable = "avx2,fma,f16c")]));
+}, super::word_attention!(Avx2Words, #[target_feature(enable = "avx2,fma,f16c")]));

@@ -55,6 +55,8 @@ pub(crate) struct Attention<E: 'static> {
     pub(crate) pad: usize,
     /// What the dimensions of a head must be a multiple of.
     pub(crate) dims: usize,
+    /// The most dimensions of a head.
+    pub(crate) most_dims: usize,
     /// Elements that a key, or a value, takes besides its dimensions.
     pub(crate) scale: usize,
     /// The forms of output that need nothing finer.
@@ -343,6 +345,7 @@ macro_rules! tier {
                     keys,
                     pad,
                     dims: 1,
+                    most_dims: usize::MAX,
                     scale: 0,
                     serves: crate::cpu::acts::Form::ALL,
                     pack: attention::pack_block,
@@ -469,6 +472,7 @@ macro_rules! word_attention {
             keys: words::KEYS,
             pad: PAD,
             dims: PAD,
+            most_dims: words::ROW,
             scale: words::SCALE,
             serves: Form { bytes: true, uniform: true, words: true, ..Form::NONE },
             pack,

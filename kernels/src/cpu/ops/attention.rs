@@ -72,20 +72,19 @@ pub(crate) struct Scratch {
     pub(crate) q: Buffer<f32>,
     pub(crate) scores: Buffer<f32>,
     pub(crate) out: Buffer<f32>,
-    pub(crate) max: Vec<f32>,
-    pub(crate) sum: Vec<f32>,
+    pub(crate) softmax: Softmax,
     /// Queries and weights in 16 bits, where a tier multiplies those.
     #[cfg(target_arch = "x86_64")]
     pub(crate) queries: Buffer<u16>,
     #[cfg(target_arch = "x86_64")]
     pub(crate) weights: Buffer<u16>,
-    /// Of the rows' codes, and what their outputs are to be multiplied by.
+    /// Of the rows' codes.
     #[cfg(target_arch = "x86_64")]
     pub(crate) query_scales: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
     pub(crate) weight_scales: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
-    pub(crate) factors: Vec<f32>,
+    pub(crate) inverses: Vec<f32>,
 }
 
 impl Scratch {
@@ -95,8 +94,7 @@ impl Scratch {
             q: Buffer::zeroed(0),
             scores: Buffer::zeroed(0),
             out: Buffer::zeroed(0),
-            max: Vec::new(),
-            sum: Vec::new(),
+            softmax: Softmax::default(),
             #[cfg(target_arch = "x86_64")]
             queries: Buffer::zeroed(0),
             #[cfg(target_arch = "x86_64")]
@@ -106,7 +104,7 @@ impl Scratch {
             #[cfg(target_arch = "x86_64")]
             weight_scales: Vec::new(),
             #[cfg(target_arch = "x86_64")]
-            factors: Vec::new(),
+            inverses: Vec::new(),
         }
     }
 }
@@ -128,10 +126,7 @@ pub(crate) fn attend<S: Simd>(
     scratch.scores.resize(rows * KEYS);
     scratch.out.resize(rows * dim_pad);
     scratch.out.fill(0.0);
-    scratch.max.clear();
-    scratch.max.resize(rows, f32::NEG_INFINITY);
-    scratch.sum.clear();
-    scratch.sum.resize(rows, 0.0);
+    scratch.softmax.start(rows);
 
     // Scores in units of log2, so that the softmax needs exp2 only.
     let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
@@ -153,20 +148,10 @@ pub(crate) fn attend<S: Simd>(
             let (q, scores) = (scratch.q.as_ptr(), scratch.scores.as_mut_ptr());
             matmul::<_, PAD>(s, (rows, dim, width), q, dim, kt, dim * PAD, scores, KEYS);
         }
-        for r in 0..rows {
-            let visible = (first + r / group + 1).saturating_sub(start).min(width);
-            let scores = &mut scratch.scores[r * KEYS..r * KEYS + width];
-            scores[visible..].fill(f32::NEG_INFINITY);
-            if visible == 0 {
-                // Nothing of this block is visible: weights of exactly zero.
-                scores.fill(0.0);
-                continue;
-            }
-            let factor = softmax_step(s, scores, &mut scratch.max[r], &mut scratch.sum[r], |_, weight| weight);
-            if factor != 1.0 {
-                let out = &mut scratch.out[r * dim_pad..(r + 1) * dim_pad];
-                out.iter_mut().for_each(|x| *x *= factor);
-            }
+        let visible = |r: usize| (first + r / group + 1).saturating_sub(start);
+        scratch.softmax.block(s, &mut scratch.scores, (KEYS, width), visible, |_, weight| weight);
+        for (out, factor) in scratch.out.chunks_exact_mut(dim_pad).zip(&scratch.softmax.factors) {
+            out.iter_mut().for_each(|x| *x *= factor);
         }
         // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [stride × dim_pad] in panels, out is
         // [rows × dim_pad], and width <= stride; three different buffers.
@@ -178,43 +163,82 @@ pub(crate) fn attend<S: Simd>(
     }
 
     for r in 0..rows {
-        let inverse = 1.0 / scratch.sum[r];
+        let inverse = 1.0 / scratch.softmax.sum(r);
         let out = &mut scratch.out[r * dim_pad..r * dim_pad + dim];
         out.iter_mut().for_each(|x| *x *= inverse);
         write(r / group, r % group, out);
     }
 }
 
-/// Turns scores of a block into weights 2^(score − max) and updates the running maximum and sum; returns the factor
-/// by which what was accumulated before must be multiplied. What is stored is `kept(first key, weights)` of each vector. A
-/// length that is a multiple of [`PAD`].
-#[inline(always)]
-pub(crate) fn softmax_step<S: Simd>(
-    s: S,
-    scores: &mut [f32],
-    max: &mut f32,
-    sum: &mut f32,
-    kept: impl Fn(usize, S::F) -> S::F,
-) -> f32 {
-    let p = scores.as_mut_ptr();
-    let vectors = (0..scores.len()).step_by(S::LANES);
-    // SAFETY: PAD is a multiple of LANES, so every vector lies inside scores.
-    unsafe {
-        let mut block_max = s.splat(*max);
-        for i in vectors.clone() {
-            block_max = s.max(block_max, s.load(p.add(i)));
+/// What an online softmax remembers of each row, in whole vectors of rows.
+#[derive(Default)]
+pub(crate) struct Softmax {
+    max: Vec<f32>,
+    new_max: Vec<f32>,
+    sum: Vec<f32>,
+    /// By what the sums before the last block are to be multiplied.
+    pub(crate) factors: Vec<f32>,
+}
+
+impl Softmax {
+    /// For so many rows, before their first block.
+    pub(crate) fn start(&mut self, rows: usize) {
+        for (of_rows, value) in [
+            (&mut self.max, f32::NEG_INFINITY),
+            (&mut self.new_max, f32::NEG_INFINITY),
+            (&mut self.sum, 0.0),
+            (&mut self.factors, 0.0),
+        ] {
+            of_rows.clear();
+            of_rows.resize(rows.next_multiple_of(PAD), value);
         }
-        let new_max = s.max_lane(block_max);
-        let shift = s.splat(new_max);
-        let mut total = s.splat(0.0);
-        for i in vectors {
-            let weight = s.exp2(s.sub(s.load(p.add(i)), shift));
-            s.store(p.add(i), kept(i, weight));
-            total = s.add(total, weight);
+    }
+
+    /// What the weights of a row are to be divided by.
+    pub(crate) fn sum(&self, row: usize) -> f32 {
+        self.sum[row]
+    }
+
+    /// Turns the first `width` scores of each row, `stride` apart, into weights 2^(score − max), of which `kept(first key,
+    /// weights)` is stored. Row r sees so many keys of the block as `visible(r)` says; the others' weights are exactly
+    /// zero. A width that is a multiple of [`PAD`].
+    #[inline(always)]
+    pub(crate) fn block<S: Simd>(
+        &mut self,
+        s: S,
+        scores: &mut [f32],
+        (stride, width): (usize, usize),
+        visible: impl Fn(usize) -> usize,
+        kept: impl Fn(usize, S::F) -> S::F,
+    ) {
+        let Self { max, new_max, sum, factors } = self;
+        assert!(width.is_multiple_of(PAD) && width <= stride && scores.len().div_ceil(stride) <= max.len());
+        // SAFETY: PAD is a multiple of LANES, so every vector lies inside of a row's scores, or of what belongs to rows.
+        unsafe {
+            for (r, scores) in scores.chunks_exact_mut(stride).enumerate() {
+                scores[visible(r).min(width)..width].fill(f32::NEG_INFINITY);
+                let mut most = s.splat(max[r]);
+                for i in (0..width).step_by(S::LANES) {
+                    most = s.max(most, s.load(scores.as_ptr().add(i)));
+                }
+                new_max[r] = s.max_lane(most);
+            }
+            for r in (0..max.len()).step_by(S::LANES) {
+                let new = s.load(new_max.as_ptr().add(r));
+                let factor = s.exp2(s.sub(s.load(max.as_ptr().add(r)), new));
+                s.store(factors.as_mut_ptr().add(r), factor);
+                s.store(max.as_mut_ptr().add(r), new);
+            }
+            for (r, scores) in scores.chunks_exact_mut(stride).enumerate() {
+                let (shift, mut total) = (s.splat(max[r]), s.splat(0.0));
+                for i in (0..width).step_by(S::LANES) {
+                    let p = scores.as_mut_ptr().add(i);
+                    let weight = s.exp2(s.sub(s.load(p), shift));
+                    s.store(p, kept(i, weight));
+                    total = s.add(total, weight);
+                }
+                sum[r] = sum[r] * factors[r] + s.sum(total);
+            }
         }
-        let factor = if *max == new_max { 1.0 } else { (*max - new_max).exp2() };
-        *sum = *sum * factor + s.sum(total);
-        *max = new_max;
-        factor
     }
 }

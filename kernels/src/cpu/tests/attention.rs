@@ -41,31 +41,38 @@ impl Batch {
         Self { heads: self.heads, offsets: vec![0, len], q, k, v: rows(&self.v, self.kv_cols()) }
     }
 
-    /// The output in `form`: floats, or halves, for which a tier may work in bfloat16.
+    /// The output in `form`: floats, or what a tier may compute in 16 bits for.
     pub(super) fn run(&self, backend: &CpuBackend, form: Form) -> Vec<f32> {
         let rows = *self.offsets.last().unwrap();
         let (q, k) = (tensor(backend, rows, self.q_cols(), &self.q), tensor(backend, rows, self.kv_cols(), &self.k));
         let v = tensor(backend, rows, self.kv_cols(), &self.v);
         let mut out = backend.acts(rows, self.q_cols(), form);
         backend.attention(self.heads, &texts(&self.offsets), &q, &k, &v, &mut out);
-        if form == FLOATS { out.floats.to_vec() } else { oracle::halves(&out, &out.halves) }
+        match form {
+            FLOATS => out.floats.to_vec(),
+            HALVES => oracle::halves(&out, &out.halves),
+            _ => (0..rows * out.cols).map(|i| of_words(&out, i) * f32::from(out.words.codes[i])).collect(),
+        }
     }
 
-    /// Calls `f(index, value, tolerance)` for each value of the output. With `half`, operands are rounded to bfloat16.
-    fn expect(&self, half: bool, mut f: impl FnMut(usize, f64, f64)) {
+    /// Calls `f(index, value, tolerance)` for each value of the output, from operands that are rounded as `form` says.
+    fn expect(&self, form: Form, mut f: impl FnMut(usize, f64, f64)) {
         let Heads { heads, kv_heads, head_dim: dim } = self.heads;
-        let rounded = |x: &[f32]| x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect();
-        // The queries, scaled before they are rounded, have the scores of a softmax by powers of two.
+        // In bfloat16, queries are scaled before they are rounded, to have the scores of a softmax by powers of two.
         let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
-        let scaled: Vec<f32> = self.q.iter().map(|q| q * scale).collect();
-        let (all_q, all_k, all_v) = if half {
-            (rounded(&scaled), rounded(&self.k), rounded(&self.v))
-        } else {
-            (self.q.clone(), self.k.clone(), self.v.clone())
+        let rounded = |x: &[f32], largest: f32| match form {
+            FLOATS => (x.to_vec(), vec![]),
+            HALVES => (x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(), vec![]),
+            _ => to_codes(x, dim, largest),
         };
-        let root = if half { std::f64::consts::LOG2_E } else { (dim as f64).sqrt() };
+        let scaled: Vec<f32> = self.q.iter().map(|q| if form == HALVES { q * scale } else { *q }).collect();
+        // 128 products of codes fit a 32-bit sum; fewer dimensions leave room for larger codes.
+        let largest = ((i32::MAX as usize / dim) as f64).sqrt().floor().min(32767.0) as f32;
+        let (all_q, all_k, (all_v, value_scales)) =
+            (rounded(&scaled, largest).0, rounded(&self.k, largest).0, rounded(&self.v, WEIGHT_CODE));
+        let root = if form == HALVES { std::f64::consts::LOG2_E } else { (dim as f64).sqrt() };
         // A weight is rounded too.
-        let weight_error = if half { 2f64.powi(-8) } else { 0.0 };
+        let weight_error = if form == HALVES { 2f64.powi(-8) } else { 0.0 };
         for text in self.offsets.windows(2) {
             for token in text[0]..text[1] {
                 for head in 0..heads {
@@ -89,10 +96,25 @@ impl Batch {
                     // there, by a factor that is off by 2e-7 and rounds twice.
                     let blocks = (token - text[0]) / KEYS;
                     let sums = U * (4 * seen.len() + 2 * blocks + 2) as f64 + 2e-7 * blocks as f64;
+                    // A weight times the scale of its value becomes a code: it is off by half a step, of which there are
+                    // so many to the largest of its block.
+                    let scale_of = |key: usize| f64::from(value_scales[(text[0] + key) * kv_heads + kv / dim]);
+                    let steps: Vec<f64> = if form == WORDS {
+                        let of_block = |(block, weights): (usize, &[f64])| {
+                            let scaled = weights.iter().enumerate().map(|(i, w)| w * scale_of(block * WORD_KEYS + i));
+                            scaled.fold(0.0, f64::max) / f64::from(WEIGHT_CODE)
+                        };
+                        weights.chunks(WORD_KEYS).enumerate().map(of_block).collect()
+                    } else {
+                        vec![]
+                    };
                     for d in 0..dim {
                         let (mut value, mut tolerance) = (0.0, 0.0);
-                        for ((k, w), e) in seen.iter().zip(&weights).zip(&errors) {
+                        for (key, ((k, w), e)) in seen.iter().zip(&weights).zip(&errors).enumerate() {
                             let v = f64::from(all_v[k + d]);
+                            if form == WORDS && v != 0.0 {
+                                tolerance += 0.5 * steps[key / WORD_KEYS] * v.abs() / scale_of(key) / sum * 1.1;
+                            }
                             value += w / sum * v;
                             // First order in the errors; their squares are within a tenth of it while e < 0.1.
                             tolerance += w / sum * v.abs() * (e + mean + sums + weight_error) * 1.1;
@@ -105,19 +127,53 @@ impl Batch {
     }
 
     fn check(&self, backend: &CpuBackend, form: Form, what: &str) {
+        let dim = self.heads.head_dim;
+        if form == WORDS && !self.q_cols().is_multiple_of(32) {
+            return; // Codes of activations come in groups of 32.
+        }
         let ours = self.run(backend, form);
-        let dims = backend.isa.half_attention.map_or(0, |attention| attention.dims);
-        let half = form == HALVES && dims > 0 && self.heads.head_dim.is_multiple_of(dims);
-        self.expect(half, |i, expected, tolerance| {
+        let coarse = backend.isa.coarse_attention;
+        let coarse =
+            coarse.is_some_and(|a| form.is_part_of(a.serves) && dim.is_multiple_of(a.dims) && dim <= a.most_dims);
+        self.expect(if coarse { form } else { FLOATS }, |i, expected, tolerance| {
             let what = || {
                 let (token, column) = (i / self.q_cols(), i % self.q_cols());
                 format!("{} {what} {:?} {form:?}: token {token} column {column}", backend.isa.name, self.heads)
             };
             // The output itself is rounded.
-            let rounding = if form == HALVES { 2f64.powi(-8) * (expected.abs() + tolerance) } else { 0.0 };
+            let rounding = match form {
+                FLOATS => 0.0,
+                HALVES => 2f64.powi(-8) * (expected.abs() + tolerance),
+                // Half a step of its group, whose largest value is not known better than ours.
+                _ => {
+                    let group = ours[i / 32 * 32..][..32].iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+                    0.51 / 32639.0 * f64::from(group)
+                }
+            };
             assert_close(what, ours[i], expected, tolerance + rounding);
         });
     }
+}
+
+/// Keys of a block, and the largest code of a value or a weight, of attention in codes.
+const WORD_KEYS: usize = 128;
+const WEIGHT_CODE: f32 = 4095.0;
+
+/// Rows of `dim` values as codes with a scale each: what they stand for, and the scales.
+fn to_codes(x: &[f32], dim: usize, largest: f32) -> (Vec<f32>, Vec<f32>) {
+    let (mut values, mut scales) = (vec![], vec![]);
+    for row in x.chunks(dim) {
+        let most = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let (scale, inverse) = if most == 0.0 { (0.0, 0.0) } else { (most * (1.0 / largest), largest / most) };
+        values.extend(row.iter().map(|x| scale * (x * inverse).round_ties_even()));
+        scales.push(scale);
+    }
+    (values, scales)
+}
+
+/// The scale of value `i` of `acts.words`.
+fn of_words(acts: &Acts, i: usize) -> f32 {
+    acts.words.scales[i % acts.cols / 32 * acts.stride + i / acts.cols]
 }
 
 /// Texts end to end that share nothing.
@@ -128,14 +184,15 @@ fn texts(offsets: &[usize]) -> Vec<Node> {
 /// Every tier on `threads` threads, with every form of output that makes a difference to it.
 pub(super) fn backends(threads: usize) -> impl Iterator<Item = (CpuBackend, Form)> {
     isas().flat_map(move |isa| {
-        let forms = if isa.half_attention.is_some() { &[FLOATS, HALVES][..] } else { &[FLOATS] };
-        forms.iter().map(move |form| (CpuBackend::new(isa, threads).unwrap(), *form))
+        let serves = |form: &Form| isa.coarse_attention.is_some_and(|attention| form.is_part_of(attention.serves));
+        let forms = [FLOATS].into_iter().chain([HALVES, WORDS].into_iter().filter(serves));
+        forms.collect::<Vec<_>>().into_iter().map(move |form| (CpuBackend::new(isa, threads).unwrap(), form))
     })
 }
 
 /// A small head that every form of attention can have.
 pub(super) fn small_dim(form: Form) -> usize {
-    if form == HALVES { 32 } else { 24 }
+    if form == FLOATS { 24 } else { 32 }
 }
 
 /// Σ a · b and Σ |a · b|.
@@ -215,9 +272,13 @@ fn a_broken_text_harms_no_other() {
                 _ => bad.v[token * dim + 5] = poison,
             }
             let ours = bad.run(&backend, form);
-            let keys = if form == HALVES { 128 } else { KEYS };
-            let (block, after) = ((20 + 70 / keys * keys) * 2 * dim, 150 * 2 * dim);
-            assert_bits("before", &ours[..block], &expected[..block]);
+            let before = match form {
+                FLOATS => 70 / KEYS * KEYS,
+                HALVES => 0,
+                _ => 70,
+            };
+            let (before, after) = ((20 + before) * 2 * dim, 150 * 2 * dim);
+            assert_bits("before", &ours[..before], &expected[..before]);
             assert_bits("after", &ours[after..], &expected[after..]);
             let of_token = &ours[token * 2 * dim..][..dim];
             assert!(of_token.iter().any(|x| !x.is_finite()), "{} {poison} in {what}", backend.isa.name);

@@ -3,17 +3,26 @@
 
 use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
 use super::{load_square, round, store};
-use crate::cpu::isa::avx512vnni::{Avx512, transpose};
 use crate::cpu::acts::Form;
+use crate::cpu::isa::avx512vnni::{Avx512, transpose};
 use crate::cpu::isa::{AttendTask, Attention, Rows, WriteRow};
-use crate::cpu::ops::attention::{Scratch, Shape, softmax_step};
+use crate::cpu::ops::attention::{Scratch, Shape};
 use crate::cpu::ops::bf16::round_row;
 use std::arch::x86_64::*;
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 const KEYS: usize = 128;
 
-pub(super) static ATTENTION: Attention<u16> = Attention { keys: KEYS, pad: STEP, dims: STEP, scale: 0, serves: Form { halves: true, ..Form::NONE }, pack, attend };
+pub(super) static ATTENTION: Attention<u16> = Attention {
+    keys: KEYS,
+    pad: STEP,
+    dims: STEP,
+    most_dims: usize::MAX,
+    scale: 0,
+    serves: Form { halves: true, ..Form::NONE },
+    pack,
+    attend,
+};
 
 /// As [`pack_block`](crate::cpu::ops::attention::pack_block). Keys are the weights of a product over the head's
 /// dimensions, values those of a product over the block's keys; both in the layout of [`Product::w`].
@@ -79,17 +88,14 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     let (dim, group) = (shape.head_dim, shape.group);
     let rows = count * group;
     assert!(first + count <= len && dim.is_multiple_of(STEP));
-    let Scratch { q: query, scores, out, max, sum, queries, weights, .. } = scratch;
+    let Scratch { q: query, scores, out, softmax, queries, weights, .. } = scratch;
     query.resize(dim);
     queries.resize(rows * dim);
     scores.resize(rows * KEYS);
     weights.resize(rows * KEYS);
     out.resize(rows * dim);
     out.fill(0.0);
-    max.clear();
-    max.resize(rows, f32::NEG_INFINITY);
-    sum.clear();
-    sum.resize(rows, 0.0);
+    softmax.start(rows);
 
     // Scores in units of log2, so that the softmax needs exp2 only.
     let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
@@ -121,26 +127,20 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
         };
         // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride. Queries are [rows × dim], scores [rows × KEYS].
         unsafe { scores_of_keys.add(&mut tiles) };
-        for r in 0..rows {
-            let visible = (first + r / group + 1).saturating_sub(start).min(width);
-            let (scores, weights) = (&mut scores[r * KEYS..][..width], &mut weights[r * KEYS..][..width]);
-            if visible == 0 {
-                // Nothing of this block is visible: weights of exactly zero.
-                weights.fill(0);
-                continue;
-            }
-            scores[visible..].fill(f32::NEG_INFINITY);
-            let factor = softmax_step(Avx512, scores, &mut max[r], &mut sum[r], |_, weight| weight);
-            for (to, x) in weights.as_chunks_mut::<STEP>().0.iter_mut().zip(scores.as_chunks::<STEP>().0) {
+        let visible = |r: usize| (first + r / group + 1).saturating_sub(start);
+        softmax.block(Avx512, scores, (KEYS, width), visible, |_, weight| weight);
+        for (scores, weights) in scores.chunks_exact(KEYS).zip(weights.chunks_exact_mut(KEYS)) {
+            let weights = weights[..width].as_chunks_mut::<STEP>().0;
+            for (to, x) in weights.iter_mut().zip(scores.as_chunks::<STEP>().0) {
                 // SAFETY: 32 floats, 64 bytes.
                 unsafe {
                     let (a, b) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
                     _mm512_storeu_si512(to.as_mut_ptr().cast(), round(a, b));
                 }
             }
-            if factor != 1.0 {
-                out[r * dim..(r + 1) * dim].iter_mut().for_each(|x| *x *= factor);
-            }
+        }
+        for (out, factor) in out.chunks_exact_mut(dim).zip(&softmax.factors) {
+            out.iter_mut().for_each(|x| *x *= factor);
         }
         let weighted_values = Product {
             rows,
@@ -159,7 +159,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     }
 
     for (r, out) in out.chunks_exact_mut(dim).enumerate() {
-        let inverse = 1.0 / sum[r];
+        let inverse = 1.0 / softmax.sum(r);
         out.iter_mut().for_each(|x| *x *= inverse);
         write(r / group, r % group, out);
     }
