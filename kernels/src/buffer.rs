@@ -51,7 +51,11 @@ impl Arena {
         let fits = |i: &usize| (lines..=4 * lines).contains(&free[*i].len());
         match (0..free.len()).filter(fits).min_by_key(|i| free[*i].len()) {
             Some(i) => free.swap_remove(i),
-            None => vec![Line([0; 64]); lines],
+            None => {
+                let new = vec![Line([0; 64]); lines];
+                advise_huge_pages(&new);
+                new
+            }
         }
     }
 
@@ -62,6 +66,22 @@ impl Arena {
             free.push(lines);
         }
     }
+}
+
+/// Asks for huge pages where the operating system can give some: a tile of a product touches a page of every row.
+fn advise_huge_pages(lines: &[Line]) {
+    #[cfg(target_os = "linux")]
+    {
+        const HUGE: usize = 2 << 20;
+        let bytes = lines.as_ptr_range();
+        let (start, end) = ((bytes.start as usize).next_multiple_of(HUGE), bytes.end as usize / HUGE * HUGE);
+        if start < end {
+            // SAFETY: whole pages of memory that is ours; a hint, which may fail.
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = lines;
 }
 
 /// A buffer of `T` that starts on a cache line.

@@ -291,8 +291,8 @@ impl Backend for CpuBackend {
                 let kernel = self.isa.kernel(format, precision);
                 // Several tiles at a time, while there are tasks for every thread, and while the panels of two weights
                 // (a gate and its up) stay in the L2 cache.
-                let most = if k > SPAN { 2 } else { 4 }.min(n.div_ceil(TILE) / (2 * self.threads()));
-                let width = TILE * kernel.map_or(1, |kernel| kernel.tiles).min(most).max(1);
+                let most = kernel.map_or(1, |kernel| if k > SPAN { kernel.tiles / 2 } else { kernel.tiles });
+                let width = TILE * most.min(n.div_ceil(TILE) / (2 * self.threads())).max(1);
                 Ok(Weight { format, bytes, n, k, row_bytes, kernel, width })
             }
             _ => Err(WeightError::Size { format, rows: n, cols: k, bytes: bytes.len() }),

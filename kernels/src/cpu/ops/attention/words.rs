@@ -42,24 +42,12 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
     let (vp, value_scales) = vp[..width * (dim + SCALE)].split_at_mut(width * dim);
     let (key_scales, value_scales) = (key_scales.as_chunks_mut::<SCALE>().0, value_scales.as_chunks_mut::<SCALE>().0);
     let words_of = |scale: f32| [scale.to_bits() as u16, (scale.to_bits() >> 16) as u16];
-    // The scale of row i, whose codes go into `codes`; padding is zero.
-    let quantize = |from: &[f32], i: usize, largest, codes: &mut [i16; ROW]| {
-        if i >= keys {
-            codes.fill(0);
-            return 0.0;
-        }
-        let from = &from[i * rows.stride..][..dim];
-        // SAFETY: whole vectors of a row, and of codes.
-        unsafe {
-            let (scale, inverse) = scale_of(s, from.as_ptr(), dim, largest);
-            round_codes(s, from.as_ptr(), inverse, codes.as_mut_ptr(), dim);
-            scale
-        }
-    };
+    // Padding is zero.
+    let row = |i: usize| if i < keys { i * rows.stride..i * rows.stride + dim } else { 0..0 };
     let (mut codes, mut broken) = ([[0; ROW]; 2], [false; 2]);
     for i in (0..width).step_by(2) {
         for (j, codes) in (i..).zip(&mut codes) {
-            let scale = quantize(rows.v, j, LARGEST, codes);
+            let scale = quantize(s, &rows.v[row(j)], LARGEST, codes);
             broken[j - i] = !scale.is_finite();
             value_scales[j] = words_of(if scale.is_finite() { scale } else { 0.0 });
         }
@@ -70,7 +58,7 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
             }
         }
         for (j, codes) in (i..).zip(&mut codes) {
-            let scale = quantize(rows.k, j, largest_code(dim), codes);
+            let scale = quantize(s, &rows.k[row(j)], largest_code(dim), codes);
             // A value that is not finite is its key's error too: all that see the key notice, and no other.
             key_scales[j] = words_of(if broken[j - i] { f32::NAN } else { scale });
             let to = kt[j / PAD * PAD * dim..].as_chunks_mut::<{ 2 * PAD }>().0;
@@ -78,6 +66,19 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
                 to[j % PAD * 2..][..2].copy_from_slice(&pair.map(|code| code as u16));
             }
         }
+    }
+}
+
+/// The scale of a row, whose codes go into `codes`, with zeros after them.
+#[inline(always)]
+fn quantize<S: Simd>(s: S, row: &[f32], largest: f32, codes: &mut [i16; ROW]) -> f32 {
+    assert!(row.len().is_multiple_of(PAD) && row.len() <= ROW);
+    codes[row.len()..].fill(0);
+    // SAFETY: whole vectors of a row, and of codes.
+    unsafe {
+        let (scale, inverse) = scale_of(s, row.as_ptr(), row.len(), largest);
+        round_codes(s, row.as_ptr(), inverse, codes.as_mut_ptr(), row.len());
+        scale
     }
 }
 
