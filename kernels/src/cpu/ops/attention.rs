@@ -142,7 +142,8 @@ pub(crate) fn attend<S: Simd>(
         // No query of this task sees further.
         let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
         scratch.scores.fill(0.0);
-        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] in panels, scores is [rows × KEYS], and width <= stride <= KEYS; three different buffers.
+        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] in panels, scores is [rows × KEYS], and width <=
+        // stride <= KEYS; three different buffers.
         unsafe {
             let kt = kt[at * dim..(at + stride) * dim].as_ptr();
             let (q, scores) = (scratch.q.as_ptr(), scratch.scores.as_mut_ptr());

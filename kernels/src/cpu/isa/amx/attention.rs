@@ -125,7 +125,8 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
             c: scores.as_mut_ptr(),
             c_stride: KEYS,
         };
-        // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride. Queries are [rows × dim], scores [rows × KEYS].
+        // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride. Queries are
+        // [rows × dim], scores [rows × KEYS].
         unsafe { scores_of_keys.add(&mut tiles) };
         let visible = |r: usize| (first + r / group + 1).saturating_sub(start);
         softmax.block(Avx512, scores, (KEYS, width), visible, |_, weight| weight);

@@ -125,8 +125,8 @@ pub(crate) fn attend<W: DotWords>(
         let (kt, key_scales) = kt[block.clone()].split_at(stride * dim);
         let (vp, value_scales) = vp[block].split_at(stride * dim);
         let (key_scales, value_scales) = (key_scales.as_ptr().cast::<f32>(), value_scales.as_ptr().cast::<f32>());
-        // SAFETY: queries are [rows × dim] in rows of ROW, this block of keys is [dim × stride] in panels, and width <= stride; scores are
-        // [rows × SCORES]. Buffers and blocks are aligned for floats.
+        // SAFETY: queries are [rows × dim] in rows of ROW, this block of keys is [dim × stride] in panels, and width <=
+        // stride; scores are [rows × SCORES]. Buffers and blocks are aligned for floats.
         unsafe {
             let scores = scores.as_mut_ptr();
             let query_scales = query_scales.as_ptr();
@@ -158,8 +158,8 @@ pub(crate) fn attend<W: DotWords>(
                 round_codes(s, scores.as_ptr(), *inverse, weights.as_mut_ptr().cast::<i16>(), width);
             }
         }
-        // SAFETY: weights are [rows × width] in rows of ROW, this block of values is [stride × dim] in panels, and width <= stride; out is
-        // [rows × out_row].
+        // SAFETY: weights are [rows × width] in rows of ROW, this block of values is [stride × dim] in panels, and width <=
+        // stride; out is [rows × out_row].
         unsafe {
             let (out, factors, scales) = (out.as_mut_ptr(), softmax.factors.as_ptr(), weight_scales.as_ptr());
             product(w, (rows, width, dim), weights.as_ptr(), vp.as_ptr(), stride * PAD, |row, column, sum| {
