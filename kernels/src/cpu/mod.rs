@@ -182,6 +182,22 @@ impl CpuBackend {
         }
     }
 
+    /// Attention of every node and head, by `coarse` or in f32 [queries × query heads].
+    fn attended(
+        &self,
+        coarse: Option<&Attention<u16>>,
+        shape: Shape,
+        nodes: &[Node],
+        qkv: (&Tensor, &Tensor, &Tensor),
+    ) -> Tensor {
+        let mut context = self.tensor(qkv.0.rows, qkv.0.cols);
+        match coarse {
+            Some(kernel) => self.attend(kernel, shape, nodes, qkv, &mut context),
+            None => self.attend(&self.isa.attention, shape, nodes, qkv, &mut context),
+        }
+        context
+    }
+
     /// Attention of every node and head, with keys and values packed as `kernel` wants them.
     fn attend<E: Plain + Send + Sync>(
         &self,
@@ -418,15 +434,9 @@ impl Backend for CpuBackend {
         }
         assert!(queries == q.rows, "all queries");
 
-        let mut context = self.tensor(q.rows, q.cols);
         // As fine as what comes next.
-        let serves = |kernel: &&Attention<u16>| {
-            out.form().is_part_of(kernel.serves) && head_dim.is_multiple_of(kernel.dims) && head_dim <= kernel.most_dims
-        };
-        match self.isa.coarse_attention.filter(serves) {
-            Some(kernel) => self.attend(kernel, shape, nodes, (q, k, v), &mut context),
-            None => self.attend(&self.isa.attention, shape, nodes, (q, k, v), &mut context),
-        }
+        let fits = |kernel: &&Attention<u16>| out.form().is_part_of(kernel.serves) && kernel.takes(head_dim);
+        let context = self.attended(self.isa.coarse_attention.filter(fits), shape, nodes, (q, k, v));
         let parts = out.parts(self.isa);
         // SAFETY: each row is set by one task.
         self.for_rows(q.rows, |row, scratch| unsafe { parts.set(row, 0, context.row(row), &mut scratch.groups) });

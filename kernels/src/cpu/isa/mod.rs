@@ -252,6 +252,11 @@ impl Isa {
 }
 
 impl<E> Attention<E> {
+    /// Whether it can have heads of so many dimensions.
+    pub(crate) fn takes(&self, head_dim: usize) -> bool {
+        head_dim.is_multiple_of(self.dims) && head_dim <= self.most_dims
+    }
+
     /// See [`pack_block`](super::ops::attention::pack_block).
     pub(crate) fn pack(&self, shape: Shape, keys: usize, rows: Rows, kt: &mut [E], vp: &mut [E]) {
         // SAFETY: a table is handed out only after detection of its instructions.
@@ -474,7 +479,7 @@ macro_rules! word_attention {
             dims: PAD,
             most_dims: words::ROW,
             scale: words::SCALE,
-            serves: Form { bytes: true, uniform: true, words: true, ..Form::NONE },
+            serves: Form { bytes: true, uniform: true, ..Form::NONE },
             pack,
             attend,
         };

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::{Heads, Node};
-use crate::cpu::ops::attention::KEYS;
+use crate::cpu::ops::attention::{KEYS, Shape};
 
 /// The q, k and v of a batch; text i is the rows `offsets[i]..offsets[i + 1]`.
 pub(super) struct Batch {
@@ -41,18 +41,20 @@ impl Batch {
         Self { heads: self.heads, offsets: vec![0, len], q, k, v: rows(&self.v, self.kv_cols()) }
     }
 
-    /// The output in `form`: floats, or what a tier may compute in 16 bits for.
+    /// Computed in `form`: floats, or bfloat16 or words of a tier that multiplies those.
     pub(super) fn run(&self, backend: &CpuBackend, form: Form) -> Vec<f32> {
         let rows = *self.offsets.last().unwrap();
         let (q, k) = (tensor(backend, rows, self.q_cols(), &self.q), tensor(backend, rows, self.kv_cols(), &self.k));
         let v = tensor(backend, rows, self.kv_cols(), &self.v);
-        let mut out = backend.acts(rows, self.q_cols(), form);
-        backend.attention(self.heads, &texts(&self.offsets), &q, &k, &v, &mut out);
-        match form {
-            FLOATS => out.floats.to_vec(),
-            HALVES => oracle::halves(&out, &out.halves),
-            _ => (0..rows * out.cols).map(|i| of_words(&out, i) * f32::from(out.words.codes[i])).collect(),
+        if form == FLOATS {
+            let mut out = backend.acts(rows, self.q_cols(), form);
+            backend.attention(self.heads, &texts(&self.offsets), &q, &k, &v, &mut out);
+            return out.floats.to_vec();
         }
+        let Heads { heads, kv_heads, head_dim } = self.heads;
+        let coarse = backend.isa.coarse_attention.filter(|attention| attention.takes(head_dim));
+        let shape = Shape { group: heads / kv_heads, head_dim, q_stride: q.stride };
+        backend.read(&backend.attended(coarse, shape, &texts(&self.offsets), (&q, &k, &v)))
     }
 
     /// Calls `f(index, value, tolerance)` for each value of the output, from operands that are rounded as `form` says.
@@ -127,30 +129,15 @@ impl Batch {
     }
 
     fn check(&self, backend: &CpuBackend, form: Form, what: &str) {
-        let dim = self.heads.head_dim;
-        if form == WORDS && !self.q_cols().is_multiple_of(32) {
-            return; // Codes of activations come in groups of 32.
-        }
         let ours = self.run(backend, form);
-        let coarse = backend.isa.coarse_attention;
-        let coarse =
-            coarse.is_some_and(|a| form.is_part_of(a.serves) && dim.is_multiple_of(a.dims) && dim <= a.most_dims);
+        let coarse = backend.isa.coarse_attention.is_some_and(|attention| attention.takes(self.heads.head_dim));
         self.expect(if coarse { form } else { FLOATS }, |i, expected, tolerance| {
             let what = || {
                 let (token, column) = (i / self.q_cols(), i % self.q_cols());
                 format!("{} {what} {:?} {form:?}: token {token} column {column}", backend.isa.name, self.heads)
             };
             // The output itself is rounded.
-            let rounding = match form {
-                FLOATS => 0.0,
-                HALVES => 2f64.powi(-8) * (expected.abs() + tolerance),
-                // Half a step of its group, whose largest value is not known better than ours.
-                _ => {
-                    let group = ours[i / 32 * 32..][..32].iter().fold(0.0, |m: f32, x| m.max(x.abs()));
-                    0.51 / 32639.0 * f64::from(group)
-                }
-            };
-            assert_close(what, ours[i], expected, tolerance + rounding);
+            assert_close(what, ours[i], expected, tolerance);
         });
     }
 }
@@ -171,22 +158,17 @@ fn to_codes(x: &[f32], dim: usize, largest: f32) -> (Vec<f32>, Vec<f32>) {
     (values, scales)
 }
 
-/// The scale of value `i` of `acts.words`.
-fn of_words(acts: &Acts, i: usize) -> f32 {
-    acts.words.scales[i % acts.cols / 32 * acts.stride + i / acts.cols]
-}
-
 /// Texts end to end that share nothing.
 fn texts(offsets: &[usize]) -> Vec<Node> {
     offsets.windows(2).map(|o| Node { parent: None, rows: o[0]..o[1], queries: o[0]..o[1] }).collect()
 }
 
-/// Every tier on `threads` threads, with every form of output that makes a difference to it.
+/// Every tier on `threads` threads, with every form of attention that it has.
 pub(super) fn backends(threads: usize) -> impl Iterator<Item = (CpuBackend, Form)> {
     isas().flat_map(move |isa| {
-        let serves = |form: &Form| isa.coarse_attention.is_some_and(|attention| form.is_part_of(attention.serves));
-        let forms = [FLOATS].into_iter().chain([HALVES, WORDS].into_iter().filter(serves));
-        forms.collect::<Vec<_>>().into_iter().map(move |form| (CpuBackend::new(isa, threads).unwrap(), form))
+        let coarse = isa.coarse_attention.map(|attention| if attention.serves == HALVES { HALVES } else { WORDS });
+        let forms = [FLOATS].into_iter().chain(coarse);
+        forms.map(move |form| (CpuBackend::new(isa, threads).unwrap(), form))
     })
 }
 
