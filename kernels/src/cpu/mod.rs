@@ -211,7 +211,7 @@ impl CpuBackend {
         let (paths, packed) = Path::of(nodes, kernel.keys, kernel.pad);
         let dim = shape.head_dim;
         // What a key and a value take.
-        let (k_len, v_len) = (dim + kernel.scale, shape.padded_dim() + kernel.scale);
+        let (k_len, v_len) = (dim + kernel.scale_len, shape.padded_dim() + kernel.scale_len);
         let mut kt = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * k_len);
         let mut vp = Buffer::<E>::of_arena(&self.arena, kv_heads * packed * v_len);
         let (kt_parts, vp_parts) = (Parts::new(&mut kt), Parts::new(&mut vp));

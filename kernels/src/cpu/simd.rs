@@ -94,24 +94,40 @@ const EXP2: [f32; 7] = [
     0.00015461444854736328,
 ];
 
-/// Vectors of 32-bit lanes that multiply 16-bit codes. As with [`Simd`], a value is the proof that the CPU has them.
+/// Vectors of 32-bit integers, with as many lanes as those of floats.
 #[cfg(target_arch = "x86_64")]
 #[allow(clippy::missing_safety_doc)]
-pub(crate) trait DotWords: Copy {
-    /// The vectors of floats with as many lanes.
-    type S: Simd;
-    /// The vectors of integers.
+pub(crate) trait IntLanes: Simd {
     type I: Copy;
 
-    fn simd(self) -> Self::S;
-    fn splat(self, x: i32) -> Self::I;
-    /// SAFETY contract: `p` is readable for LANES lanes.
-    unsafe fn load(self, p: *const i32) -> Self::I;
-    /// `acc + a · b`, two words a lane.
-    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I;
+    fn splat_int(self, x: i32) -> Self::I;
+    /// SAFETY contract: `p` is readable for LANES integers.
+    unsafe fn load_int(self, p: *const i32) -> Self::I;
+    /// Bytes widened to words. SAFETY contract: `p` is readable for 2 · LANES bytes.
+    unsafe fn load_widened(self, p: *const i8) -> Self::I;
+    /// SAFETY contract: `p` is writable for LANES integers.
+    unsafe fn store_int(self, p: *mut i32, x: Self::I);
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
     /// The nearest floats.
-    fn to_float(self, x: Self::I) -> <Self::S as Simd>::F;
+    fn to_float(self, x: Self::I) -> Self::F;
+    /// Transposes LANES vectors.
+    fn transpose(self, square: &mut [Self::I]);
 }
+
+/// Products of 16-bit codes. As with [`Simd`], a value is the proof that the CPU has them.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait DotWords: Copy {
+    /// The vectors of its operands.
+    type S: IntLanes;
+
+    fn simd(self) -> Self::S;
+    /// `acc + a · b`, two words a lane.
+    fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self>;
+}
+
+/// The vectors of integers that a [`DotWords`] multiplies.
+#[cfg(target_arch = "x86_64")]
+pub(crate) type Int<W> = <<W as DotWords>::S as IntLanes>::I;
 
 /// An integer type of activation codes.
 pub(crate) trait Code: Plain {

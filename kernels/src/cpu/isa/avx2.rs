@@ -8,7 +8,7 @@ mod bytes;
 mod words;
 
 use crate::backend::Precision;
-use crate::cpu::simd::{DotWords, Simd};
+use crate::cpu::simd::{DotWords, Int, IntLanes, Simd};
 use crate::formats::{Block, with_block};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -16,10 +16,6 @@ use std::arch::x86_64::*;
 /// Proof of AVX2, FMA and F16C: made only inside the functions of `TIER`.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;
-
-/// The same, for products of words.
-#[derive(Clone, Copy)]
-struct Avx2Words;
 
 pub(super) fn detect() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
@@ -122,29 +118,52 @@ impl Simd for Avx2 {
 
 // As above.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl DotWords for Avx2Words {
-    type S = Avx2;
+impl IntLanes for Avx2 {
     type I = __m256i;
 
     #[inline(always)]
-    fn simd(self) -> Avx2 {
-        Avx2
-    }
-    #[inline(always)]
-    fn splat(self, x: i32) -> Self::I {
+    fn splat_int(self, x: i32) -> Self::I {
         unsafe { _mm256_set1_epi32(x) }
     }
     #[inline(always)]
-    unsafe fn load(self, p: *const i32) -> Self::I {
+    unsafe fn load_int(self, p: *const i32) -> Self::I {
         unsafe { _mm256_loadu_si256(p.cast()) }
     }
     #[inline(always)]
-    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { pin(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b))) }
+    unsafe fn load_widened(self, p: *const i8) -> Self::I {
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }
     }
     #[inline(always)]
-    fn to_float(self, x: Self::I) -> __m256 {
+    unsafe fn store_int(self, p: *mut i32, x: Self::I) {
+        unsafe { _mm256_storeu_si256(p.cast(), x) }
+    }
+    #[inline(always)]
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_xor_si256(a, b) }
+    }
+    #[inline(always)]
+    fn to_float(self, x: Self::I) -> Self::F {
         unsafe { _mm256_cvtepi32_ps(x) }
+    }
+    #[inline(always)]
+    fn transpose(self, square: &mut [Self::I]) {
+        let square: &mut [__m256i; 8] = square.try_into().expect("a square");
+        *square = unsafe { transpose(*square) };
+    }
+}
+
+// As above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl DotWords for Avx2 {
+    type S = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self> {
+        unsafe { pin(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b))) }
     }
 }
 
@@ -207,4 +226,4 @@ super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], 
     let (lowest, highest) = with_block!(format, B => B::CODES, float => return None);
     let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
     Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
-}, super::word_attention!(Avx2Words, #[target_feature(enable = "avx2,fma,f16c")]));
+}, super::word_attention!(Avx2, #[target_feature(enable = "avx2,fma,f16c")]));

@@ -1,17 +1,13 @@
 //! AVX-512 with VNNI: 512-bit vectors, Ice Lake, Zen 4 and newer. The products are those of [`vnni`](super::vnni).
 
-use super::vnni::{self, Bytes, Vnni, Words};
+use super::vnni::{self, Bytes, Words};
 use crate::backend::Precision;
-use crate::cpu::simd::{DotWords, Simd};
+use crate::cpu::simd::{DotWords, Int, IntLanes, Simd};
 use std::arch::x86_64::*;
 
-/// Proof of AVX-512 F, BW, DQ and VL: made only inside the functions of `TIER`.
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI: made only inside the functions of `TIER`, and of the tiers that need the same.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
-
-/// Proof of VNNI besides.
-#[derive(Clone, Copy)]
-struct Avx512Vnni;
 
 pub(super) fn detect() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -105,41 +101,23 @@ impl Simd for Avx512 {
 
 // As above.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl DotWords for Avx512Vnni {
-    type S = Avx512;
+impl IntLanes for Avx512 {
     type I = __m512i;
 
     #[inline(always)]
-    fn simd(self) -> Avx512 {
-        Avx512
-    }
-    #[inline(always)]
-    fn splat(self, x: i32) -> Self::I {
+    fn splat_int(self, x: i32) -> Self::I {
         unsafe { _mm512_set1_epi32(x) }
     }
     #[inline(always)]
-    unsafe fn load(self, p: *const i32) -> Self::I {
+    unsafe fn load_int(self, p: *const i32) -> Self::I {
         unsafe { _mm512_loadu_si512(p.cast()) }
     }
-    #[inline(always)]
-    fn dot(self, acc: Self::I, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
-    }
-    #[inline(always)]
-    fn to_float(self, x: Self::I) -> __m512 {
-        unsafe { _mm512_cvtepi32_ps(x) }
-    }
-}
-
-// As above.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Vnni for Avx512Vnni {
     #[inline(always)]
     unsafe fn load_widened(self, p: *const i8) -> Self::I {
         unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
     }
     #[inline(always)]
-    unsafe fn store(self, p: *mut u8, x: Self::I) {
+    unsafe fn store_int(self, p: *mut i32, x: Self::I) {
         unsafe { _mm512_storeu_si512(p.cast(), x) }
     }
     #[inline(always)]
@@ -147,9 +125,28 @@ impl Vnni for Avx512Vnni {
         unsafe { _mm512_xor_si512(a, b) }
     }
     #[inline(always)]
+    fn to_float(self, x: Self::I) -> Self::F {
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+    #[inline(always)]
     fn transpose(self, square: &mut [Self::I]) {
         let square: &mut [__m512i; 16] = square.try_into().expect("a square");
         *square = unsafe { transpose(*square) };
+    }
+}
+
+// As above.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl DotWords for Avx512 {
+    type S = Self;
+
+    #[inline(always)]
+    fn simd(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self> {
+        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
     }
 }
 
@@ -182,9 +179,9 @@ pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-super::vnni::kernels!(Avx512Vnni, bytes512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
+super::vnni::kernels!(Avx512, bytes512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
 
 super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {
     let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
     (!format.is_float()).then_some(quantized)
-}, super::word_attention!(Avx512Vnni, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]));
+}, super::word_attention!(Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]));

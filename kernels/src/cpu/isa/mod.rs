@@ -47,6 +47,42 @@ pub(crate) struct AttendTask<'a, E> {
     pub(crate) vp: &'a [E],
 }
 
+/// A block of keys that queries of a task see.
+pub(crate) struct KeyBlock {
+    /// Position of its first key.
+    pub(crate) start: usize,
+    /// Where it is packed, in keys, with padding.
+    pub(crate) packed: Range<usize>,
+    /// How many of them a query may see, with padding.
+    pub(crate) width: usize,
+}
+
+impl<E> AttendTask<'_, E> {
+    /// The blocks of up to `keys` keys that its queries see, padded to `pad`.
+    #[inline(always)]
+    pub(crate) fn key_blocks(&self, keys: usize, pad: usize) -> impl Iterator<Item = KeyBlock> + use<'_, E> {
+        let end = self.first + self.count;
+        assert!(end <= self.len);
+        (0..end).step_by(keys).zip(self.blocks).map(move |(start, at)| {
+            let padded = |end: usize| (end - start).min(keys).next_multiple_of(pad);
+            KeyBlock { start, packed: *at..at + padded(self.len), width: padded(end) }
+        })
+    }
+
+    /// How many keys from position `start` on row `row` sees: rows are the heads of the first query, then of the next.
+    #[inline(always)]
+    pub(crate) fn visible(&self, row: usize, start: usize) -> usize {
+        (self.first + row / self.shape.group + 1).saturating_sub(start)
+    }
+
+    /// The values of row `row`.
+    #[inline(always)]
+    pub(crate) fn query(&self, row: usize) -> &[f32] {
+        let Shape { group, head_dim, q_stride } = self.shape;
+        &self.q[row / group * q_stride + row % group * head_dim..][..head_dim]
+    }
+}
+
 /// Attention over keys and values that are packed as `E`.
 pub(crate) struct Attention<E: 'static> {
     /// Keys per block.
@@ -58,7 +94,7 @@ pub(crate) struct Attention<E: 'static> {
     /// The most dimensions of a head.
     pub(crate) most_dims: usize,
     /// Elements that a key, or a value, takes besides its dimensions.
-    pub(crate) scale: usize,
+    pub(crate) scale_len: usize,
     /// The forms of output that need nothing finer.
     pub(crate) serves: Form,
     pack: unsafe fn(Shape, usize, Rows, &mut [E], &mut [E]),
@@ -351,7 +387,7 @@ macro_rules! tier {
                     pad,
                     dims: 1,
                     most_dims: usize::MAX,
-                    scale: 0,
+                    scale_len: 0,
                     serves: crate::cpu::acts::Form::ALL,
                     pack: attention::pack_block,
                     attend,
@@ -478,7 +514,7 @@ macro_rules! word_attention {
             pad: PAD,
             dims: PAD,
             most_dims: words::ROW,
-            scale: words::SCALE,
+            scale_len: words::SCALE,
             serves: Form { bytes: true, uniform: true, ..Form::NONE },
             pack,
             attend,

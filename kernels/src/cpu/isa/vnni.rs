@@ -55,27 +55,15 @@ use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::panel::uniform::UNIFORM_SCALES;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
-use crate::cpu::simd::{DotWords, Simd};
+use crate::cpu::simd::{DotWords, IntLanes, Simd};
 use std::ops::Range;
-
-/// What else a panel is made with.
-#[allow(clippy::missing_safety_doc)]
-pub(super) trait Vnni: DotWords {
-    /// Bytes widened to words. SAFETY contract: `p` is readable for 2 · LANES bytes.
-    unsafe fn load_widened(self, p: *const i8) -> Self::I;
-    /// SAFETY contract: `p` is writable for 4 · LANES bytes.
-    unsafe fn store(self, p: *mut u8, x: Self::I);
-    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Transposes LANES vectors.
-    fn transpose(self, square: &mut [Self::I]);
-}
 
 /// What a product does with small integers of one size.
 pub(super) trait Dot {
     /// Values per lane.
     const PER_LANE: usize;
     /// Codes of a row, before they are transposed. SAFETY contract: `p` is readable for LANES · PER_LANE codes.
-    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I;
+    unsafe fn load<S: IntLanes>(s: S, p: *const i8) -> S::I;
 }
 
 /// 8-bit activations, `vpdpbusd`.
@@ -84,9 +72,9 @@ pub(super) struct Bytes;
 impl Dot for Bytes {
     const PER_LANE: usize = 4;
     #[inline(always)]
-    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
+    unsafe fn load<S: IntLanes>(s: S, p: *const i8) -> S::I {
         // SAFETY: the caller's promise.
-        v.xor(unsafe { v.load(p.cast()) }, v.splat(0x8080_8080u32 as i32))
+        s.xor(unsafe { s.load_int(p.cast()) }, s.splat_int(0x8080_8080u32 as i32))
     }
 }
 
@@ -96,32 +84,32 @@ pub(super) struct Words;
 impl Dot for Words {
     const PER_LANE: usize = 2;
     #[inline(always)]
-    unsafe fn load<V: Vnni>(v: V, p: *const i8) -> V::I {
+    unsafe fn load<S: IntLanes>(s: S, p: *const i8) -> S::I {
         // SAFETY: the caller's promise.
-        unsafe { v.load_widened(p) }
+        unsafe { s.load_widened(p) }
     }
 }
 
 /// Rearranges `panel.rows` into part `tile` of `panel.codes`: transposes LANES rows × LANES lanes at a time.
 #[inline(always)]
-pub(super) fn interleave<V: Vnni, D: Dot>(v: V, panel: &mut Panel, tile: usize, len: usize) {
-    let lanes = V::S::LANES;
+pub(super) fn interleave<S: IntLanes, D: Dot>(s: S, panel: &mut Panel, tile: usize, len: usize) {
+    let lanes = S::LANES;
     let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
     let part = TILE * CHUNK * 4 / D::PER_LANE;
     assert!(len <= CHUNK);
-    let codes = panel.codes[tile * part..][..part].as_mut_ptr();
+    let codes = panel.codes[tile * part..][..part].as_mut_ptr().cast::<i32>();
     for row in (0..TILE).step_by(lanes) {
         for k in (0..len).step_by(lanes * D::PER_LANE) {
             // SAFETY: codes from k on of rows row..row + lanes, as CHUNK is a multiple of 64 (past `len` they are left
             // over from an earlier panel and never used); lanes k / PER_LANE.. of those rows, inside of codes.
             unsafe {
-                let mut square = [v.splat(0); 16];
+                let mut square = [s.splat_int(0); 16];
                 for i in 0..lanes {
-                    square[i] = D::load(v, rows.as_ptr().add((row + i) * CHUNK + k));
+                    square[i] = D::load(s, rows.as_ptr().add((row + i) * CHUNK + k));
                 }
-                v.transpose(&mut square[..lanes]);
+                s.transpose(&mut square[..lanes]);
                 for i in 0..lanes {
-                    v.store(codes.add(((k / D::PER_LANE + i) * TILE + row) * 4), square[i]);
+                    s.store_int(codes.add((k / D::PER_LANE + i) * TILE + row), square[i]);
                 }
             }
         }
@@ -208,7 +196,7 @@ pub(super) unsafe fn gemm_bytes(
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks.
 #[inline(always)]
-pub(super) unsafe fn gemm_words<V: Vnni>(v: V, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+pub(super) unsafe fn gemm_words<V: DotWords>(v: V, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         if panel.has_min {
@@ -222,7 +210,13 @@ pub(super) unsafe fn gemm_words<V: Vnni>(v: V, panel: &Panel, acts: &Acts, rows:
 /// # Safety
 /// As [`gemm_words`].
 #[inline(always)]
-unsafe fn gemm_words_of<V: Vnni, const MIN: bool>(v: V, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_words_of<V: DotWords, const MIN: bool>(
+    v: V,
+    panel: &Panel,
+    acts: &Acts,
+    rows: Range<usize>,
+    c: &mut [f32],
+) {
     for (row, size) in row_blocks(rows.clone(), ROWS) {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         for column in (0..TILE).step_by(2 * V::S::LANES) {
@@ -246,7 +240,7 @@ unsafe fn gemm_words_of<V: Vnni, const MIN: bool>(v: V, panel: &Panel, acts: &Ac
 /// # Safety
 /// Rows `row..row + R` and columns `column..column + 2 · LANES` exist; the rest as [`gemm_words`].
 #[inline(always)]
-unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
+unsafe fn words<V: DotWords, const R: usize, const MIN: bool>(
     v: V,
     panel: &Panel,
     column: usize,
@@ -267,12 +261,12 @@ unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
         let scales = scales.as_ptr().add(first / 32 * acts.stride + row);
         let offset = first / group * acts.stride + row;
         for g in 0..len / group {
-            let mut acc = [[v.splat(0); 2]; R];
+            let mut acc = [[s.splat_int(0); 2]; R];
             for lane in 0..group / 2 {
-                let (w0, w1) = (v.load(w), v.load(w.add(lanes)));
+                let (w0, w1) = (s.load_int(w), s.load_int(w.add(lanes)));
                 w = w.add(TILE);
                 for r in 0..R {
-                    let x = v.splat(*a.add(r * per_row + g * group / 2 + lane));
+                    let x = s.splat_int(*a.add(r * per_row + g * group / 2 + lane));
                     acc[r][0] = v.dot(acc[r][0], w0, x);
                     acc[r][1] = v.dot(acc[r][1], w1, x);
                 }
@@ -282,7 +276,7 @@ unsafe fn words<V: Vnni, const R: usize, const MIN: bool>(
                 let scale = s.load(panel.scales.as_ptr().add(n));
                 let min = if MIN { s.load(panel.mins.as_ptr().add(n)) } else { scale };
                 for r in 0..R {
-                    let mut value = s.mul(v.to_float(acc[r][half]), scale);
+                    let mut value = s.mul(s.to_float(acc[r][half]), scale);
                     if MIN {
                         value = s.fma(min, s.splat(*sums.add(offset + g * acts.stride + r)), value);
                     }
@@ -318,12 +312,12 @@ macro_rules! kernels {
 
         #[$attribute]
         fn interleave_bytes(panel: &mut Panel, tile: usize, len: usize) {
-            vnni::interleave::<_, Bytes>($vnni, panel, tile, len)
+            vnni::interleave::<_, Bytes>($vnni.simd(), panel, tile, len)
         }
 
         #[$attribute]
         fn interleave_words(panel: &mut Panel, len: usize) {
-            vnni::interleave::<_, Words>($vnni, panel, 0, len)
+            vnni::interleave::<_, Words>($vnni.simd(), panel, 0, len)
         }
 
         #[$attribute]

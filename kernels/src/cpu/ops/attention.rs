@@ -10,7 +10,7 @@ pub(crate) mod words;
 
 use super::matmul::matmul;
 use crate::buffer::Buffer;
-use crate::cpu::isa::{AttendTask, Rows};
+use crate::cpu::isa::{AttendTask, KeyBlock, Rows};
 use crate::cpu::simd::Simd;
 
 /// Keys per block.
@@ -34,6 +34,10 @@ impl Shape {
     /// Width of a packed value row.
     pub(crate) fn padded_dim(&self) -> usize {
         self.head_dim.next_multiple_of(PAD)
+    }
+    /// What a product of a query and a key is multiplied by, so that the softmax needs exp2 only: scores in units of log2.
+    pub(crate) fn score_unit(&self) -> f32 {
+        std::f32::consts::LOG2_E / (self.head_dim as f32).sqrt()
     }
     /// Query tokens per task.
     pub(crate) fn query_block(&self) -> usize {
@@ -116,59 +120,41 @@ pub(crate) fn attend<S: Simd>(
     s: S,
     task: AttendTask<f32>,
     scratch: &mut Scratch,
-    mut write: impl FnMut(usize, usize, &[f32]),
+    write: impl FnMut(usize, usize, &[f32]),
 ) {
-    let AttendTask { shape, first, count, len, q, blocks, kt, vp } = task;
-    let (dim, dim_pad, group) = (shape.head_dim, shape.padded_dim(), shape.group);
-    let rows = count * group;
-    assert!(first + count <= len);
-    scratch.q.resize(rows * dim);
-    scratch.scores.resize(rows * KEYS);
-    scratch.out.resize(rows * dim_pad);
-    scratch.out.fill(0.0);
-    scratch.softmax.start(rows);
+    let (dim, dim_pad) = (task.shape.head_dim, task.shape.padded_dim());
+    let rows = task.count * task.shape.group;
+    let Scratch { q, scores, out, softmax, .. } = scratch;
+    q.resize(rows * dim);
+    scores.resize(rows * KEYS);
+    out.resize(rows * dim_pad);
+    out.fill(0.0);
+    softmax.start(rows);
 
-    // Scores in units of log2, so that the softmax needs exp2 only.
-    let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
-    for r in 0..rows {
-        let from = r / group * shape.q_stride + r % group * dim;
-        for (to, x) in scratch.q[r * dim..(r + 1) * dim].iter_mut().zip(&q[from..from + dim]) {
-            *to = x * scale;
-        }
+    let scale = task.shape.score_unit();
+    for (r, q) in q.chunks_exact_mut(dim).enumerate() {
+        q.iter_mut().zip(task.query(r)).for_each(|(to, x)| *to = x * scale);
     }
 
-    for (start, at) in (0..first + count).step_by(KEYS).zip(blocks) {
-        let stride = (len - start).min(KEYS).next_multiple_of(PAD);
-        // No query of this task sees further.
-        let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
-        scratch.scores.fill(0.0);
-        // SAFETY: q is [rows × dim], this block of kt is [dim × stride] in panels, scores is [rows × KEYS], and width <=
-        // stride <= KEYS; three different buffers.
+    for KeyBlock { start, packed, width } in task.key_blocks(KEYS, PAD) {
+        scores.fill(0.0);
+        // SAFETY: q is [rows × dim], this block of kt is [dim × packed] in panels, scores is [rows × KEYS], and width <=
+        // packed <= KEYS; three different buffers.
         unsafe {
-            let kt = kt[at * dim..(at + stride) * dim].as_ptr();
-            let (q, scores) = (scratch.q.as_ptr(), scratch.scores.as_mut_ptr());
-            matmul::<_, PAD>(s, (rows, dim, width), q, dim, kt, dim * PAD, scores, KEYS);
+            let kt = task.kt[packed.start * dim..packed.end * dim].as_ptr();
+            matmul::<_, PAD>(s, (rows, dim, width), q.as_ptr(), dim, kt, dim * PAD, scores.as_mut_ptr(), KEYS);
         }
-        let visible = |r: usize| (first + r / group + 1).saturating_sub(start);
-        scratch.softmax.block(s, &mut scratch.scores, (KEYS, width), visible, |_, weight| weight);
-        for (out, factor) in scratch.out.chunks_exact_mut(dim_pad).zip(&scratch.softmax.factors) {
-            out.iter_mut().for_each(|x| *x *= factor);
-        }
-        // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [stride × dim_pad] in panels, out is
-        // [rows × dim_pad], and width <= stride; three different buffers.
+        softmax.block(s, scores, (KEYS, width), |r| task.visible(r, start), |_, weight| weight);
+        softmax.rescale(out, dim_pad);
+        // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [packed × dim_pad] in panels, out is
+        // [rows × dim_pad], and width <= packed; three different buffers.
         unsafe {
-            let vp = vp[at * dim_pad..(at + stride) * dim_pad].as_ptr();
-            let (scores, out) = (scratch.scores.as_ptr(), scratch.out.as_mut_ptr());
-            matmul::<_, PAD>(s, (rows, width, dim_pad), scores, KEYS, vp, stride * PAD, out, dim_pad);
+            let vp = task.vp[packed.start * dim_pad..packed.end * dim_pad].as_ptr();
+            let size = (rows, width, dim_pad);
+            matmul::<_, PAD>(s, size, scores.as_ptr(), KEYS, vp, packed.len() * PAD, out.as_mut_ptr(), dim_pad);
         }
     }
-
-    for r in 0..rows {
-        let inverse = 1.0 / scratch.softmax.sum(r);
-        let out = &mut scratch.out[r * dim_pad..r * dim_pad + dim];
-        out.iter_mut().for_each(|x| *x *= inverse);
-        write(r / group, r % group, out);
-    }
+    softmax.finish(out, dim_pad, task.shape, write);
 }
 
 /// What an online softmax remembers of each row, in whole vectors of rows.
@@ -193,11 +179,6 @@ impl Softmax {
             of_rows.clear();
             of_rows.resize(rows.next_multiple_of(PAD), value);
         }
-    }
-
-    /// What the weights of a row are to be divided by.
-    pub(crate) fn sum(&self, row: usize) -> f32 {
-        self.sum[row]
     }
 
     /// Turns the first `width` scores of each row, `stride` apart, into weights 2^(score − max), of which `kept(first key,
@@ -240,6 +221,31 @@ impl Softmax {
                 }
                 sum[r] = sum[r] * factors[r] + s.sum(total);
             }
+        }
+    }
+
+    /// Multiplies sums of earlier blocks, rows of `stride`, by their factors.
+    #[inline(always)]
+    pub(crate) fn rescale(&self, out: &mut [f32], stride: usize) {
+        for (out, factor) in out.chunks_exact_mut(stride).zip(&self.factors) {
+            out.iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+
+    /// Divides the weighted values, rows of `stride`, by the sums of their weights, and gives each to `write`.
+    #[inline(always)]
+    pub(crate) fn finish(
+        &self,
+        out: &mut [f32],
+        stride: usize,
+        shape: Shape,
+        mut write: impl FnMut(usize, usize, &[f32]),
+    ) {
+        for (r, (out, sum)) in out.chunks_exact_mut(stride).zip(&self.sum).enumerate() {
+            let out = &mut out[..shape.head_dim];
+            let inverse = 1.0 / sum;
+            out.iter_mut().for_each(|x| *x *= inverse);
+            write(r / shape.group, r % shape.group, out);
         }
     }
 }

@@ -136,7 +136,6 @@ impl Batch {
                 let (token, column) = (i / self.q_cols(), i % self.q_cols());
                 format!("{} {what} {:?} {form:?}: token {token} column {column}", backend.isa.name, self.heads)
             };
-            // The output itself is rounded.
             assert_close(what, ours[i], expected, tolerance);
         });
     }
@@ -268,6 +267,41 @@ fn a_broken_text_harms_no_other() {
                 let last = &ours[149 * 2 * dim..][..dim];
                 assert!(last.iter().any(|x| !x.is_finite()), "{} {poison} before the last token", backend.isa.name);
             }
+        }
+    }
+}
+
+/// What becomes 8-bit codes or bfloat16 may come from attention in 16 bits, if the tier has one; all else comes from f32.
+#[test]
+fn attention_is_as_fine_as_what_comes_next() {
+    let rests = Form { halves: true, rests: true, ..Form::NONE };
+    for isa in isas() {
+        let (backend, heads) = (CpuBackend::new(isa, 1).unwrap(), Heads { heads: 2, kv_heads: 1, head_dim: 32 });
+        let batch = Batch::new(heads, &[20, 150], 1.0, 5);
+        let (rows, cols) = (170, batch.q_cols());
+        let (q, k) = (tensor(&backend, rows, cols, &batch.q), tensor(&backend, rows, batch.kv_cols(), &batch.k));
+        let v = tensor(&backend, rows, batch.kv_cols(), &batch.v);
+        let in_floats = batch.run(&backend, FLOATS);
+        let coarse = isa.coarse_attention.map(|attention| {
+            let form = if attention.serves == HALVES { HALVES } else { WORDS };
+            (form, batch.run(&backend, form))
+        });
+        for form in [FLOATS, BYTES, UNIFORM, WORDS, HALVES, rests, BYTES | WORDS] {
+            let expected = match &coarse {
+                Some((HALVES, values)) if form == HALVES => values,
+                Some((WORDS, values)) if form == BYTES || form == UNIFORM => values,
+                _ => &in_floats,
+            };
+            let expected = acts(&backend, rows, cols, form, expected);
+            let mut ours = backend.acts(rows, cols, form);
+            backend.attention(heads, &texts(&batch.offsets), &q, &k, &v, &mut ours);
+            let what = format!("{} {form:?}", isa.name);
+            assert_bits(&what, &ours.floats, &expected.floats);
+            assert_eq!(&ours.bytes.codes[..], &expected.bytes.codes[..], "{what}");
+            assert_eq!(&ours.uniform.codes[..], &expected.uniform.codes[..], "{what}");
+            assert_eq!(&ours.words.codes[..], &expected.words.codes[..], "{what}");
+            assert_eq!(&ours.halves[..], &expected.halves[..], "{what}");
+            assert_eq!(&ours.rests[..], &expected.rests[..], "{what}");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
 use super::{load_square, round, store};
 use crate::cpu::acts::Form;
 use crate::cpu::isa::avx512vnni::{Avx512, transpose};
-use crate::cpu::isa::{AttendTask, Attention, Rows, WriteRow};
+use crate::cpu::isa::{AttendTask, Attention, KeyBlock, Rows, WriteRow};
 use crate::cpu::ops::attention::{Scratch, Shape};
 use crate::cpu::ops::bf16::round_row;
 use std::arch::x86_64::*;
@@ -18,7 +18,7 @@ pub(super) static ATTENTION: Attention<u16> = Attention {
     pad: STEP,
     dims: STEP,
     most_dims: usize::MAX,
-    scale: 0,
+    scale_len: 0,
     serves: Form { halves: true, ..Form::NONE },
     pack,
     attend,
@@ -84,10 +84,9 @@ fn interleaved() -> __m512i {
 /// As [`attend`](crate::cpu::ops::attention::attend).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
-    let AttendTask { shape, first, count, len, q, blocks, kt, vp } = task;
-    let (dim, group) = (shape.head_dim, shape.group);
-    let rows = count * group;
-    assert!(first + count <= len && dim.is_multiple_of(STEP));
+    let dim = task.shape.head_dim;
+    let rows = task.count * task.shape.group;
+    assert!(dim.is_multiple_of(STEP));
     let Scratch { q: query, scores, out, softmax, queries, weights, .. } = scratch;
     query.resize(dim);
     queries.resize(rows * dim);
@@ -97,39 +96,31 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     out.fill(0.0);
     softmax.start(rows);
 
-    // Scores in units of log2, so that the softmax needs exp2 only.
-    let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
+    let scale = task.shape.score_unit();
     for (r, halves) in queries.chunks_exact_mut(dim).enumerate() {
-        let from = r / group * shape.q_stride + r % group * dim;
-        for (to, x) in query.iter_mut().zip(&q[from..from + dim]) {
-            *to = x * scale;
-        }
+        query.iter_mut().zip(task.query(r)).for_each(|(to, x)| *to = x * scale);
         round_row(query, halves, &mut []);
     }
 
     // SAFETY: this tier has AMX.
     let mut tiles = unsafe { Tiles::new() };
-    for (start, at) in (0..first + count).step_by(KEYS).zip(blocks) {
-        let stride = (len - start).min(KEYS).next_multiple_of(STEP);
-        // No query of this task sees further.
-        let width = (first + count - start).min(KEYS).next_multiple_of(STEP);
+    for KeyBlock { start, packed, width } in task.key_blocks(KEYS, STEP) {
         scores.fill(0.0);
         let scores_of_keys = Product {
             rows,
             columns: width,
             steps: dim / STEP,
-            w: kt[at * dim..(at + stride) * dim].as_ptr(),
+            w: task.kt[packed.start * dim..packed.end * dim].as_ptr(),
             w_stride: COLUMNS * dim,
             x: queries.as_ptr(),
             x_stride: dim,
             c: scores.as_mut_ptr(),
             c_stride: KEYS,
         };
-        // SAFETY: this block of kt is [stride / COLUMNS] times COLUMNS · dim values, with width <= stride. Queries are
+        // SAFETY: this block of kt is [packed / COLUMNS] times COLUMNS · dim values, with width <= packed. Queries are
         // [rows × dim], scores [rows × KEYS].
         unsafe { scores_of_keys.add(&mut tiles) };
-        let visible = |r: usize| (first + r / group + 1).saturating_sub(start);
-        softmax.block(Avx512, scores, (KEYS, width), visible, |_, weight| weight);
+        softmax.block(Avx512, scores, (KEYS, width), |r| task.visible(r, start), |_, weight| weight);
         for (scores, weights) in scores.chunks_exact(KEYS).zip(weights.chunks_exact_mut(KEYS)) {
             let weights = weights[..width].as_chunks_mut::<STEP>().0;
             for (to, x) in weights.iter_mut().zip(scores.as_chunks::<STEP>().0) {
@@ -140,28 +131,21 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
                 }
             }
         }
-        for (out, factor) in out.chunks_exact_mut(dim).zip(&softmax.factors) {
-            out.iter_mut().for_each(|x| *x *= factor);
-        }
+        softmax.rescale(out, dim);
         let weighted_values = Product {
             rows,
             columns: dim,
             steps: width / STEP,
-            w: vp[at * dim..(at + stride) * dim].as_ptr(),
-            w_stride: COLUMNS * stride,
+            w: task.vp[packed.start * dim..packed.end * dim].as_ptr(),
+            w_stride: COLUMNS * packed.len(),
             x: weights.as_ptr(),
             x_stride: KEYS,
             c: out.as_mut_ptr(),
             c_stride: dim,
         };
-        // SAFETY: this block of vp is [dim / COLUMNS] times COLUMNS · stride values; weights are [rows × KEYS], out is
+        // SAFETY: this block of vp is [dim / COLUMNS] times COLUMNS · packed values; weights are [rows × KEYS], out is
         // [rows × dim].
         unsafe { weighted_values.add(&mut tiles) };
     }
-
-    for (r, out) in out.chunks_exact_mut(dim).enumerate() {
-        let inverse = 1.0 / softmax.sum(r);
-        out.iter_mut().for_each(|x| *x *= inverse);
-        write(r / group, r % group, out);
-    }
+    softmax.finish(out, dim, task.shape, write);
 }

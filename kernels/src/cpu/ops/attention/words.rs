@@ -5,9 +5,9 @@
 //! weight before weights are rounded, one scale for each row and block. So no token depends on later ones.
 
 use super::{PAD, Scratch, Shape};
-use crate::cpu::isa::{AttendTask, Rows};
+use crate::cpu::isa::{AttendTask, KeyBlock, Rows};
 use crate::cpu::ops::quantize::{TINY, round_codes, scale_of};
-use crate::cpu::simd::{DotWords, Simd};
+use crate::cpu::simd::{DotWords, IntLanes, Simd};
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 pub(crate) const KEYS: usize = 128;
@@ -44,6 +44,7 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
     let words_of = |scale: f32| [scale.to_bits() as u16, (scale.to_bits() >> 16) as u16];
     // Padding is zero.
     let row = |i: usize| if i < keys { i * rows.stride..i * rows.stride + dim } else { 0..0 };
+    let largest = largest_code(dim);
     let (mut codes, mut broken) = ([[0; ROW]; 2], [false; 2]);
     for i in (0..width).step_by(2) {
         for (j, codes) in (i..).zip(&mut codes) {
@@ -54,16 +55,16 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
         for (panel, to) in vp.chunks_exact_mut(width * PAD).enumerate() {
             let to = to[i * PAD..(i + 2) * PAD].as_chunks_mut::<2>().0;
             for (d, to) in (panel * PAD..).zip(to) {
-                *to = [codes[0][d] as u16, codes[1][d] as u16];
+                *to = [codes[0][d], codes[1][d]];
             }
         }
         for (j, codes) in (i..).zip(&mut codes) {
-            let scale = quantize(s, &rows.k[row(j)], largest_code(dim), codes);
+            let scale = quantize(s, &rows.k[row(j)], largest, codes);
             // A value that is not finite is its key's error too: all that see the key notice, and no other.
             key_scales[j] = words_of(if broken[j - i] { f32::NAN } else { scale });
             let to = kt[j / PAD * PAD * dim..].as_chunks_mut::<{ 2 * PAD }>().0;
             for (pair, to) in codes[..dim].as_chunks::<2>().0.iter().zip(to) {
-                to[j % PAD * 2..][..2].copy_from_slice(&pair.map(|code| code as u16));
+                to[j % PAD * 2..][..2].copy_from_slice(pair);
             }
         }
     }
@@ -71,13 +72,13 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
 
 /// The scale of a row, whose codes go into `codes`, with zeros after them.
 #[inline(always)]
-fn quantize<S: Simd>(s: S, row: &[f32], largest: f32, codes: &mut [i16; ROW]) -> f32 {
+fn quantize<S: Simd>(s: S, row: &[f32], largest: f32, codes: &mut [u16; ROW]) -> f32 {
     assert!(row.len().is_multiple_of(PAD) && row.len() <= ROW);
     codes[row.len()..].fill(0);
     // SAFETY: whole vectors of a row, and of codes.
     unsafe {
         let (scale, inverse) = scale_of(s, row.as_ptr(), row.len(), largest);
-        round_codes(s, row.as_ptr(), inverse, codes.as_mut_ptr(), row.len());
+        round_codes(s, row.as_ptr(), inverse, codes.as_mut_ptr().cast::<i16>(), row.len());
         scale
     }
 }
@@ -88,12 +89,10 @@ pub(crate) fn attend<W: DotWords>(
     w: W,
     task: AttendTask<u16>,
     scratch: &mut Scratch,
-    mut write: impl FnMut(usize, usize, &[f32]),
+    write: impl FnMut(usize, usize, &[f32]),
 ) {
-    let AttendTask { shape, first, count, len, q, blocks, kt, vp } = task;
-    let (s, dim, group) = (w.simd(), shape.head_dim, shape.group);
-    let (rows, out_row) = (count * group, dim + LINE);
-    assert!(first + count <= len && dim.is_multiple_of(PAD) && dim <= ROW);
+    let (s, dim) = (w.simd(), task.shape.head_dim);
+    let (rows, out_row) = (task.count * task.shape.group, dim + LINE);
     let Scratch { scores, out, softmax, queries, weights, query_scales, weight_scales, inverses, .. } = scratch;
     queries.resize(rows * ROW);
     scores.resize(rows * SCORES);
@@ -105,28 +104,18 @@ pub(crate) fn attend<W: DotWords>(
         scales.resize(rows.next_multiple_of(PAD), 0.0);
     }
 
-    // Scores in units of log2, so that the softmax needs exp2 only.
-    let unit = std::f32::consts::LOG2_E / (dim as f32).sqrt();
-    for r in 0..rows {
-        let from = &q[r / group * shape.q_stride + r % group * dim..][..dim];
-        // SAFETY: whole vectors of a row of queries, and of codes.
-        unsafe {
-            let (scale, inverse) = scale_of(s, from.as_ptr(), dim, largest_code(dim));
-            query_scales[r] = scale * unit;
-            round_codes(s, from.as_ptr(), inverse, queries[r * ROW..].as_mut_ptr().cast::<i16>(), dim);
-        }
+    let (unit, largest) = (task.shape.score_unit(), largest_code(dim));
+    for (r, (codes, scale)) in queries.as_chunks_mut::<ROW>().0.iter_mut().zip(&mut *query_scales).enumerate() {
+        *scale = quantize(s, task.query(r), largest, codes) * unit;
     }
 
-    for (start, at) in (0..first + count).step_by(KEYS).zip(blocks) {
-        let stride = (len - start).min(KEYS).next_multiple_of(PAD);
-        // No query of this task sees further.
-        let width = (first + count - start).min(KEYS).next_multiple_of(PAD);
-        let block = at * (dim + SCALE)..(at + stride) * (dim + SCALE);
-        let (kt, key_scales) = kt[block.clone()].split_at(stride * dim);
-        let (vp, value_scales) = vp[block].split_at(stride * dim);
+    for KeyBlock { start, packed, width } in task.key_blocks(KEYS, PAD) {
+        let block = packed.start * (dim + SCALE)..packed.end * (dim + SCALE);
+        let (kt, key_scales) = task.kt[block.clone()].split_at(packed.len() * dim);
+        let (vp, value_scales) = task.vp[block].split_at(packed.len() * dim);
         let (key_scales, value_scales) = (key_scales.as_ptr().cast::<f32>(), value_scales.as_ptr().cast::<f32>());
-        // SAFETY: queries are [rows × dim] in rows of ROW, this block of keys is [dim × stride] in panels, and width <=
-        // stride; scores are [rows × SCORES]. Buffers and blocks are aligned for floats.
+        // SAFETY: queries are [rows × dim] in rows of ROW, this block of keys is [dim × packed] in panels, and width <=
+        // packed; scores are [rows × SCORES]. Buffers and blocks are aligned for floats.
         unsafe {
             let scores = scores.as_mut_ptr();
             let query_scales = query_scales.as_ptr();
@@ -135,10 +124,9 @@ pub(crate) fn attend<W: DotWords>(
                 s.store(scores.add(row * SCORES + column), s.mul(score, s.splat(*query_scales.add(row))));
             });
         }
-        let visible = |r: usize| (first + r / group + 1).saturating_sub(start);
         // SAFETY: a scale for each key, in whole vectors.
         let scaled = |key: usize, weight| unsafe { s.mul(weight, s.load(value_scales.add(key))) };
-        softmax.block(s, scores, (SCORES, width), visible, scaled);
+        softmax.block(s, scores, (SCORES, width), |r| task.visible(r, start), scaled);
         // SAFETY: whole vectors of rows, and of their weights and codes.
         unsafe {
             for (scores, largest) in scores.chunks_exact(SCORES).zip(weight_scales.iter_mut()) {
@@ -158,24 +146,18 @@ pub(crate) fn attend<W: DotWords>(
                 round_codes(s, scores.as_ptr(), *inverse, weights.as_mut_ptr().cast::<i16>(), width);
             }
         }
-        // SAFETY: weights are [rows × width] in rows of ROW, this block of values is [stride × dim] in panels, and width <=
-        // stride; out is [rows × out_row].
+        // SAFETY: weights are [rows × width] in rows of ROW, this block of values is [packed × dim] in panels, and width <=
+        // packed; out is [rows × out_row].
         unsafe {
             let (out, factors, scales) = (out.as_mut_ptr(), softmax.factors.as_ptr(), weight_scales.as_ptr());
-            product(w, (rows, width, dim), weights.as_ptr(), vp.as_ptr(), stride * PAD, |row, column, sum| {
+            product(w, (rows, width, dim), weights.as_ptr(), vp.as_ptr(), packed.len() * PAD, |row, column, sum| {
                 let out = out.add(row * out_row + column);
                 let before = s.mul(s.load(out), s.splat(*factors.add(row)));
                 s.store(out, s.fma(sum, s.splat(*scales.add(row)), before));
             });
         }
     }
-
-    for (r, out) in out.chunks_exact_mut(out_row).enumerate() {
-        let out = &mut out[..dim];
-        let inverse = 1.0 / softmax.sum(r);
-        out.iter_mut().for_each(|x| *x *= inverse);
-        write(r / group, r % group, out);
-    }
+    softmax.finish(out, out_row, task.shape, write);
 }
 
 /// Calls `finish(row, column, sums)` with each vector of `a · b`, for row-major `a` [rows × k] with [`ROW`] codes from row to
@@ -243,16 +225,17 @@ unsafe fn tile<W: DotWords, const R: usize, const V: usize>(
     b: [*const i32; 2],
     mut finish: impl FnMut(usize, usize, <W::S as Simd>::F),
 ) {
+    let s = w.simd();
     // SAFETY: all offsets lie inside the tile's parts of a and b.
     unsafe {
-        let mut acc = [[w.splat(0); V]; R];
+        let mut acc = [[s.splat_int(0); V]; R];
         for i in 0..pairs {
-            let mut row = [w.splat(0); V];
+            let mut row = [s.splat_int(0); V];
             for v in 0..V {
-                row[v] = w.load(b[v].add(i * PAD));
+                row[v] = s.load_int(b[v].add(i * PAD));
             }
             for r in 0..R {
-                let x = w.splat(*a.add(r * ROW / 2 + i));
+                let x = s.splat_int(*a.add(r * ROW / 2 + i));
                 for v in 0..V {
                     acc[r][v] = w.dot(acc[r][v], row[v], x);
                 }
@@ -260,7 +243,7 @@ unsafe fn tile<W: DotWords, const R: usize, const V: usize>(
         }
         for r in 0..R {
             for v in 0..V {
-                finish(r, v, w.to_float(acc[r][v]));
+                finish(r, v, s.to_float(acc[r][v]));
             }
         }
     }
