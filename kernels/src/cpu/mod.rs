@@ -247,22 +247,24 @@ impl CpuBackend {
 
         let parts = context.parts();
         let step = shape.query_block();
-        let mut tasks: Vec<(usize, usize)> = nodes
-            .iter()
-            .enumerate()
-            .flat_map(|(i, node)| (0..node.queries.len()).step_by(step).map(move |query| (i, query)))
-            .collect();
-        let position = |&(i, query): &(usize, usize)| paths[i].len - nodes[i].queries.len() + query;
-        // Long rows first, so that the loop ends with small tasks.
-        tasks.sort_by_key(|task| std::cmp::Reverse(position(task)));
-        self.pool.run(tasks.len() * kv_heads, |task, worker| {
-            let ((i, query), head) = (tasks[task / kv_heads], task % kv_heads);
+        // Long rows first, so that the loop ends with small tasks; all of a head one after the other, whose keys and values
+        // then stay in the cache.
+        let mut by_length: Vec<usize> = (0..nodes.len()).collect();
+        by_length.sort_by_key(|i| std::cmp::Reverse(paths[*i].len));
+        let mut tasks = Vec::new();
+        for i in by_length {
+            for head in 0..kv_heads {
+                tasks.extend((0..nodes[i].queries.len()).step_by(step).rev().map(|query| (i, head, query)));
+            }
+        }
+        self.pool.run(tasks.len(), |task, worker| {
+            let (i, head, query) = tasks[task];
             let row = nodes[i].queries.start + query;
             let column = head * shape.group * dim;
             let heads = head * packed..(head + 1) * packed;
             let task = AttendTask {
                 shape,
-                first: position(&(i, query)),
+                first: paths[i].len - nodes[i].queries.len() + query,
                 count: step.min(nodes[i].queries.end - row),
                 len: paths[i].len,
                 q: &q.data[row * q.stride + column..],

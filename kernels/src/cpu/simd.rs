@@ -33,8 +33,8 @@ pub(crate) trait Simd: Copy {
     fn abs(self, a: Self::F) -> Self::F;
     /// To the nearest integer, ties to even. Defined for |a| < 2^22.
     fn round(self, a: Self::F) -> Self::F;
-    /// 2^n for an integral n in -127..=128; 0 for -127 and infinity for 128.
-    fn exp2_int(self, n: Self::F) -> Self::F;
+    /// The bits shifted left by 23: the lowest nine become sign and exponent.
+    fn shift_to_exponent(self, a: Self::F) -> Self::F;
     fn sum(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
     /// Stores integral floats in -127..=127 as bytes. SAFETY contract: `p` is writable for `LANES`.
@@ -65,26 +65,34 @@ pub(crate) trait Simd: Copy {
     }
 
     /// 2^x, relative error below 2e-7 (tested); 0 below -126.5, infinity above 127.5, NaN for NaN.
-    ///
-    /// x = n + f with n integral and |f| <= 1/2; 2^f by the degree-6 Chebyshev interpolant on [-1/2, 1/2], whose
-    /// truncation error is 2·(ln2/4)^7/7! = 2e-9, below rounding.
     #[inline(always)]
     fn exp2(self, x: Self::F) -> Self::F {
-        let x = self.min(self.splat(128.0), self.max(self.splat(-127.0), x));
-        let n = self.round(x);
-        let f = self.sub(x, n);
-        let mut p = self.splat(EXP2[6]);
-        for c in EXP2[..6].iter().rev() {
+        self.exp2_by(&EXP2, self.min(self.splat(128.0), x))
+    }
+
+    /// 2^x for x <= 128, as exactly as `coefficients` of 2^f have it; 0 below -126.5, NaN for NaN.
+    ///
+    /// x = n + f with n integral and |f| <= 1/2. Beside 1.5 · 2^23 a float has no place for f: it rounds x to n, whose bits
+    /// are then the lowest of the sum's. 127 more, and they are the exponent of 2^n.
+    #[inline(always)]
+    fn exp2_by<const N: usize>(self, coefficients: &[f32; N], x: Self::F) -> Self::F {
+        let magic = self.splat(12_582_912.0 + 127.0);
+        let x = self.max(self.splat(-127.0), x);
+        let sum = self.add(x, magic);
+        let f = self.sub(x, self.sub(sum, magic));
+        let mut p = self.splat(coefficients[N - 1]);
+        for c in coefficients[..N - 1].iter().rev() {
             p = self.fma(p, f, self.splat(*c));
         }
-        self.mul(p, self.exp2_int(n))
+        self.mul(p, self.shift_to_exponent(sum))
     }
 }
 
-/// Coefficients of [`Simd::exp2`], constant term first: `numpy.polynomial.chebyshev.Chebyshev.interpolate(numpy.exp2, 6,
-/// [-0.5, 0.5]).convert(kind=numpy.polynomial.Polynomial).coef`, with the constant term set to 1 so that 2^n is exact.
+/// Coefficients of 2^f, constant term first: `numpy.polynomial.chebyshev.Chebyshev.interpolate(numpy.exp2, 6, [-0.5,
+/// 0.5]).convert(kind=numpy.polynomial.Polynomial).coef`, with the constant term set to 1 so that 2^n is exact. The
+/// polynomial is off by 2·(ln2/4)^7/7! = 2e-9 at most, less than rounding.
 #[allow(clippy::excessive_precision)]
-const EXP2: [f32; 7] = [
+pub(crate) const EXP2: [f32; 7] = [
     1.0,
     0.6931471824645996,
     0.24022650718688965,
@@ -93,6 +101,10 @@ const EXP2: [f32; 7] = [
     0.0013400427997112274,
     0.00015461444854736328,
 ];
+
+/// As [`EXP2`], by a polynomial of degree 4, off by 4e-6 at most: for what is rounded to 12 bits or fewer.
+pub(crate) const EXP2_COARSE: [f32; 5] =
+    [1.0, 0.6931210160255432, 0.2402234971523285, 0.055921975523233414, 0.00966636836528778];
 
 /// Vectors of 32-bit integers, with as many lanes as those of floats.
 #[cfg(target_arch = "x86_64")]

@@ -234,10 +234,11 @@ unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>
                     x_stride: acts.half_stride,
                     c: c[column..].as_mut_ptr(),
                     c_stride: columns,
+                    add: true,
                 };
                 // SAFETY: `w` is one tile of weights, x [rows × first + k..] with zeros up to whole steps, c [rows ×
                 // columns].
-                unsafe { product.add(&mut tiles) };
+                unsafe { product.run(&mut tiles) };
             }
         }
     }

@@ -74,8 +74,8 @@ impl Simd for Neon {
         unsafe { vrndnq_f32(a) }
     }
     #[inline(always)]
-    fn exp2_int(self, n: Self::F) -> Self::F {
-        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)))) }
+    fn shift_to_exponent(self, a: Self::F) -> Self::F {
+        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a))) }
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {

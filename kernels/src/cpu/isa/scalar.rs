@@ -80,8 +80,8 @@ impl Simd for Scalar {
         map(a, |x| (x + MAGIC) - MAGIC)
     }
     #[inline(always)]
-    fn exp2_int(self, n: Self::F) -> Self::F {
-        map(n, |n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    fn shift_to_exponent(self, a: Self::F) -> Self::F {
+        map(a, |a| f32::from_bits(a.to_bits() << 23))
     }
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {

@@ -11,7 +11,7 @@ pub(crate) mod words;
 use super::matmul::matmul;
 use crate::buffer::Buffer;
 use crate::cpu::isa::{AttendTask, KeyBlock, Rows};
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{EXP2, Simd};
 
 /// Keys per block.
 pub(crate) const KEYS: usize = 64;
@@ -144,7 +144,9 @@ pub(crate) fn attend<S: Simd>(
             let kt = task.kt[packed.start * dim..packed.end * dim].as_ptr();
             matmul::<_, PAD>(s, (rows, dim, width), q.as_ptr(), dim, kt, dim * PAD, scores.as_mut_ptr(), KEYS);
         }
-        softmax.block(s, scores, (KEYS, width), |r| task.visible(r, start), |_, weight| weight);
+        // SAFETY: p is a place for a vector.
+        let keep = |_, _, p, weights| unsafe { s.store(p, weights) };
+        softmax.block(s, &EXP2, scores, (KEYS, width), |r| task.visible(r, start), keep);
         softmax.rescale(out, dim_pad);
         // SAFETY: scores is [rows × width] in rows of KEYS, this block of vp is [packed × dim_pad] in panels, out is
         // [rows × dim_pad], and width <= packed; three different buffers.
@@ -154,7 +156,7 @@ pub(crate) fn attend<S: Simd>(
             matmul::<_, PAD>(s, size, scores.as_ptr(), KEYS, vp, packed.len() * PAD, out.as_mut_ptr(), dim_pad);
         }
     }
-    softmax.finish(out, dim_pad, task.shape, write);
+    softmax.finish(s, out, dim_pad, task.shape, write);
 }
 
 /// What an online softmax remembers of each row, in whole vectors of rows.
@@ -162,7 +164,8 @@ pub(crate) fn attend<S: Simd>(
 pub(crate) struct Softmax {
     max: Vec<f32>,
     new_max: Vec<f32>,
-    sum: Vec<f32>,
+    /// Of each row the sums of the weights in each lane [rows × PAD].
+    sums: Vec<f32>,
     /// By what the sums before the last block are to be multiplied.
     pub(crate) factors: Vec<f32>,
 }
@@ -170,31 +173,33 @@ pub(crate) struct Softmax {
 impl Softmax {
     /// For so many rows, before their first block.
     pub(crate) fn start(&mut self, rows: usize) {
-        for (of_rows, value) in [
-            (&mut self.max, f32::NEG_INFINITY),
-            (&mut self.new_max, f32::NEG_INFINITY),
-            (&mut self.sum, 0.0),
-            (&mut self.factors, 0.0),
+        let whole = rows.next_multiple_of(PAD);
+        for (of_rows, len, value) in [
+            (&mut self.max, whole, f32::NEG_INFINITY),
+            (&mut self.new_max, whole, f32::NEG_INFINITY),
+            (&mut self.sums, rows * PAD, 0.0),
+            (&mut self.factors, whole, 0.0),
         ] {
             of_rows.clear();
-            of_rows.resize(rows.next_multiple_of(PAD), value);
+            of_rows.resize(len, value);
         }
     }
 
-    /// Turns the first `width` scores of each row, `stride` apart, into weights 2^(score − max), of which `kept(first key,
-    /// weights)` is stored. Row r sees so many keys of the block as `visible(r)` says; the others' weights are exactly
-    /// zero. A width that is a multiple of [`PAD`].
+    /// Turns the first `width` scores of each row, `stride` apart, into weights 2^(score − max), and gives each vector of
+    /// them to `keep(row, first key, where their scores are, weights)`. Row r sees so many keys of the block as
+    /// `visible(r)` says; the others' weights are exactly zero. A width that is a multiple of [`PAD`].
     #[inline(always)]
-    pub(crate) fn block<S: Simd>(
+    pub(crate) fn block<S: Simd, const N: usize>(
         &mut self,
         s: S,
+        exp2: &[f32; N],
         scores: &mut [f32],
         (stride, width): (usize, usize),
         visible: impl Fn(usize) -> usize,
-        kept: impl Fn(usize, S::F) -> S::F,
+        keep: impl Fn(usize, usize, *mut f32, S::F),
     ) {
-        let Self { max, new_max, sum, factors } = self;
-        assert!(width.is_multiple_of(PAD) && width <= stride && scores.len().div_ceil(stride) <= max.len());
+        let Self { max, new_max, sums, factors } = self;
+        assert!(width.is_multiple_of(PAD) && width <= stride && scores.len() / stride * PAD <= sums.len());
         // SAFETY: PAD is a multiple of LANES, so every vector lies inside of a row's scores, or of what belongs to rows.
         unsafe {
             for (r, scores) in scores.chunks_exact_mut(stride).enumerate() {
@@ -215,11 +220,12 @@ impl Softmax {
                 let (shift, mut total) = (s.splat(max[r]), s.splat(0.0));
                 for i in (0..width).step_by(S::LANES) {
                     let p = scores.as_mut_ptr().add(i);
-                    let weight = s.exp2(s.sub(s.load(p), shift));
-                    s.store(p, kept(i, weight));
-                    total = s.add(total, weight);
+                    let weights = s.exp2_by(exp2, s.sub(s.load(p), shift));
+                    keep(r, i, p, weights);
+                    total = s.add(total, weights);
                 }
-                sum[r] = sum[r] * factors[r] + s.sum(total);
+                let sums = sums.as_mut_ptr().add(r * PAD);
+                s.store(sums, s.fma(s.load(sums), s.splat(factors[r]), total));
             }
         }
     }
@@ -228,22 +234,27 @@ impl Softmax {
     #[inline(always)]
     pub(crate) fn rescale(&self, out: &mut [f32], stride: usize) {
         for (out, factor) in out.chunks_exact_mut(stride).zip(&self.factors) {
-            out.iter_mut().for_each(|x| *x *= factor);
+            // As it mostly is: a row's maximum has not changed.
+            if *factor != 1.0 {
+                out.iter_mut().for_each(|x| *x *= factor);
+            }
         }
     }
 
     /// Divides the weighted values, rows of `stride`, by the sums of their weights, and gives each to `write`.
     #[inline(always)]
-    pub(crate) fn finish(
+    pub(crate) fn finish<S: Simd>(
         &self,
+        s: S,
         out: &mut [f32],
         stride: usize,
         shape: Shape,
         mut write: impl FnMut(usize, usize, &[f32]),
     ) {
-        for (r, (out, sum)) in out.chunks_exact_mut(stride).zip(&self.sum).enumerate() {
+        for (r, (out, sums)) in out.chunks_exact_mut(stride).zip(self.sums.as_chunks::<PAD>().0).enumerate() {
             let out = &mut out[..shape.head_dim];
-            let inverse = 1.0 / sum;
+            // SAFETY: LANES of PAD floats.
+            let inverse = 1.0 / s.sum(unsafe { s.load(sums.as_ptr()) });
             out.iter_mut().for_each(|x| *x *= inverse);
             write(r / shape.group, r % shape.group, out);
         }

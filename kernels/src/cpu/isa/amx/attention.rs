@@ -8,10 +8,16 @@ use crate::cpu::isa::avx512vnni::{Avx512, transpose};
 use crate::cpu::isa::{AttendTask, Attention, KeyBlock, Rows, WriteRow};
 use crate::cpu::ops::attention::{Scratch, Shape};
 use crate::cpu::ops::bf16::round_row;
+use crate::cpu::simd::EXP2_COARSE;
 use std::arch::x86_64::*;
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 const KEYS: usize = 128;
+/// Floats of a cache line: rows of scores and outputs are so much apart beyond their lengths, or they would all fall into the
+/// same few sets of the cache.
+const LINE: usize = 16;
+/// Floats from row to row of scores.
+const SCORES: usize = KEYS + LINE;
 
 pub(super) static ATTENTION: Attention<u16> = Attention {
     keys: KEYS,
@@ -85,14 +91,14 @@ fn interleaved() -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
     let dim = task.shape.head_dim;
-    let rows = task.count * task.shape.group;
+    let (rows, out_row) = (task.count * task.shape.group, dim + LINE);
     assert!(dim.is_multiple_of(STEP));
     let Scratch { q: query, scores, out, softmax, queries, weights, .. } = scratch;
     query.resize(dim);
     queries.resize(rows * dim);
-    scores.resize(rows * KEYS);
+    scores.resize(rows * SCORES);
     weights.resize(rows * KEYS);
-    out.resize(rows * dim);
+    out.resize(rows * out_row);
     out.fill(0.0);
     softmax.start(rows);
 
@@ -105,7 +111,6 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     // SAFETY: this tier has AMX.
     let mut tiles = unsafe { Tiles::new() };
     for KeyBlock { start, packed, width } in task.key_blocks(KEYS, STEP) {
-        scores.fill(0.0);
         let scores_of_keys = Product {
             rows,
             columns: width,
@@ -115,23 +120,19 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
             x: queries.as_ptr(),
             x_stride: dim,
             c: scores.as_mut_ptr(),
-            c_stride: KEYS,
+            c_stride: SCORES,
+            add: false,
         };
         // SAFETY: this block of kt is [packed / COLUMNS] times COLUMNS · dim values, with width <= packed. Queries are
-        // [rows × dim], scores [rows × KEYS].
-        unsafe { scores_of_keys.add(&mut tiles) };
-        softmax.block(Avx512, scores, (KEYS, width), |r| task.visible(r, start), |_, weight| weight);
-        for (scores, weights) in scores.chunks_exact(KEYS).zip(weights.chunks_exact_mut(KEYS)) {
-            let weights = weights[..width].as_chunks_mut::<STEP>().0;
-            for (to, x) in weights.iter_mut().zip(scores.as_chunks::<STEP>().0) {
-                // SAFETY: 32 floats, 64 bytes.
-                unsafe {
-                    let (a, b) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
-                    _mm512_storeu_si512(to.as_mut_ptr().cast(), round(a, b));
-                }
-            }
-        }
-        softmax.rescale(out, dim);
+        // [rows × dim], scores [rows × SCORES].
+        unsafe { scores_of_keys.run(&mut tiles) };
+        let weights_at = weights.as_mut_ptr();
+        // SAFETY: the place in [rows × KEYS] of 16 weights of row r, from `key` on.
+        let keep = |r, key, _, x| unsafe {
+            _mm256_storeu_si256(weights_at.add(r * KEYS + key).cast(), std::mem::transmute(_mm512_cvtneps_pbh(x)))
+        };
+        softmax.block(Avx512, &EXP2_COARSE, scores, (SCORES, width), |r| task.visible(r, start), keep);
+        softmax.rescale(out, out_row);
         let weighted_values = Product {
             rows,
             columns: dim,
@@ -141,11 +142,12 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
             x: weights.as_ptr(),
             x_stride: KEYS,
             c: out.as_mut_ptr(),
-            c_stride: dim,
+            c_stride: out_row,
+            add: true,
         };
         // SAFETY: this block of vp is [dim / COLUMNS] times COLUMNS · packed values; weights are [rows × KEYS], out is
-        // [rows × dim].
-        unsafe { weighted_values.add(&mut tiles) };
+        // [rows × out_row].
+        unsafe { weighted_values.run(&mut tiles) };
     }
-    softmax.finish(out, dim, task.shape, write);
+    softmax.finish(Avx512, out, out_row, task.shape, write);
 }

@@ -11,7 +11,7 @@ pub(super) const SQUARE: usize = ROWS * STEP;
 /// Columns of two tile registers of sums, side by side.
 pub(super) const COLUMNS: usize = 32;
 
-/// A product `c += x · wᵀ` of bfloat16.
+/// A product `c = x · wᵀ` of bfloat16, or `c += x · wᵀ`.
 ///
 /// The sum of a row runs over its own values in their order, in a block of any size at any place.
 pub(super) struct Product {
@@ -32,14 +32,16 @@ pub(super) struct Product {
     pub(super) c: *mut f32,
     /// Floats from row to row.
     pub(super) c_stride: usize,
+    /// To what c holds; otherwise c is only written.
+    pub(super) add: bool,
 }
 
 impl Product {
-    /// Adds the product.
+    /// Computes the product.
     ///
     /// # Safety
     /// The matrices are as described.
-    pub(super) unsafe fn add(&self, tiles: &mut Tiles) {
+    pub(super) unsafe fn run(&self, tiles: &mut Tiles) {
         let whole = self.rows - self.rows % (2 * ROWS);
         // SAFETY: the registers are configured for the rows of each block, which exist, as do its columns.
         unsafe {
@@ -92,10 +94,18 @@ impl Product {
         unsafe {
             let (w, x, x_stride, c, c_stride) = self.block(row, column);
             asm!(
+                "test {add:e}, {add:e}",
+                "jz 3f",
                 "tileloadd tmm0, [{c0} + {cs}*1]",
                 "tileloadd tmm1, [{c0} + {cs}*1 + 64]",
                 "tileloadd tmm2, [{c1} + {cs}*1]",
                 "tileloadd tmm3, [{c1} + {cs}*1 + 64]",
+                "jmp 2f",
+                "3:",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
                 "2:",
                 "tileloadd tmm6, [{w} + {ws}*1]",
                 "tileloadd tmm4, [{x0} + {xs}*1]",
@@ -117,7 +127,7 @@ impl Product {
                 w = inout(reg) w => _, ws = in(reg) 64usize,
                 x0 = inout(reg) x => _, x1 = inout(reg) x.byte_add(ROWS * x_stride) => _, xs = in(reg) x_stride,
                 c0 = in(reg) c, c1 = in(reg) c.byte_add(ROWS * c_stride), cs = in(reg) c_stride,
-                steps = inout(reg) self.steps => _,
+                steps = inout(reg) self.steps => _, add = in(reg) u32::from(self.add),
                 out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                 out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
@@ -134,8 +144,14 @@ impl Product {
         unsafe {
             let (w, x, x_stride, c, c_stride) = self.block(row, column);
             asm!(
+                "test {add:e}, {add:e}",
+                "jz 3f",
                 "tileloadd tmm0, [{c} + {cs}*1]",
                 "tileloadd tmm1, [{c} + {cs}*1 + 64]",
+                "jmp 2f",
+                "3:",
+                "tilezero tmm0",
+                "tilezero tmm1",
                 "2:",
                 "tileloadd tmm6, [{w} + {ws}*1]",
                 "tileloadd tmm4, [{x} + {xs}*1]",
@@ -151,7 +167,7 @@ impl Product {
                 w = inout(reg) w => _, ws = in(reg) 64usize,
                 x = inout(reg) x => _, xs = in(reg) x_stride,
                 c = in(reg) c, cs = in(reg) c_stride,
-                steps = inout(reg) self.steps => _,
+                steps = inout(reg) self.steps => _, add = in(reg) u32::from(self.add),
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             )

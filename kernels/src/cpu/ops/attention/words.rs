@@ -7,7 +7,7 @@
 use super::{PAD, Scratch, Shape};
 use crate::cpu::isa::{AttendTask, KeyBlock, Rows};
 use crate::cpu::ops::quantize::{TINY, round_codes, scale_of};
-use crate::cpu::simd::{DotWords, IntLanes, Simd};
+use crate::cpu::simd::{DotWords, EXP2_COARSE, IntLanes, Simd};
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 pub(crate) const KEYS: usize = 128;
@@ -124,9 +124,9 @@ pub(crate) fn attend<W: DotWords>(
                 s.store(scores.add(row * SCORES + column), s.mul(score, s.splat(*query_scales.add(row))));
             });
         }
-        // SAFETY: a scale for each key, in whole vectors.
-        let scaled = |key: usize, weight| unsafe { s.mul(weight, s.load(value_scales.add(key))) };
-        softmax.block(s, scores, (SCORES, width), |r| task.visible(r, start), scaled);
+        // SAFETY: a scale for each key, in whole vectors; p is a place for one.
+        let keep = |_, key, p, weights| unsafe { s.store(p, s.mul(weights, s.load(value_scales.add(key)))) };
+        softmax.block(s, &EXP2_COARSE, scores, (SCORES, width), |r| task.visible(r, start), keep);
         // SAFETY: whole vectors of rows, and of their weights and codes.
         unsafe {
             for (scores, largest) in scores.chunks_exact(SCORES).zip(weight_scales.iter_mut()) {
@@ -157,7 +157,7 @@ pub(crate) fn attend<W: DotWords>(
             });
         }
     }
-    softmax.finish(out, out_row, task.shape, write);
+    softmax.finish(s, out, out_row, task.shape, write);
 }
 
 /// Calls `finish(row, column, sums)` with each vector of `a · b`, for row-major `a` [rows × k] with [`ROW`] codes from row to
