@@ -198,6 +198,15 @@ impl<'a, T: Copy> Parts<'a, T> {
         self.start
     }
 
+    /// Where `range` starts, of which a caller uses only what no other task does.
+    ///
+    /// # Panics
+    /// As [`Self::part`].
+    pub(crate) fn start_of(&self, range: Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of a slice of {}", self.len);
+        self.start.wrapping_add(range.start)
+    }
+
     /// Sets element `i`.
     ///
     /// # Safety

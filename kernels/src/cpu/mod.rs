@@ -24,7 +24,7 @@ use crate::buffer::{Arena, Buffer, Parts, Plain};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{AttendTask, Attention, Isa, Rows};
+use isa::{AttendTask, Attention, Isa, Rows, Sums};
 use ops::attention::{self, Shape};
 use panel::{CHUNK, Panel, TILE};
 use path::Path;
@@ -54,7 +54,7 @@ pub struct CpuBackend {
 struct Scratch {
     /// For each of two tiles, made when first needed.
     panels: [Vec<Panel>; 2],
-    /// Products of two tiles, and what becomes of them, each [rows of a block × width].
+    /// Products of two tiles, and what becomes of them, each [rows of a block × width] and a little more.
     products: [Buffer<f32>; 3],
     row: Vec<f32>,
     groups: RowGroups,
@@ -127,14 +127,24 @@ impl CpuBackend {
             let Scratch { panels, products, .. } = &mut *self.scratch(worker);
             let columns = weight.columns(tile);
             let width = columns.len().next_multiple_of(TILE);
+            // Added to what there is, each product would be rounded as that is, which may be far larger than their sum.
+            let in_place = weight.kernel.filter(|kernel| !add && kernel.takes_any_stride());
             for span in (0..weight.k).step_by(SPAN) {
                 let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
                 for block in weight.blocks(input.rows) {
-                    let products = &mut products[0];
-                    products.resize(block.len() * width);
                     block.clone().for_each(|row| output.prefetch(row, columns.clone()));
-                    self.multiply(weight, panels, input, block.clone(), products);
-                    for (row, products) in block.zip(products.chunks_exact(width)) {
+                    if let Some(kernel) = in_place.filter(|_| columns.len() == width) {
+                        // SAFETY: the columns of this tile, which belong to this task alone.
+                        let sums = || unsafe { output.sums(block.clone(), columns.clone()) };
+                        if span == 0 {
+                            sums().clear();
+                        }
+                        panels.iter().for_each(|panel| kernel.gemm(panel, input, block.clone(), sums()));
+                        continue;
+                    }
+                    let products = &mut products[0];
+                    let stride = self.multiply(weight, panels, input, block.clone(), width, products);
+                    for (row, products) in block.zip(products.chunks_exact(stride)) {
                         // SAFETY: the columns of this tile in this row, which belong to this task alone.
                         let output = unsafe { output.part(row, columns.clone()) };
                         if add || span > 0 {
@@ -171,15 +181,29 @@ impl CpuBackend {
         panels
     }
 
-    /// Products of the rows `block` of the input and a tile [rows × width].
-    fn multiply(&self, weight: &Weight, panels: &[Panel], input: &Acts, block: Range<usize>, products: &mut [f32]) {
+    /// Products of the rows `block` of the input and a tile [rows × width], whose rows are as far apart as this says.
+    fn multiply(
+        &self,
+        weight: &Weight,
+        panels: &[Panel],
+        input: &Acts,
+        block: Range<usize>,
+        width: usize,
+        products: &mut Buffer<f32>,
+    ) -> usize {
+        // Rows of several tiles would all fall into the same few sets of the cache.
+        let stride = if width > TILE { width + tensor::LINE } else { width };
+        products.resize(block.len() * stride);
         products.fill(0.0);
         for panel in panels {
             match weight.kernel {
-                Some(kernel) => kernel.gemm(panel, input, block.clone(), products),
+                Some(kernel) => {
+                    kernel.gemm(panel, input, block.clone(), Sums::of(products, block.len(), width));
+                }
                 None => self.isa.gemm_floats(panel, input, block.clone(), products),
             }
         }
+        stride
     }
 
     /// Attention of every node and head, by `coarse` or in f32 [queries × query heads].
@@ -458,12 +482,12 @@ impl Backend for CpuBackend {
                 let columns = gate.columns(tile);
                 let width = columns.len().next_multiple_of(TILE);
                 for block in gate.blocks(input.rows) {
-                    products.iter_mut().for_each(|x| x.resize(block.len() * width));
                     let [gates, ups, gated] = &mut *products;
-                    self.multiply(gate, gate_panels, input, block.clone(), gates);
-                    self.multiply(up, up_panels, input, block.clone(), ups);
+                    let stride = self.multiply(gate, gate_panels, input, block.clone(), width, gates);
+                    self.multiply(up, up_panels, input, block.clone(), width, ups);
+                    gated.resize(gates.len());
                     self.isa.silu_mul(gates, ups, gated);
-                    for (row, gated) in block.zip(gated.chunks_exact(width)) {
+                    for (row, gated) in block.zip(gated.chunks_exact(stride)) {
                         // SAFETY: the columns of this tile in this row, which belong to this task alone.
                         unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
                     }

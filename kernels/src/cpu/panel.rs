@@ -14,9 +14,9 @@ use crate::formats::{Block, Format};
 pub(crate) const TILE: usize = 32;
 /// Values of each row per panel: a multiple of the largest block (256).
 pub(crate) const CHUNK: usize = 512;
-/// How far ahead of the block that is unpacked the file is asked for, in bytes: rows follow each other, but processors do
-/// not foresee what lies on the next page.
-const AHEAD: usize = 2048;
+/// How many rows ahead of the one that is unpacked the file is asked for: processors do not foresee the next row's part, which
+/// often lies on another page.
+const ROWS_AHEAD: usize = 8;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
 
@@ -39,6 +39,23 @@ impl<'a> TileRows<'a> {
     pub(crate) fn slice(&self, row: usize, first: usize, len: usize) -> &'a [u8] {
         let (block, bytes) = (self.format.block_len(), self.format.block_bytes());
         &self.bytes[row * self.row_bytes + first / block * bytes..][..len / block * bytes]
+    }
+
+    /// Where [`ROWS_AHEAD`] rows later values `first..first + len` are, if panels of so many values are unpacked one after the
+    /// other, and then the next tile's. For hints only.
+    fn ahead(&self, row: usize, first: usize, len: usize) -> *const u8 {
+        let (block, bytes) = (self.format.block_len(), self.format.block_bytes());
+        let row = row + ROWS_AHEAD;
+        let (mut at, next) = (first / block * bytes, (first + len) / block * bytes);
+        let mut row_at = row * self.row_bytes;
+        if row >= self.rows() {
+            if next < self.row_bytes {
+                (at, row_at) = (next, row_at - self.bytes.len());
+            } else {
+                at = 0;
+            }
+        }
+        self.bytes.as_ptr().wrapping_add(row_at + at)
     }
 }
 
@@ -105,10 +122,11 @@ impl Panel {
         let present = tile.rows();
         let per_block = B::LEN / B::GROUP;
         for row in 0..present {
+            let ahead = tile.ahead(row, first, len);
             let codes = &mut self.rows[row * CHUNK..row * CHUNK + len];
             let blocks = tile.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
             for (i, (block, codes)) in blocks.enumerate() {
-                (0..B::BYTES).step_by(64).for_each(|at| prefetch(block.as_ptr().wrapping_add(AHEAD + at)));
+                (0..B::BYTES).step_by(64).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
                 let (mut scales, mut mins) = ([0f32; 256 / MIN_GROUP], [0f32; 256 / MIN_GROUP]);
                 B::unpack(block, codes, &mut scales, &mut mins);
                 for j in 0..per_block {

@@ -1,10 +1,11 @@
 //! Matrices of f32 whose rows the tasks of a loop write in parts.
 
+use super::isa::Sums;
 use crate::buffer::{Buffer, Parts, prefetch};
 use std::ops::Range;
 
 /// Floats of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// A matrix of f32 [rows × cols], each row `stride` floats after the one before.
 pub struct Tensor {
@@ -50,6 +51,18 @@ impl<'a> TensorParts<'a> {
         let start = row * self.stride;
         // SAFETY: the caller's promise.
         unsafe { self.data.part(start + columns.start..start + columns.end) }
+    }
+
+    /// Columns `columns` of rows `rows`, which exist, for products to be added to.
+    ///
+    /// # Safety
+    /// As [`Self::part`].
+    pub(super) unsafe fn sums(&self, rows: Range<usize>, columns: Range<usize>) -> Sums<'a> {
+        assert!(!rows.is_empty() && columns.end <= self.cols && columns.start <= columns.end);
+        let start = rows.start * self.stride + columns.start;
+        let first = self.data.start_of(start..(rows.end - 1) * self.stride + columns.end);
+        // SAFETY: all of them are inside the matrix, or `start_of` panics; nobody else's by the caller's promise.
+        unsafe { Sums::at(first, rows.len(), columns.len(), self.stride) }
     }
 
     /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.

@@ -21,7 +21,7 @@ mod tiles;
 use super::avx512vnni::{self, Avx512, transpose};
 use crate::backend::Precision;
 use crate::cpu::acts::Form;
-use crate::cpu::isa::Kernel;
+use crate::cpu::isa::{Gemm, Kernel, Sums};
 use crate::cpu::panel::{CHUNK, TileRows};
 use crate::formats::with_block;
 use std::arch::x86_64::*;
@@ -208,18 +208,17 @@ fn store(to: &mut [u16; SQUARE], vectors: [__m512i; ROWS]) {
     }
 }
 
-/// `c[row][n] += activations · panel`; see `Kernel::gemm`.
+/// `sums += activations · panel`; see `Kernel::gemm`.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; the CPU has AMX and this process may use it.
-unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>, sums: Sums) {
     let Panel { first, len, .. } = *panel;
-    let columns = c.len() / rows.len().max(1);
     // SAFETY: the caller's promise.
     let mut tiles = unsafe { Tiles::new() };
     let products = [(&panel.rests, &acts.halves), (&panel.halves, &acts.rests), (&panel.halves, &acts.halves)];
     for (weights, x) in &products[if RESTS { 0 } else { 2 }..] {
-        for column in (0..columns).step_by(TILE) {
+        for column in (0..sums.columns).step_by(TILE) {
             for k in (0..len).step_by(DEPTH) {
                 let steps = (len - k).min(DEPTH).div_ceil(STEP);
                 let w = &weights[column * CHUNK + k * TILE..][..steps * STEP * TILE];
@@ -232,12 +231,12 @@ unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>
                     w_stride: 0,
                     x: x.as_ptr(),
                     x_stride: acts.half_stride,
-                    c: c[column..].as_mut_ptr(),
-                    c_stride: columns,
+                    c: sums.start.wrapping_add(column),
+                    c_stride: sums.stride,
                     add: true,
                 };
-                // SAFETY: `w` is one tile of weights, x [rows × first + k..] with zeros up to whole steps, c [rows ×
-                // columns].
+                // SAFETY: `w` is one tile of weights, x [rows × first + k..] with zeros up to whole steps, sums
+                // [rows × columns].
                 unsafe { product.run(&mut tiles) };
             }
         }
@@ -250,7 +249,7 @@ static HALVES: Kernel = Kernel {
     tiles: TILES,
     rows: 6 * ROWS,
     unpack: unpack::<false>,
-    gemm: gemm::<false>,
+    gemm: Gemm::Tiles(gemm::<false>),
 };
 /// High precision, and float weights.
 static RESTS: Kernel = Kernel {
@@ -258,7 +257,7 @@ static RESTS: Kernel = Kernel {
     tiles: TILES,
     rows: 6 * ROWS,
     unpack: unpack::<true>,
-    gemm: gemm::<true>,
+    gemm: Gemm::Tiles(gemm::<true>),
 };
 
 super::tier!("amx", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")], |format, precision| {

@@ -26,9 +26,10 @@ mod vnni;
 
 use super::acts::{Acts, Form};
 use super::ops::attention::{Scratch, Shape};
-use super::panel::{Panel, TileRows};
+use super::panel::{CHUNK, Panel, TILE, TileRows};
 use crate::backend::Precision;
 use crate::formats::Format;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// One attention task; see [`attend`](super::ops::attention::attend).
@@ -148,7 +149,49 @@ pub(crate) struct Kernel {
     /// Rows of activations that should meet a tile before the next ones do; whole register tiles.
     pub(crate) rows: usize,
     unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
-    gemm: unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32]),
+    gemm: Gemm,
+}
+
+/// Adds activations · panel to sums.
+enum Gemm {
+    /// To those of one tile, [rows × TILE].
+    Tile(unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32])),
+    /// To those of several, wherever they are.
+    Tiles(unsafe fn(&Panel, &Acts, Range<usize>, Sums)),
+}
+
+/// Sums that a product is added to [rows × columns]: whole tiles of columns, from row to row `stride` floats.
+pub(crate) struct Sums<'a> {
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Sums<'a> {
+    /// The first `columns` of each of `rows` rows that fill `c`.
+    pub(crate) fn of(c: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        let stride = c.len() / rows.max(1);
+        assert!(c.len() == rows * stride && columns <= stride);
+        Self { start: c.as_mut_ptr(), rows, columns, stride, borrowed: PhantomData }
+    }
+
+    /// Rows from `start` on.
+    ///
+    /// # Safety
+    /// All of them can be read and written for `'a`, and nobody else does.
+    pub(crate) unsafe fn at(start: *mut f32, rows: usize, columns: usize, stride: usize) -> Self {
+        Self { start, rows, columns, stride, borrowed: PhantomData }
+    }
+
+    /// Sets them to zero.
+    pub(crate) fn clear(&mut self) {
+        for row in 0..self.rows {
+            // SAFETY: the columns of an existing row.
+            unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns).fill(0.0) }
+        }
+    }
 }
 
 /// Why a tier cannot be used.
@@ -274,7 +317,8 @@ impl Isa {
     /// The panel is one of floats.
     pub(crate) fn gemm_floats(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
         assert!(acts.floats.len() == acts.rows * acts.cols);
-        check(panel, acts, &rows, c, 1);
+        check(panel, acts, &rows);
+        assert!(c.len() == rows.len() * TILE);
         // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
         unsafe { (self.gemm_floats)(panel, acts, rows, c) }
     }
@@ -313,9 +357,14 @@ impl Kernel {
         unsafe { (self.unpack)(panel, tile, first, len) }
     }
 
-    /// `c[row][n] += activations · panel` over the panel's part of K, for rows `rows` of `acts`; `c` is [rows × TILE], or as
-    /// many times wider as tiles were unpacked. The panel is one that [`Kernel::unpack`] made.
-    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+    /// Whether it takes sums that do not lie end to end.
+    pub(crate) fn takes_any_stride(&self) -> bool {
+        matches!(self.gemm, Gemm::Tiles(_))
+    }
+
+    /// `sums += activations · panel` over the panel's part of K, for rows `rows` of `acts`, and for as many columns as there
+    /// are tiles in the panel, which [`Kernel::unpack`] made.
+    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, sums: Sums) {
         let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);
         assert!(!self.form.words || acts.words.codes.len() == values);
@@ -323,16 +372,27 @@ impl Kernel {
         assert!(!self.form.halves || acts.halves.len() == halves);
         assert!(!self.form.rests || acts.rests.len() == halves);
         assert!(panel.len.is_multiple_of(panel.group));
-        check(panel, acts, &rows, c, self.tiles);
-        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked.
-        unsafe { (self.gemm)(panel, acts, rows, c) }
+        check(panel, acts, &rows);
+        let Sums { start, columns, stride, .. } = sums;
+        assert!(sums.rows == rows.len() && (1..=self.tiles).any(|tiles| columns == tiles * TILE));
+        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked. Rows of one
+        // tile, end to end, are a slice.
+        unsafe {
+            match self.gemm {
+                Gemm::Tile(gemm) => {
+                    assert!(stride == TILE && columns == TILE);
+                    let sums = std::slice::from_raw_parts_mut(start, rows.len() * TILE);
+                    gemm(panel, acts, rows, sums)
+                }
+                Gemm::Tiles(gemm) => gemm(panel, acts, rows, sums),
+            }
+        }
     }
 }
 
 /// What every product of a panel relies on.
-fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>, c: &[f32], tiles: usize) {
-    assert!(panel.first + panel.len <= acts.cols && panel.len <= super::panel::CHUNK);
-    assert!(rows.end <= acts.rows && (1..=tiles).any(|tiles| c.len() == rows.len() * tiles * super::panel::TILE));
+fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>) {
+    assert!(panel.first + panel.len <= acts.cols && panel.len <= CHUNK && rows.end <= acts.rows);
 }
 
 /// Cuts rows into as few blocks of at most `most` as there can be, of sizes as equal as they can be: 7 rows as 4 and 3, not as
@@ -488,7 +548,7 @@ macro_rules! kernel {
             form.$form = true;
             form
         };
-        crate::cpu::isa::Kernel { form: FORM, tiles: 1, rows: crate::cpu::weight::ROWS_PER_BLOCK, unpack: unpack_tier, gemm: $gemm }
+        crate::cpu::isa::Kernel { form: FORM, tiles: 1, rows: crate::cpu::weight::ROWS_PER_BLOCK, unpack: unpack_tier, gemm: crate::cpu::isa::Gemm::Tile($gemm) }
     }};
 }
 use kernel;

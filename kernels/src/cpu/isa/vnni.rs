@@ -50,7 +50,7 @@ macro_rules! group {
 pub(super) mod bytes256;
 pub(super) mod bytes512;
 
-use super::row_blocks;
+use super::{Sums, row_blocks};
 use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::panel::uniform::UNIFORM_SCALES;
@@ -146,7 +146,7 @@ pub(super) struct Tile {
     c_stride: usize,
 }
 
-/// `c[row][n] += activations · panel`; see `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`, for so many columns.
+/// `sums += activations · panel`; see `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`, for so many columns.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; `add` may be called.
@@ -157,16 +157,15 @@ pub(super) unsafe fn gemm_bytes(
     panel: &Panel,
     acts: &Acts,
     rows: Range<usize>,
-    c: &mut [f32],
+    sums: Sums,
 ) {
     let Panel { first, len, .. } = *panel;
     assert!(len.is_multiple_of(32) && first.is_multiple_of(GROUP), "whole steps");
     if len == 0 || rows.is_empty() {
         return;
     }
-    let width = c.len() / rows.len();
     let uniform = &acts.uniform;
-    for column in (0..width).step_by(columns) {
+    for column in (0..sums.columns).step_by(columns) {
         let (tile, within) = (column / TILE, column % TILE);
         let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
         let scales = &panel.uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
@@ -182,8 +181,8 @@ pub(super) unsafe fn gemm_bytes(
                     biases: uniform.biases.as_ptr().add(first / GROUP * acts.stride + row),
                     act_scales: uniform.scales.as_ptr().add(first / GROUP * acts.stride + row),
                     stride: 4 * acts.stride,
-                    c: c.as_mut_ptr().add((row - rows.start) * width + column),
-                    c_stride: 4 * width,
+                    c: sums.start.add((row - rows.start) * sums.stride + column),
+                    c_stride: 4 * sums.stride,
                 };
                 add(tile, size);
             }
@@ -297,7 +296,7 @@ macro_rules! kernels {
             tiles: vnni::TILES,
             rows: crate::cpu::weight::ROWS_PER_BLOCK,
             unpack: unpack_bytes,
-            gemm: gemm_bytes,
+            gemm: super::Gemm::Tiles(gemm_bytes),
         };
         static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_words, gemm_words);
 
@@ -321,9 +320,9 @@ macro_rules! kernels {
         }
 
         #[$attribute]
-        unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, c: &mut [f32]) {
+        unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, sums: super::Sums) {
             // SAFETY: the caller's shapes.
-            unsafe { vnni::gemm_bytes(vnni::$bytes::add, vnni::$bytes::COLUMNS, panel, acts, rows, c) }
+            unsafe { vnni::gemm_bytes(vnni::$bytes::add, vnni::$bytes::COLUMNS, panel, acts, rows, sums) }
         }
 
         #[$attribute]

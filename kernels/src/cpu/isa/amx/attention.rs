@@ -129,7 +129,10 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
         let weights_at = weights.as_mut_ptr();
         // SAFETY: the place in [rows × KEYS] of 16 weights of row r, from `key` on.
         let keep = |r, key, _, x| unsafe {
-            _mm256_storeu_si256(weights_at.add(r * KEYS + key).cast(), std::mem::transmute(_mm512_cvtneps_pbh(x)))
+            _mm256_storeu_si256(
+                weights_at.add(r * KEYS + key).cast(),
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)),
+            )
         };
         softmax.block(Avx512, &EXP2_COARSE, scores, (SCORES, width), |r| task.visible(r, start), keep);
         softmax.rescale(out, out_row);
