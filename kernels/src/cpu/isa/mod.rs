@@ -157,6 +157,7 @@ enum Gemm {
     /// To those of one tile, [rows × TILE].
     Tile(unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32])),
     /// To those of several, wherever they are.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Tiles(unsafe fn(&Panel, &Acts, Range<usize>, Sums)),
 }
 
