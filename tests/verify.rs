@@ -71,6 +71,18 @@ fn damage_is_found() {
     finds("end", |m| _ = m.metadata.set("tokenizer.ggml.add_eos_token", false), "tokenizer", "no token ends a text");
 }
 
+/// A level's formats in another mix are told, and are no fault.
+#[test]
+fn another_mix_is_no_fault() {
+    let path = scratch("mix").join("mix.gguf");
+    let mut parts = Parts::of(&model(SHAPE, "Q8_0"));
+    parts.metadata.set("general.file_type", 2u32);
+    parts.write(&path);
+    let (code, lines) = verify(&path);
+    assert!(code == Some(0) && lines.contains("Q4_0 with a mix of its own"), "{lines}");
+    assert!(!lines.contains("as llama.cpp mixes it"), "{lines}");
+}
+
 #[test]
 fn files_that_are_none() {
     let folder = scratch("none");

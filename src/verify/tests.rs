@@ -53,6 +53,10 @@ fn metadata_of_a_published_model() {
     fails(&|b| _ = b.set("qwen3.attention.layer_norm_rms_epsilon", 1e-5f32), "epsilon");
     fails(&|b| _ = b.set("qwen3.attention.head_count_kv", 4u32), "key-value heads is 4");
     fails(&|b| _ = b.set("qwen3.attention.head_count", 32u32), "heads is 32");
+    fails(
+        &|b| _ = b.set("qwen3.attention.key_length", 64u32).set("qwen3.attention.value_length", 64u32),
+        "head width is 64",
+    );
     fails(&|b| _ = b.set("qwen3.context_length", 8192u32), "context is 8192");
     fails(&|b| _ = b.set("tokenizer.ggml.eos_token_id", 151_645u32), "end token is Some(151645)");
     fails(&|b| _ = b.remove("tokenizer.ggml.eos_token_id"), "end token is None");
@@ -67,7 +71,14 @@ fn fingerprint_covers_tokens_and_merges() {
         change(&mut tokens, &mut merges);
         let mut builder = GgufBuilder::new();
         builder.set("tokenizer.ggml.tokens", tokens).set("tokenizer.ggml.merges", merges);
-        fingerprint(&gguf_of(builder)).unwrap()
+        let gguf = gguf_of(builder);
+        // As many tokens as Qwen has, but others.
+        for (published, verdict) in [(Some(&PUBLISHED[0]), Verdict::Fail), (None, Verdict::Skip)] {
+            let mut checks = Checks(Vec::new());
+            checks.vocabulary(&gguf, published);
+            assert_eq!(only(&checks, "vocabulary").verdict, verdict);
+        }
+        fingerprint(&gguf).unwrap()
     };
     let whole = of(&|_, _| ());
     let last = END_OF_TEXT as usize - 1;
@@ -108,9 +119,41 @@ fn vocabulary_and_output_of_a_published_model() {
         assert_eq!(only(&checks, "tied output").verdict, verdict);
     }
     let mut checks = Checks(Vec::new());
+    checks.tensors(&gguf, &Config { hidden: 128, ..Config::read(&gguf).unwrap() }, None);
+    assert!(only(&checks, "tensors").detail.contains("token_embd.weight is"), "{:?}", checks.0);
+    let mut checks = Checks(Vec::new());
     checks.tokenizer(&gguf, None);
     let tokens = only(&checks, "tokenizer");
     assert!(tokens.verdict == Verdict::Fail && tokens.detail.contains("only 10 have a vector"), "{}", tokens.detail);
+}
+
+/// Each value of a tensor is looked at, in all of the pieces that threads take, up to the last row.
+#[test]
+fn values_that_are_not_finite_are_counted() {
+    const ROW: usize = 1 << 17;
+    for (rows, broken) in [(5, vec![]), (5, vec![ROW - 1, 2 * ROW, 5 * ROW - 1]), (2, vec![2 * ROW - 1]), (1, vec![0])]
+    {
+        let mut values = vec![1f32; rows * ROW];
+        for (i, at) in broken.iter().enumerate() {
+            values[*at] = [f32::INFINITY, f32::NAN, f32::NEG_INFINITY][i];
+        }
+        let mut builder = GgufBuilder::new();
+        builder.add_tensor("blk.0.ffn_up.weight", &[ROW, rows], Format::F32).unwrap();
+        let mut writer = builder.begin(Vec::new()).unwrap();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        writer.write_tensor("blk.0.ffn_up.weight", &bytes).unwrap();
+        let gguf = Gguf::from_bytes(writer.finish().unwrap().into()).unwrap();
+        for threads in [1, 3] {
+            let mut checks = Checks(Vec::new());
+            checks.weights(&gguf, threads, &|_, _| ());
+            let check = only(&checks, "weights");
+            let (verdict, words) = match broken.len() {
+                0 => (Verdict::Pass, format!("{}, all finite", rows * ROW)),
+                n => (Verdict::Fail, format!("blk.0.ffn_up.weight: {n} values are not finite")),
+            };
+            assert!(check.verdict == verdict && check.detail.contains(&words), "{check:?}");
+        }
+    }
 }
 
 /// Similarities pass up to what is allowed and no further; more bits allow less.
@@ -125,6 +168,17 @@ fn similarities_within_the_tolerance() {
         let gguf = Gguf::open(&path).unwrap();
         let options = LoadOptions::default();
         let own = similarities(&path, &options).unwrap();
+        let embedder = Embedder::open(&path).unwrap();
+        let task = "Given a web search query, retrieve relevant passages that answer the query";
+        let queries = QUERIES.map(|query| format!("Instruct: {task}\nQuery:{query}"));
+        let texts: Vec<&str> = queries.iter().map(String::as_str).chain(DOCUMENTS).collect();
+        let vectors = embedder.embed(&texts, &EmbedOptions::default()).unwrap();
+        for (q, row) in own.iter().enumerate() {
+            for (d, similarity) in row.iter().enumerate() {
+                let dot: f32 = vectors[q].iter().zip(&vectors[2 + d]).map(|(a, b)| a * b).sum();
+                assert_eq!(*similarity, dot, "query {q}, with its instruction, and document {d}");
+            }
+        }
         let tolerance = tolerance(&gguf, 1024);
         allowed.push(tolerance);
         for (shift, verdict) in
