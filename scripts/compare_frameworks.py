@@ -144,6 +144,9 @@ def measure(start, rounds):
     """Samples of a workload: {engine: [tokens/s]}."""
     engines = {name: begin() for name, begin in start.items()}
     samples = {name: [] for name in engines}
+    # Nobody is timed while another still loads.
+    for engine in engines.values():
+        engine.speed()
     for index in range(rounds):
         for name in list(engines) if index % 2 == 0 else reversed(engines):
             samples[name].append(engines[name].speed())
@@ -210,7 +213,7 @@ def main():
         programs, files = build_ours(args.models, ["Q4_K_M", "Q8_0"])
         ask = "from importlib.metadata import version; print(*(f'{name} {version(name)}' for name in %s), sep=', ')" % PACKAGES
         versions = subprocess.check_output([str(python), "-c", ask], text=True).strip()
-        head = f"# Against frameworks, {datetime.date.today()}\n\n`python3 scripts/compare_frameworks.py`: "
+        head = f"# Against frameworks, {datetime.date.today()}\n\n`python3 scripts/compare_frameworks.py {' '.join(sys.argv[1:])}`: "
         head += f"{machine(cpuinfo, args.threads)}; {versions}, candle 0.11.1; 0.6B shapes, random weights. "
         head += f"Tokens a second: median (lowest–highest) of {args.rounds} alternating rounds.\n\n"
         samples = {}
