@@ -21,7 +21,7 @@ mod tiles;
 use super::avx512vnni::{self, Avx512, transpose};
 use crate::backend::Precision;
 use crate::cpu::acts::Form;
-use crate::cpu::isa::{Gemm, Kernel, Sums};
+use crate::cpu::isa::{Kernel, Sums};
 use crate::cpu::panel::{CHUNK, TileRows};
 use crate::formats::with_block;
 use std::arch::x86_64::*;
@@ -248,16 +248,18 @@ static HALVES: Kernel = Kernel {
     form: Form { halves: true, ..Form::NONE },
     tiles: TILES,
     rows: 6 * ROWS,
+    any_stride: true,
     unpack: unpack::<false>,
-    gemm: Gemm::Tiles(gemm::<false>),
+    gemm: gemm::<false>,
 };
 /// High precision, and float weights.
 static RESTS: Kernel = Kernel {
     form: Form { halves: true, rests: true, ..Form::NONE },
     tiles: TILES,
     rows: 6 * ROWS,
+    any_stride: true,
     unpack: unpack::<true>,
-    gemm: Gemm::Tiles(gemm::<true>),
+    gemm: gemm::<true>,
 };
 
 super::tier!("amx", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")], |format, precision| {

@@ -4,6 +4,9 @@
 //! the proof that the CPU, and the operating system, have its instructions. A new tier is one file that implements
 //! `simd::Simd`, lays out a panel, multiplies by it, and ends with `tier!`.
 
+mod attention;
+mod kernel;
+
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "aarch64")]
@@ -24,94 +27,19 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
-use super::acts::{Acts, Form};
-use super::ops::attention::{Scratch, Shape};
-use super::panel::{CHUNK, Panel, TILE, TileRows};
+#[cfg(target_arch = "x86_64")]
+use attention::word_attention;
+pub(crate) use attention::{AttendTask, Attention, KeyBlock, Rows, WriteRow};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use kernel::row_blocks;
+pub(crate) use kernel::{Kernel, Sums};
+use kernel::{check, kernel};
+
+use super::acts::Acts;
+use super::panel::{Panel, TILE};
 use crate::backend::Precision;
 use crate::formats::Format;
-use std::marker::PhantomData;
 use std::ops::Range;
-
-/// One attention task; see [`attend`](super::ops::attention::attend).
-pub(crate) struct AttendTask<'a, E> {
-    pub(crate) shape: Shape,
-    /// Position of the first query in its text.
-    pub(crate) first: usize,
-    pub(crate) count: usize,
-    /// Keys that are packed: those of the last query, or more.
-    pub(crate) len: usize,
-    /// From the first query and the first head of the group on.
-    pub(crate) q: &'a [f32],
-    /// Where each block of keys starts in `kt` and `vp`, in keys.
-    pub(crate) blocks: &'a [usize],
-    pub(crate) kt: &'a [E],
-    pub(crate) vp: &'a [E],
-}
-
-/// A block of keys that queries of a task see.
-pub(crate) struct KeyBlock {
-    /// Position of its first key.
-    pub(crate) start: usize,
-    /// Where it is packed, in keys, with padding.
-    pub(crate) packed: Range<usize>,
-    /// How many of them a query may see, with padding.
-    pub(crate) width: usize,
-}
-
-impl<E> AttendTask<'_, E> {
-    /// The blocks of up to `keys` keys that its queries see, padded to `pad`.
-    #[inline(always)]
-    pub(crate) fn key_blocks(&self, keys: usize, pad: usize) -> impl Iterator<Item = KeyBlock> + use<'_, E> {
-        let end = self.first + self.count;
-        assert!(end <= self.len);
-        (0..end).step_by(keys).zip(self.blocks).map(move |(start, at)| {
-            let padded = |end: usize| (end - start).min(keys).next_multiple_of(pad);
-            KeyBlock { start, packed: *at..at + padded(self.len), width: padded(end) }
-        })
-    }
-
-    /// How many keys from position `start` on row `row` sees: rows are the heads of the first query, then of the next.
-    #[inline(always)]
-    pub(crate) fn visible(&self, row: usize, start: usize) -> usize {
-        (self.first + row / self.shape.group + 1).saturating_sub(start)
-    }
-
-    /// The values of row `row`.
-    #[inline(always)]
-    pub(crate) fn query(&self, row: usize) -> &[f32] {
-        let Shape { group, head_dim, q_stride } = self.shape;
-        &self.q[row / group * q_stride + row % group * head_dim..][..head_dim]
-    }
-}
-
-/// Attention over keys and values that are packed as `E`.
-pub(crate) struct Attention<E: 'static> {
-    /// Keys per block.
-    pub(crate) keys: usize,
-    /// Padding granularity of packed keys; divides `keys`.
-    pub(crate) pad: usize,
-    /// What the dimensions of a head must be a multiple of.
-    pub(crate) dims: usize,
-    /// The most dimensions of a head.
-    pub(crate) most_dims: usize,
-    /// Elements that a key, or a value, takes besides its dimensions.
-    pub(crate) scale_len: usize,
-    /// The forms of output that need nothing finer.
-    pub(crate) serves: Form,
-    pack: unsafe fn(Shape, usize, Rows, &mut [E], &mut [E]),
-    attend: unsafe fn(AttendTask<E>, &mut Scratch, WriteRow),
-}
-
-/// Keys and values of one head: a row for each token, from one to the next so many floats.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) k: &'a [f32],
-    pub(crate) v: &'a [f32],
-    pub(crate) stride: usize,
-}
-
-/// Receives a finished attention row: which of the task's queries, head of the group, values.
-pub(crate) type WriteRow<'a> = &'a mut dyn FnMut(usize, usize, &[f32]);
 
 /// The functions of one instruction-set tier.
 #[allow(clippy::type_complexity)]
@@ -139,61 +67,6 @@ pub struct Isa {
 
 /// Quantizes a row: values in; codes, scales and sums (of half groups, or of groups) out.
 type Quantize<C> = unsafe fn(&[f32], &mut [C], &mut [f32], &mut [f32]);
-
-/// A product of a tier with a panel of its own.
-pub(crate) struct Kernel {
-    /// The form of its activations.
-    pub(crate) form: Form,
-    /// Tiles of weights that it takes at a time, at most.
-    pub(crate) tiles: usize,
-    /// Rows of activations that should meet a tile before the next ones do; whole register tiles.
-    pub(crate) rows: usize,
-    unpack: unsafe fn(&mut Panel, TileRows, usize, usize),
-    gemm: Gemm,
-}
-
-/// Adds activations · panel to sums.
-enum Gemm {
-    /// To those of one tile, [rows × TILE].
-    Tile(unsafe fn(&Panel, &Acts, Range<usize>, &mut [f32])),
-    /// To those of several, wherever they are.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    Tiles(unsafe fn(&Panel, &Acts, Range<usize>, Sums)),
-}
-
-/// Sums that a product is added to [rows × columns]: whole tiles of columns, from row to row `stride` floats.
-pub(crate) struct Sums<'a> {
-    start: *mut f32,
-    rows: usize,
-    columns: usize,
-    stride: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
-impl<'a> Sums<'a> {
-    /// The first `columns` of each of `rows` rows that fill `c`.
-    pub(crate) fn of(c: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        let stride = c.len() / rows.max(1);
-        assert!(c.len() == rows * stride && columns <= stride);
-        Self { start: c.as_mut_ptr(), rows, columns, stride, borrowed: PhantomData }
-    }
-
-    /// Rows from `start` on.
-    ///
-    /// # Safety
-    /// All of them can be read and written for `'a`, and nobody else does.
-    pub(crate) unsafe fn at(start: *mut f32, rows: usize, columns: usize, stride: usize) -> Self {
-        Self { start, rows, columns, stride, borrowed: PhantomData }
-    }
-
-    /// Sets them to zero.
-    pub(crate) fn clear(&mut self) {
-        for row in 0..self.rows {
-            // SAFETY: the columns of an existing row.
-            unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns).fill(0.0) }
-        }
-    }
-}
 
 /// Why a tier cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -332,84 +205,6 @@ impl Isa {
     }
 }
 
-impl<E> Attention<E> {
-    /// Whether it can have heads of so many dimensions.
-    pub(crate) fn takes(&self, head_dim: usize) -> bool {
-        head_dim.is_multiple_of(self.dims) && head_dim <= self.most_dims
-    }
-
-    /// See [`pack_block`](super::ops::attention::pack_block).
-    pub(crate) fn pack(&self, shape: Shape, keys: usize, rows: Rows, kt: &mut [E], vp: &mut [E]) {
-        // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.pack)(shape, keys, rows, kt, vp) }
-    }
-
-    /// See [`attend`](super::ops::attention::attend).
-    pub(crate) fn attend(&self, task: AttendTask<E>, scratch: &mut Scratch, write: WriteRow) {
-        // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.attend)(task, scratch, write) }
-    }
-}
-
-impl Kernel {
-    /// Unpacks values `first..first + len` of a tile of weight rows, or several, into the layout of this kernel.
-    pub(crate) fn unpack(&self, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
-        // SAFETY: a table is handed out only after detection of its instructions.
-        unsafe { (self.unpack)(panel, tile, first, len) }
-    }
-
-    /// Whether it takes sums that do not lie end to end.
-    pub(crate) fn takes_any_stride(&self) -> bool {
-        matches!(self.gemm, Gemm::Tiles(_))
-    }
-
-    /// `sums += activations · panel` over the panel's part of K, for rows `rows` of `acts`, and for as many columns as there
-    /// are tiles in the panel, which [`Kernel::unpack`] made.
-    pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, sums: Sums) {
-        let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
-        assert!(!self.form.bytes || acts.bytes.codes.len() == values);
-        assert!(!self.form.words || acts.words.codes.len() == values);
-        assert!(!self.form.uniform || acts.uniform.codes.len() == acts.rows * acts.uniform.stride);
-        assert!(!self.form.halves || acts.halves.len() == halves);
-        assert!(!self.form.rests || acts.rests.len() == halves);
-        assert!(panel.len.is_multiple_of(panel.group));
-        check(panel, acts, &rows);
-        let Sums { start, columns, stride, .. } = sums;
-        assert!(sums.rows == rows.len() && (1..=self.tiles).any(|tiles| columns == tiles * TILE));
-        // SAFETY: a table is handed out only after detection of its instructions; the shapes were just checked. Rows of one
-        // tile, end to end, are a slice.
-        unsafe {
-            match self.gemm {
-                Gemm::Tile(gemm) => {
-                    assert!(stride == TILE && columns == TILE);
-                    let sums = std::slice::from_raw_parts_mut(start, rows.len() * TILE);
-                    gemm(panel, acts, rows, sums)
-                }
-                Gemm::Tiles(gemm) => gemm(panel, acts, rows, sums),
-            }
-        }
-    }
-}
-
-/// What every product of a panel relies on.
-fn check(panel: &Panel, acts: &Acts, rows: &Range<usize>) {
-    assert!(panel.first + panel.len <= acts.cols && panel.len <= CHUNK && rows.end <= acts.rows);
-}
-
-/// Cuts rows into as few blocks of at most `most` as there can be, of sizes as equal as they can be: 7 rows as 4 and 3, not as
-/// 6 and 1. Gives the first row and the number of rows of each.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-#[inline(always)]
-fn row_blocks(rows: Range<usize>, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut row = rows.start;
-    std::iter::from_fn(move || {
-        let left = rows.end - row;
-        let size = left.div_ceil(left.div_ceil(most).max(1));
-        row += size;
-        (size > 0).then_some((row - size, size))
-    })
-}
-
 impl std::fmt::Debug for Isa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Isa({})", self.name)
@@ -529,59 +324,3 @@ macro_rules! tier {
     };
 }
 use tier;
-
-/// A [`Kernel`] of integer codes from a tier's own panel functions `interleave(&mut Panel, len)` and
-/// `gemm(&Panel, &Acts, Range<usize>, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
-macro_rules! kernel {
-    ($form:ident, #[$attribute:meta], $interleave:path, $gemm:expr) => {{
-        #[$attribute]
-        unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
-            crate::formats::with_block!(
-                tile.format,
-                B => panel.unpack_rows::<B>(tile, first, len),
-                float => unreachable!("float weights have no codes"),
-            );
-            $interleave(panel, len)
-        }
-
-        const FORM: crate::cpu::acts::Form = {
-            let mut form = crate::cpu::acts::Form::NONE;
-            form.$form = true;
-            form
-        };
-        crate::cpu::isa::Kernel { form: FORM, tiles: 1, rows: crate::cpu::weight::ROWS_PER_BLOCK, unpack: unpack_tier, gemm: crate::cpu::isa::Gemm::Tile($gemm) }
-    }};
-}
-use kernel;
-
-/// [`Attention`] in 16-bit codes (see [`words`](super::ops::attention::words)) by a tier's [`DotWords`](super::simd::DotWords).
-#[cfg(target_arch = "x86_64")]
-macro_rules! word_attention {
-    ($words:expr, #[$attribute:meta]) => {{
-        use crate::cpu::acts::Form;
-        use crate::cpu::isa::{AttendTask, Attention, Rows, WriteRow};
-        use crate::cpu::ops::attention::{PAD, Scratch, Shape, words};
-
-        #[$attribute]
-        unsafe fn pack(shape: Shape, keys: usize, rows: Rows, kt: &mut [u16], vp: &mut [u16]) {
-            words::pack_block($words, shape, keys, rows, kt, vp)
-        }
-        #[$attribute]
-        unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
-            words::attend($words, task, scratch, write)
-        }
-        static ATTENTION: Attention<u16> = Attention {
-            keys: words::KEYS,
-            pad: PAD,
-            dims: PAD,
-            most_dims: words::ROW,
-            scale_len: words::SCALE,
-            serves: Form { bytes: true, uniform: true, ..Form::NONE },
-            pack,
-            attend,
-        };
-        Some(&ATTENTION)
-    }};
-}
-#[cfg(target_arch = "x86_64")]
-use word_attention;

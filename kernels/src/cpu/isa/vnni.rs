@@ -295,8 +295,9 @@ macro_rules! kernels {
             form: crate::cpu::acts::Form { uniform: true, ..crate::cpu::acts::Form::NONE },
             tiles: vnni::TILES,
             rows: crate::cpu::weight::ROWS_PER_BLOCK,
+            any_stride: true,
             unpack: unpack_bytes,
-            gemm: super::Gemm::Tiles(gemm_bytes),
+            gemm: gemm_bytes,
         };
         static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_words, gemm_words);
 
