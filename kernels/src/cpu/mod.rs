@@ -134,12 +134,11 @@ impl CpuBackend {
                 for block in weight.blocks(input.rows) {
                     block.clone().for_each(|row| output.prefetch(row, columns.clone()));
                     if let Some(kernel) = in_place.filter(|_| columns.len() == width) {
-                        // SAFETY: the columns of this tile, which belong to this task alone.
-                        let sums = || unsafe { output.sums(block.clone(), columns.clone()) };
-                        if span == 0 {
-                            sums().clear();
+                        for panel in panels.iter() {
+                            // SAFETY: the columns of this tile, which belong to this task alone.
+                            let sums = unsafe { output.sums(block.clone(), columns.clone(), panel.first > 0) };
+                            kernel.gemm(panel, input, block.clone(), sums);
                         }
-                        panels.iter().for_each(|panel| kernel.gemm(panel, input, block.clone(), sums()));
                         continue;
                     }
                     let products = &mut products[0];
@@ -194,14 +193,13 @@ impl CpuBackend {
         // Rows of several tiles would all fall into the same few sets of the cache.
         let stride = if width > TILE { width + tensor::LINE } else { width };
         products.resize(block.len() * stride);
-        products.fill(0.0);
-        for panel in panels {
-            match weight.kernel {
-                Some(kernel) => {
-                    kernel.gemm(panel, input, block.clone(), Sums::of(products, block.len(), width));
-                }
-                None => self.isa.gemm_floats(panel, input, block.clone(), products),
-            }
+        let Some(kernel) = weight.kernel else {
+            products.fill(0.0);
+            panels.iter().for_each(|panel| self.isa.gemm_floats(panel, input, block.clone(), products));
+            return stride;
+        };
+        for (i, panel) in panels.iter().enumerate() {
+            kernel.gemm(panel, input, block.clone(), Sums::of(products, block.len(), width, i > 0));
         }
         stride
     }

@@ -57,12 +57,12 @@ impl<'a> TensorParts<'a> {
     ///
     /// # Safety
     /// As [`Self::part`].
-    pub(super) unsafe fn sums(&self, rows: Range<usize>, columns: Range<usize>) -> Sums<'a> {
+    pub(super) unsafe fn sums(&self, rows: Range<usize>, columns: Range<usize>, add: bool) -> Sums<'a> {
         assert!(!rows.is_empty() && columns.end <= self.cols && columns.start <= columns.end);
         let start = rows.start * self.stride + columns.start;
         let first = self.data.start_of(start..(rows.end - 1) * self.stride + columns.end);
         // SAFETY: all of them are inside the matrix, or `start_of` panics; nobody else's by the caller's promise.
-        unsafe { Sums::at(first, rows.len(), columns.len(), self.stride) }
+        unsafe { Sums::at(first, rows.len(), columns.len(), self.stride, add) }
     }
 
     /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.

@@ -208,7 +208,7 @@ fn store(to: &mut [u16; SQUARE], vectors: [__m512i; ROWS]) {
     }
 }
 
-/// `sums += activations · panel`; see `Kernel::gemm`.
+/// See `Kernel::gemm`.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; the CPU has AMX and this process may use it.
@@ -217,7 +217,7 @@ unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>
     // SAFETY: the caller's promise.
     let mut tiles = unsafe { Tiles::new() };
     let products = [(&panel.rests, &acts.halves), (&panel.halves, &acts.rests), (&panel.halves, &acts.halves)];
-    for (weights, x) in &products[if RESTS { 0 } else { 2 }..] {
+    for (i, (weights, x)) in products[if RESTS { 0 } else { 2 }..].iter().enumerate() {
         for column in (0..sums.columns).step_by(TILE) {
             for k in (0..len).step_by(DEPTH) {
                 let steps = (len - k).min(DEPTH).div_ceil(STEP);
@@ -233,7 +233,7 @@ unsafe fn gemm<const RESTS: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>
                     x_stride: acts.half_stride,
                     c: sums.start.wrapping_add(column),
                     c_stride: sums.stride,
-                    add: true,
+                    add: sums.add || i > 0 || k > 0,
                 };
                 // SAFETY: `w` is one tile of weights, x [rows × first + k..] with zeros up to whole steps, sums
                 // [rows × columns].

@@ -19,41 +19,45 @@ pub(crate) struct Kernel {
     pub(super) gemm: unsafe fn(&Panel, &Acts, Range<usize>, Sums),
 }
 
-/// Sums that a product is added to [rows × columns]: whole tiles of columns, from row to row `stride` floats.
+/// Where the sums of a product go [rows × columns]: whole tiles of columns, from row to row `stride` floats.
 pub(crate) struct Sums<'a> {
     pub(super) start: *mut f32,
     rows: usize,
     pub(super) columns: usize,
     pub(super) stride: usize,
+    /// To what is there; otherwise that is not read.
+    pub(super) add: bool,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
 impl<'a> Sums<'a> {
     /// The first `columns` of each of `rows` rows that fill `c`.
-    pub(crate) fn of(c: &'a mut [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn of(c: &'a mut [f32], rows: usize, columns: usize, add: bool) -> Self {
         let stride = c.len() / rows.max(1);
         assert!(c.len() == rows * stride && columns <= stride);
-        Self { start: c.as_mut_ptr(), rows, columns, stride, borrowed: PhantomData }
+        Self { start: c.as_mut_ptr(), rows, columns, stride, add, borrowed: PhantomData }
     }
 
     /// Rows from `start` on.
     ///
     /// # Safety
     /// All of them can be read and written for `'a`, and nobody else does.
-    pub(crate) unsafe fn at(start: *mut f32, rows: usize, columns: usize, stride: usize) -> Self {
-        Self { start, rows, columns, stride, borrowed: PhantomData }
+    pub(crate) unsafe fn at(start: *mut f32, rows: usize, columns: usize, stride: usize, add: bool) -> Self {
+        Self { start, rows, columns, stride, add, borrowed: PhantomData }
     }
 
-    /// Sets them to zero.
-    pub(crate) fn clear(&mut self) {
-        for row in 0..self.rows {
+    /// Zeros, unless what is there counts.
+    pub(super) fn begin(&mut self) {
+        for row in 0..if self.add { 0 } else { self.rows } {
             // SAFETY: the columns of an existing row.
             unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns).fill(0.0) }
         }
+        self.add = true;
     }
 
-    /// Those of one tile, end to end.
-    pub(super) fn tile(self) -> &'a mut [f32] {
+    /// Those of one tile, end to end, to be added to.
+    pub(super) fn tile(mut self) -> &'a mut [f32] {
+        self.begin();
         assert!(self.stride == TILE && self.columns == TILE);
         // SAFETY: rows of as many floats as they are apart are one slice; exclusive by what `of` borrows and `at` is promised.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.rows * TILE) }
@@ -67,8 +71,8 @@ impl Kernel {
         unsafe { (self.unpack)(panel, tile, first, len) }
     }
 
-    /// `sums += activations · panel` over the panel's part of K, for rows `rows` of `acts`, and for as many columns as there
-    /// are tiles in the panel, which [`Kernel::unpack`] made.
+    /// `sums = activations · panel`, or `+=`, over the panel's part of K, for rows `rows` of `acts`, and for as many columns as
+    /// there are tiles in the panel, which [`Kernel::unpack`] made.
     pub(crate) fn gemm(&self, panel: &Panel, acts: &Acts, rows: Range<usize>, sums: Sums) {
         let (values, halves) = (acts.rows * acts.cols, acts.rows * acts.half_stride);
         assert!(!self.form.bytes || acts.bytes.codes.len() == values);

@@ -146,7 +146,7 @@ pub(super) struct Tile {
     c_stride: usize,
 }
 
-/// `sums += activations · panel`; see `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`, for so many columns.
+/// See `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`, for so many columns.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; `add` may be called.
@@ -157,8 +157,9 @@ pub(super) unsafe fn gemm_bytes(
     panel: &Panel,
     acts: &Acts,
     rows: Range<usize>,
-    sums: Sums,
+    mut sums: Sums,
 ) {
+    sums.begin();
     let Panel { first, len, .. } = *panel;
     assert!(len.is_multiple_of(32) && first.is_multiple_of(GROUP), "whole steps");
     if len == 0 || rows.is_empty() {
