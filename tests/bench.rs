@@ -102,20 +102,6 @@ fn files_forms_and_report() {
     );
 }
 
-/// In a real browser, as `scripts/check_report.py` looks at it: plots, console, requests, contrast, in light and dark.
-#[cfg(feature = "builtin-master")]
-#[test]
-#[ignore = "needs Chromium, and Python with playwright ($PYTHON or python3)"]
-fn report_in_a_browser() {
-    let page = scratch("browser").join("out.html");
-    succeeds(&["--levels", "Q8_0,Q4_K_M,Q2_K", "--report", text(&page)]);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check_report.py");
-    let python = std::env::var_os("PYTHON").unwrap_or("python3".into());
-    let output = Command::new(python).arg(script).arg(&page).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("whole"), "{said}{}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn made_from_a_file() {
     let from = model(SHAPE_K, "F16");
