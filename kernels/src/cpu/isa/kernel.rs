@@ -46,13 +46,14 @@ impl<'a> Sums<'a> {
         Self { start, rows, columns, stride, add, borrowed: PhantomData }
     }
 
-    /// Zeros, unless what is there counts.
+    /// Sets them to zero, unless they are added to already: from here on they are.
     pub(super) fn begin(&mut self) {
-        for row in 0..if self.add { 0 } else { self.rows } {
-            // SAFETY: the columns of an existing row.
-            unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns).fill(0.0) }
+        if !std::mem::replace(&mut self.add, true) {
+            for row in 0..self.rows {
+                // SAFETY: the columns of an existing row.
+                unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns).fill(0.0) }
+            }
         }
-        self.add = true;
     }
 
     /// Those of one tile, end to end, to be added to.
