@@ -159,6 +159,7 @@ def main():
     processor = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "unknown processor")
     features = llama_cpp.llama_print_system_info().decode().strip().strip("|").replace(" | ", ", ").strip()
     options = f"--shape {args.shape}" + ("" if args.levels == LEVELS else f" --levels {' '.join(args.levels)}")
+    options += f" --isa {' '.join(args.isa)}"
     short = sum(count <= 64 for count in tokens)
     lines = [
         f"# Files of `quantize` in llama.cpp, {args.shape} shapes, {day}\n",
