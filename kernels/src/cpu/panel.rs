@@ -19,6 +19,8 @@ pub(crate) const CHUNK: usize = 512;
 const ROWS_AHEAD: usize = 8;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
+/// Groups of a row in a panel, at most.
+pub(crate) const GROUPS: usize = CHUNK / MIN_GROUP;
 
 /// Up to [`TILE`] rows of a weight matrix, as stored.
 #[derive(Clone, Copy)]
@@ -66,7 +68,7 @@ pub(crate) struct Panel {
     pub(crate) len: usize,
     /// Quantized weights: codes in the layout of the instruction set.
     pub(crate) codes: Buffer<u8>,
-    /// [CHUNK / group × TILE]
+    /// [CHUNK / group × TILE], see [`Panel::scales_by_group`].
     pub(crate) scales: Buffer<f32>,
     /// [CHUNK / group × TILE], meaningful only with `has_min`.
     pub(crate) mins: Buffer<f32>,
@@ -77,10 +79,14 @@ pub(crate) struct Panel {
     /// See [`uniform`]: [tiles × UNIFORM_SCALES]. Grown when first used, as are `codes` for several tiles.
     #[cfg(target_arch = "x86_64")]
     pub(crate) uniform_scales: Buffer<f32>,
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) requantization: uniform::Requantization,
     /// Float weights: [CHUNK × TILE].
     pub(crate) floats: Buffer<f32>,
-    /// Codes by row [TILE × CHUNK], on their way to `codes`.
+    /// Codes by row [TILE × CHUNK], on their way to `codes`, with their scales and mins [TILE × GROUPS].
     pub(crate) rows: Buffer<i8>,
+    pub(crate) row_scales: Buffer<f32>,
+    pub(crate) row_mins: Buffer<f32>,
     /// Weights in bfloat16, in the layout of the instruction set, and what rounding took away. Grown when first used.
     #[cfg(target_arch = "x86_64")]
     pub(crate) halves: Buffer<u16>,
@@ -94,15 +100,22 @@ impl Panel {
             first: 0,
             len: 0,
             codes: Buffer::zeroed(TILE * CHUNK * 2),
-            scales: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
-            mins: Buffer::zeroed(TILE * CHUNK / MIN_GROUP),
+            scales: Buffer::zeroed(TILE * GROUPS),
+            mins: Buffer::zeroed(TILE * GROUPS),
             group: 0,
             has_min: false,
             range: (0, 0),
             #[cfg(target_arch = "x86_64")]
             uniform_scales: Buffer::zeroed(0),
+            #[cfg(target_arch = "x86_64")]
+            requantization: uniform::Requantization {
+                factors: Buffer::zeroed(TILE * GROUPS),
+                offsets: Buffer::zeroed(TILE * GROUPS),
+            },
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
+            row_scales: Buffer::zeroed(TILE * GROUPS),
+            row_mins: Buffer::zeroed(TILE * GROUPS),
             #[cfg(target_arch = "x86_64")]
             halves: Buffer::zeroed(0),
             #[cfg(target_arch = "x86_64")]
@@ -110,7 +123,7 @@ impl Panel {
         }
     }
 
-    /// Unpacks values `first..first + len` of quantized rows into `rows`, `scales` and `mins`. Rows that the tile
+    /// Unpacks values `first..first + len` of quantized rows into `rows`, `row_scales` and `row_mins`. Rows that the tile
     /// lacks become zeros.
     #[inline(always)]
     pub(crate) fn unpack_rows<B: Block>(&mut self, tile: TileRows, first: usize, len: usize) {
@@ -119,30 +132,32 @@ impl Panel {
         self.group = B::GROUP;
         self.has_min = B::HAS_MIN;
         self.range = B::CODES;
-        let present = tile.rows();
-        let per_block = B::LEN / B::GROUP;
-        for row in 0..present {
+        let rows = self.rows.chunks_exact_mut(CHUNK);
+        let scales = self.row_scales.chunks_exact_mut(GROUPS).zip(self.row_mins.chunks_exact_mut(GROUPS));
+        for (row, (codes, (scales, mins))) in rows.zip(scales).enumerate() {
+            if row >= tile.rows() {
+                codes[..len].fill(0);
+                scales.fill(0.0);
+                mins.fill(0.0);
+                continue;
+            }
             let ahead = tile.ahead(row, first, len);
-            let codes = &mut self.rows[row * CHUNK..row * CHUNK + len];
+            let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
             let blocks = tile.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
-            for (i, (block, codes)) in blocks.enumerate() {
+            for (i, ((block, codes), (scales, mins))) in blocks.zip(scales).enumerate() {
                 (0..B::BYTES).step_by(64).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
-                let (mut scales, mut mins) = ([0f32; 256 / MIN_GROUP], [0f32; 256 / MIN_GROUP]);
-                B::unpack(block, codes, &mut scales, &mut mins);
-                for j in 0..per_block {
-                    self.scales[(i * per_block + j) * TILE + row] = scales[j];
-                    if B::HAS_MIN {
-                        self.mins[(i * per_block + j) * TILE + row] = mins[j];
-                    }
-                }
+                B::unpack(block, codes, scales, mins);
             }
         }
-        for row in present..TILE {
-            self.rows[row * CHUNK..row * CHUNK + len].fill(0);
-            for g in 0..len / B::GROUP {
-                self.scales[g * TILE + row] = 0.0;
-                self.mins[g * TILE + row] = 0.0;
-            }
+    }
+
+    /// Takes the scales and mins of all rows to `scales` and `mins`, those of a group side by side.
+    #[inline(always)]
+    pub(crate) fn scales_by_group(&mut self) {
+        let groups = self.len / self.group;
+        transpose(&self.row_scales, &mut self.scales, groups);
+        if self.has_min {
+            transpose(&self.row_mins, &mut self.mins, groups);
         }
     }
 
@@ -182,6 +197,21 @@ impl Panel {
                 for (to, values) in to[first_row..first_row + ROWS].iter_mut().zip(&values) {
                     *to = values[i];
                 }
+            }
+        }
+    }
+}
+
+/// The first `groups` columns of [TILE × GROUPS], and up to three more, as rows of [GROUPS × TILE].
+#[inline(always)]
+fn transpose(from: &[f32], to: &mut [f32], groups: usize) {
+    const SIDE: usize = 4;
+    let (from, to) = (from.as_chunks::<SIDE>().0, to.as_chunks_mut::<SIDE>().0);
+    for g in 0..groups.div_ceil(SIDE) {
+        for row in 0..TILE / SIDE {
+            let square: [[f32; SIDE]; SIDE] = std::array::from_fn(|i| from[(SIDE * row + i) * GROUPS / SIDE + g]);
+            for i in 0..SIDE {
+                to[(SIDE * g + i) * TILE / SIDE + row] = square.map(|of_row| of_row[i]);
             }
         }
     }

@@ -122,6 +122,14 @@ pub(crate) trait IntLanes: Simd {
     /// SAFETY contract: `p` is writable for LANES integers.
     unsafe fn store_int(self, p: *mut i32, x: Self::I);
     fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Words plus words, their low 16 bits.
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Words times words, their low 16 bits.
+    fn mul_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The upper byte of each word.
+    fn upper_bytes(self, a: Self::I) -> Self::I;
     /// The nearest floats.
     fn to_float(self, x: Self::I) -> Self::F;
     /// Transposes LANES vectors.

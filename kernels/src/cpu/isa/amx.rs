@@ -22,7 +22,7 @@ use super::avx512vnni::{self, Avx512, transpose};
 use crate::backend::Precision;
 use crate::cpu::acts::Form;
 use crate::cpu::isa::{Kernel, Sums};
-use crate::cpu::panel::{CHUNK, TileRows};
+use crate::cpu::panel::{CHUNK, GROUPS, TileRows};
 use crate::formats::with_block;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -111,16 +111,17 @@ unsafe fn unpack<const RESTS: bool>(panel: &mut Panel, tiles: TileRows, first: u
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 fn interleave<const CODES: bool, const RESTS: bool>(panel: &mut Panel, tile: usize, len: usize) {
-    let Panel { rows, scales, mins, floats, halves, rests, group, has_min, .. } = panel;
+    let Panel { rows, row_scales, row_mins, floats, halves, rests, group, has_min, .. } = panel;
     assert!(len <= CHUNK && rows.len() == TILE * CHUNK && floats.len() == TILE * CHUNK);
-    let groups = len.div_ceil(*group) * TILE;
-    assert!(!CODES || (len.is_multiple_of(STEP) && scales.len() >= groups && mins.len() >= groups));
+    assert!(
+        !CODES || (len.is_multiple_of(STEP) && row_scales.len() == TILE * GROUPS && row_mins.len() == TILE * GROUPS)
+    );
     let start = tile * TILE * CHUNK;
     let halves = halves[start..].as_chunks_mut::<SQUARE>().0;
     let rests = rests.get_mut(start..).unwrap_or_default().as_chunks_mut::<SQUARE>().0;
     for i in 0..2 * len.div_ceil(STEP) {
         let (first_row, k) = (i % 2 * ROWS, i / 2 * STEP);
-        let (g, h) = (k / *group * TILE, (k + STEP / 2) / *group * TILE);
+        let (g, h) = (k / *group, (k + STEP / 2) / *group);
         let (mut half, mut rest) = ([_mm512_setzero_si512(); ROWS], [_mm512_setzero_si512(); ROWS]);
         for j in 0..ROWS {
             let row = first_row + j;
@@ -128,8 +129,8 @@ fn interleave<const CODES: bool, const RESTS: bool>(panel: &mut Panel, tile: usi
             // SAFETY: 32 codes or floats of a row, from k < len on (CHUNK is a multiple of 32); the groups that they are in.
             let (a, b) = unsafe {
                 if CODES {
-                    let (codes, scales, mins) =
-                        (rows.as_ptr().add(at), scales.as_ptr().add(row), mins.as_ptr().add(row));
+                    let codes = rows.as_ptr().add(at);
+                    let (scales, mins) = (row_scales.as_ptr().add(row * GROUPS), row_mins.as_ptr().add(row * GROUPS));
                     let a = values(codes, scales.add(g), mins.add(g), *has_min);
                     (a, values(codes.add(STEP / 2), scales.add(h), mins.add(h), *has_min))
                 } else {

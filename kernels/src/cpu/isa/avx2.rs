@@ -139,6 +139,26 @@ impl IntLanes for Avx2 {
         unsafe { _mm256_xor_si256(a, b) }
     }
     #[inline(always)]
+    fn and(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_and_si256(a, b) }
+    }
+    #[inline(always)]
+    fn or(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_or_si256(a, b) }
+    }
+    #[inline(always)]
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn mul_words(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm256_mullo_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn upper_bytes(self, a: Self::I) -> Self::I {
+        unsafe { _mm256_srli_epi16::<8>(a) }
+    }
+    #[inline(always)]
     fn to_float(self, x: Self::I) -> Self::F {
         unsafe { _mm256_cvtepi32_ps(x) }
     }

@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: 512-bit vectors, Ice Lake, Zen 4 and newer. The products are those of [`vnni`](super::vnni).
 
-use super::vnni::{self, Bytes, Words};
+use super::vnni;
 use crate::backend::Precision;
 use crate::cpu::simd::{DotWords, Int, IntLanes, Simd};
 use std::arch::x86_64::*;
@@ -120,6 +120,26 @@ impl IntLanes for Avx512 {
     #[inline(always)]
     fn xor(self, a: Self::I, b: Self::I) -> Self::I {
         unsafe { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
+    fn and(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+    #[inline(always)]
+    fn or(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_add_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn mul_words(self, a: Self::I, b: Self::I) -> Self::I {
+        unsafe { _mm512_mullo_epi16(a, b) }
+    }
+    #[inline(always)]
+    fn upper_bytes(self, a: Self::I) -> Self::I {
+        unsafe { _mm512_srli_epi16::<8>(a) }
     }
     #[inline(always)]
     fn to_float(self, x: Self::I) -> Self::F {

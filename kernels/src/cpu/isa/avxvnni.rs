@@ -2,7 +2,7 @@
 //! [`vnni`](super::vnni).
 
 use super::avx2::{self, Avx2};
-use super::vnni::{self, Bytes, Words};
+use super::vnni;
 use crate::backend::Precision;
 use crate::cpu::simd::{DotWords, Int};
 use std::arch::x86_64::*;

@@ -119,6 +119,7 @@ macro_rules! kernel {
                 B => panel.unpack_rows::<B>(tile, first, len),
                 float => unreachable!("float weights have no codes"),
             );
+            panel.scales_by_group();
             $interleave(panel, len)
         }
 

@@ -53,63 +53,73 @@ pub(super) mod bytes512;
 use super::{Sums, row_blocks};
 use crate::cpu::acts::{Acts, Codes};
 use crate::cpu::ops::quantize::GROUP;
-use crate::cpu::panel::uniform::UNIFORM_SCALES;
-use crate::cpu::panel::{CHUNK, Panel, TILE};
+use crate::cpu::panel::uniform::{Requantization, UNIFORM_SCALES, twice};
+use crate::cpu::panel::{CHUNK, GROUPS, Panel, TILE};
 use crate::cpu::simd::{DotWords, IntLanes, Simd};
 use std::ops::Range;
 
-/// What a product does with small integers of one size.
-pub(super) trait Dot {
-    /// Values per lane.
-    const PER_LANE: usize;
-    /// Codes of a row, before they are transposed. SAFETY contract: `p` is readable for LANES · PER_LANE codes.
-    unsafe fn load<S: IntLanes>(s: S, p: *const i8) -> S::I;
-}
+/// Of each byte the sign bit: xor with it adds 128 to a signed byte.
+const SIGNS: i32 = 0x8080_8080u32 as i32;
 
-/// 8-bit activations, `vpdpbusd`.
-pub(super) struct Bytes;
-
-impl Dot for Bytes {
-    const PER_LANE: usize = 4;
-    #[inline(always)]
-    unsafe fn load<S: IntLanes>(s: S, p: *const i8) -> S::I {
-        // SAFETY: the caller's promise.
-        s.xor(unsafe { s.load_int(p.cast()) }, s.splat_int(0x8080_8080u32 as i32))
-    }
-}
-
-/// 16-bit activations, `vpdpwssd`.
-pub(super) struct Words;
-
-impl Dot for Words {
-    const PER_LANE: usize = 2;
-    #[inline(always)]
-    unsafe fn load<S: IntLanes>(s: S, p: *const i8) -> S::I {
-        // SAFETY: the caller's promise.
-        unsafe { s.load_widened(p) }
-    }
-}
-
-/// Rearranges `panel.rows` into part `tile` of `panel.codes`: transposes LANES rows × LANES lanes at a time.
+/// Rearranges `panel.rows` into part `tile` of `panel.codes`, as unsigned bytes; with `requantize` by way of
+/// `panel.requantization`.
 #[inline(always)]
-pub(super) fn interleave<S: IntLanes, D: Dot>(s: S, panel: &mut Panel, tile: usize, len: usize) {
+pub(super) fn interleave_bytes<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, len: usize, requantize: bool) {
+    let Panel { rows, codes, requantization: Requantization { factors, offsets }, group, .. } = panel;
+    let group = *group;
+    assert!(group * GROUPS >= CHUNK && factors.len() == TILE * GROUPS && offsets.len() == TILE * GROUPS);
+    let codes = &mut codes[tile * TILE * CHUNK..][..TILE * CHUNK];
+    // SAFETY: 4 · LANES codes can be read.
+    let load = |p| unsafe { s.xor(s.load_int(p), s.splat_int(SIGNS)) };
+    interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| {
+        if !requantize {
+            return four;
+        }
+        // SAFETY: LANES rows of the group of value k < CHUNK.
+        let (factor, offset) = unsafe {
+            let at = k / group * TILE + row;
+            (s.load_int(factors.as_ptr().add(at)), s.load_int(offsets.as_ptr().add(at)))
+        };
+        let new = |codes| s.add_words(s.mul_words(codes, factor), offset);
+        let (even, odd) = (new(s.and(four, s.splat_int(twice(0xff)))), new(s.upper_bytes(four)));
+        s.or(s.upper_bytes(even), s.and(odd, s.splat_int(twice(-256))))
+    })
+}
+
+/// Rearranges `panel.rows` into `panel.codes`, as words.
+#[inline(always)]
+pub(super) fn interleave_words<S: IntLanes>(s: S, panel: &mut Panel, len: usize) {
+    // SAFETY: 2 · LANES codes can be read.
+    let load = |p: *const i32| unsafe { s.load_widened(p.cast()) };
+    interleave::<_, 2>(s, &panel.rows, &mut panel.codes, len, load, |_, _, pair| pair)
+}
+
+/// Takes codes of [TILE × CHUNK] bytes to `[len / N][TILE][N]`: transposes LANES rows × LANES lanes of N values at a time.
+/// `load` makes a vector of N · LANES codes, `finish(k, row, vector)` what is stored of N values from k on of LANES rows.
+#[inline(always)]
+fn interleave<S: IntLanes, const N: usize>(
+    s: S,
+    from: &[i8],
+    to: &mut [u8],
+    len: usize,
+    load: impl Fn(*const i32) -> S::I,
+    finish: impl Fn(usize, usize, S::I) -> S::I,
+) {
     let lanes = S::LANES;
-    let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
-    let part = TILE * CHUNK * 4 / D::PER_LANE;
-    assert!(len <= CHUNK);
-    let codes = panel.codes[tile * part..][..part].as_mut_ptr().cast::<i32>();
+    assert!(len <= CHUNK && from.len() == TILE * CHUNK && to.len() >= TILE * CHUNK * 4 / N);
+    let to = to.as_mut_ptr().cast::<i32>();
     for row in (0..TILE).step_by(lanes) {
-        for k in (0..len).step_by(lanes * D::PER_LANE) {
+        for k in (0..len).step_by(lanes * N) {
             // SAFETY: codes from k on of rows row..row + lanes, as CHUNK is a multiple of 64 (past `len` they are left
-            // over from an earlier panel and never used); lanes k / PER_LANE.. of those rows, inside of codes.
+            // over from an earlier panel and never used); lanes k / N.. of those rows, inside of `to`.
             unsafe {
                 let mut square = [s.splat_int(0); 16];
                 for i in 0..lanes {
-                    square[i] = D::load(s, rows.as_ptr().add((row + i) * CHUNK + k));
+                    square[i] = load(from.as_ptr().add((row + i) * CHUNK + k).cast());
                 }
                 s.transpose(&mut square[..lanes]);
                 for i in 0..lanes {
-                    s.store_int(codes.add((k / D::PER_LANE + i) * TILE + row), square[i]);
+                    s.store_int(to.add((k / N + i) * TILE + row), finish(k + i * N, row, square[i]));
                 }
             }
         }
@@ -306,19 +316,21 @@ macro_rules! kernels {
         unsafe fn unpack_bytes(panel: &mut Panel, tiles: crate::cpu::panel::TileRows, first: usize, len: usize) {
             crate::formats::with_block!(
                 tiles.format,
-                B => panel.unpack_uniform::<B>(tiles, vnni::TILES, first, len, |panel, tile| interleave_bytes(panel, tile, len)),
+                B => panel.unpack_uniform::<B>(tiles, vnni::TILES, first, len, |panel, tile, requantize| {
+                    interleave_bytes(panel, tile, len, requantize)
+                }),
                 float => unreachable!("float weights have no codes"),
             )
         }
 
         #[$attribute]
-        fn interleave_bytes(panel: &mut Panel, tile: usize, len: usize) {
-            vnni::interleave::<_, Bytes>($vnni.simd(), panel, tile, len)
+        fn interleave_bytes(panel: &mut Panel, tile: usize, len: usize, requantize: bool) {
+            vnni::interleave_bytes($vnni.simd(), panel, tile, len, requantize)
         }
 
         #[$attribute]
         fn interleave_words(panel: &mut Panel, len: usize) {
-            vnni::interleave::<_, Words>($vnni.simd(), panel, 0, len)
+            vnni::interleave_words($vnni.simd(), panel, len)
         }
 
         #[$attribute]
