@@ -28,27 +28,15 @@ QWEN2_SPLIT = (
 )
 # How many items of a kind are taken.
 MIX = {
-    "package": 23_000,
-    "package-name": 9_200,
-    "code": 32_200,
-    "definition": 32_200,
-    "heading": 13_800,
-    "manual": 3_500,
-    "question": 3_700,
-    "prose": 13_800,
-    "sentence": 18_400,
-}
-# The same to go on from a trained model: mostly code, which is what it is worst at in few dimensions.
-MIX_AGAIN = {
-    "package": 6_000,
-    "package-name": 3_000,
-    "code": 42_000,
-    "definition": 7_000,
-    "heading": 5_000,
-    "manual": 1_500,
-    "question": 2_000,
-    "prose": 4_000,
-    "sentence": 4_000,
+    "package": 36_000,
+    "package-name": 15_000,
+    "code": 52_000,
+    "definition": 60_000,
+    "heading": 20_000,
+    "manual": 3_700,
+    "question": 3_800,
+    "prose": 22_000,
+    "sentence": 27_000,
 }
 LONGEST = 230  # characters of a training text; every tenth may be longer
 LONGEST_OF_TENTH = 600
@@ -94,12 +82,12 @@ def train_tokenizer(work, items):
 
 
 def choose(work, items, again):
-    """Chosen training items: {"kind", "a", "b"}, shuffled, cut to length. `again`: another draw, for another training."""
+    """Chosen training items: {"kind", "a", "b"}, shuffled, cut to length. `again`: another draw, to go on from a trained model."""
     path = f"{work}/texts.jsonl"
     if not os.path.exists(path):
         chance = random.Random(4 if again else 1)
         chosen = []
-        for kind, count in (MIX_AGAIN if again else MIX).items():
+        for kind, count in MIX.items():
             of_kind = [item for item in items if item["kind"] == kind and item["split"] == "train"]
             chosen += chance.sample(of_kind, min(count, len(of_kind)))
         chance.shuffle(chosen)

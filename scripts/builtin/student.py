@@ -30,7 +30,7 @@ def clock():
 class Shape:
     vocabulary: int = 16_384
     hidden: int = 256
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
     head: int = 64
     ffn: int = 512
@@ -132,7 +132,7 @@ class Student(nn.Module):
             x = layer(x, rope)
         return self.output_norm(layers[-1](x, rope, lengths - 1))[:, 0]
 
-    def embed(self, ids, depth=None, group=16):
+    def embed(self, ids, depth=None, group=32):
         """Vectors of texts given as lists of token ids, in their order. Texts of like length run together."""
         order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         device = self.token_embd.weight.device

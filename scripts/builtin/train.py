@@ -2,8 +2,8 @@
 
 First token vectors whose mean is near the teacher's vector (bag.py). Then (stage 1) the last layer alone, which starts as
 that mean: a token costs a small part of what it costs later. Then (2) the layers below it join; each starts as no change.
-Last (3) all of it again for what short vectors are worst at: half of each batch is code, half of it stands in groups of
-neighbours, and the terms between texts are taken at every width.
+Last (3) all of it again for what is hardest: a third of each batch is code, half of it stands in groups of neighbours, and
+the terms between texts are taken at every width.
 
 The losses, for each width of the Matryoshka ladder: the cosine to the teacher's vector in the basis of its principal
 directions (sorted, so that a prefix of it is the best short vector), the squared error of the cosines between the
@@ -17,6 +17,7 @@ import json
 import math
 import os
 import random
+import shutil
 
 import numpy
 import torch
@@ -29,7 +30,7 @@ from prepare import CHUNK, END, chosen_texts
 from student import Shape, Student, clock, has_bfloat16, load, save
 
 WIDTHS = {256: 1.0, 128: 0.5, 64: 0.35, 32: 0.2}
-SHORT = {256: 1.0, 128: 0.7, 64: 1.0, 32: 0.3}  # weights of the terms between texts in the last stage
+SHORT = {256: 1.5, 128: 0.7, 64: 0.8, 32: 0.2}  # weights of the terms between texts in the last stage
 TASKS = [
     "Given a web search query, retrieve relevant passages that answer the query",
     "Given a question about a program, retrieve documentation that answers it",
@@ -107,15 +108,16 @@ def losses(student, teacher, basis, pairs, between):
         goal = functional.normalize(target[:, :prefix], dim=-1)
         total = total + weight * (1 - (vectors * goal).sum(-1).mean())
     alike = teacher @ teacher.T
+    heed = 1 + 8 * alike.clamp(min=0).square()  # texts that are near each other are few, and their order matters most
     for prefix, weight in between.items():
         vectors = functional.normalize(student[:, :prefix], dim=-1)
         own = vectors @ vectors.T
-        total = total + weight * 10 * (own - alike).square().mean()
+        total = total + weight * 10 * (heed * (own - alike).square()).mean()
         if len(pairs):
             a, b = pairs.unbind(1)
             for a, b in ((a, b), (b, a)):
                 wanted = 0.5 * functional.softmax(20 * alike[a][:, b], -1) + 0.5 * torch.eye(len(a), device=a.device)
-                total = total + weight * 0.05 * functional.cross_entropy(20 * own[a][:, b], wanted)
+                total = total + weight * 0.02 * functional.cross_entropy(20 * own[a][:, b], wanted)
     return total
 
 
@@ -128,9 +130,10 @@ def draw(texts, code, other, batch, stage, chance):
     """The items of a step."""
     if stage < 3:
         return chance.sample(code + other, batch)
-    quarter = batch // 4
-    chosen = chance.sample(code, quarter) + chance.sample(other, quarter)
-    return chosen + texts.neighbours(code, quarter, chance) + texts.neighbours(other, quarter, chance)
+    chosen = []
+    for items, share in ((code, batch // 3), (other, batch - batch // 3)):
+        chosen += chance.sample(items, share - share // 2) + texts.neighbours(items, share // 2, chance)
+    return chosen
 
 
 @torch.no_grad()
@@ -163,7 +166,7 @@ def main():
     parser.add_argument("--last-minutes", type=float, default=15, help="of stage 3")
     parser.add_argument("--batch", type=int, default=96, help="items (pairs or single texts)")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--last-rate", type=float, default=5e-4)
+    parser.add_argument("--last-rate", type=float, default=1e-3)
     parser.add_argument("--layers", type=int, default=4)
     options = parser.parse_args()
 
@@ -182,6 +185,10 @@ def main():
         print("planted: " + check(student, texts, held, 1), flush=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student.to(device)
+    if shutil.which("g++"):  # which PyTorch needs for it; half as fast again
+        torch._dynamo.config.recompile_limit = 64
+        for layer in student.blk:
+            layer.forward = torch.compile(layer.forward, dynamic=True)
     basis = texts.basis.to(device)
 
     while stage <= 3:
@@ -191,7 +198,7 @@ def main():
         batch = options.batch * (3 if stage == 1 else 1)
         # The token vectors have learned most of what these texts can teach them.
         rest = [parameter for name, parameter in student.named_parameters() if name != "token_embd.weight"]
-        groups = [{"params": [student.token_embd.weight], "share": 0.3}, {"params": rest, "share": 1.0}]
+        groups = [{"params": [student.token_embd.weight], "share": 0.5}, {"params": rest, "share": 1.0}]
         optimizer = torch.optim.AdamW(groups, lr=top_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
         if state and state.get("optimizer"):
             optimizer.load_state_dict(state["optimizer"])

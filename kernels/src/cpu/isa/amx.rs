@@ -23,7 +23,7 @@ use crate::backend::Precision;
 use crate::cpu::acts::Form;
 use crate::cpu::isa::{Kernel, Sums};
 use crate::cpu::panel::{CHUNK, GROUPS, TileRows};
-use crate::formats::with_block;
+use crate::formats::{Block, with_block};
 use std::arch::x86_64::*;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -49,6 +49,7 @@ fn detect() -> bool {
     *DETECTED.get_or_init(|| {
         avx512vnni::detect()
             && is_x86_feature_detected!("avx512bf16")
+            && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("xsave")
             // SAFETY: `xsave` is detected only when the operating system has enabled `xgetbv`.
             && unsafe { has_tiles() }
@@ -84,7 +85,7 @@ fn permitted() -> bool {
 }
 
 /// Unpacks weights into `panel.halves` and, with `RESTS`, `panel.rests`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx512vbmi,avx2,fma")]
 unsafe fn unpack<const RESTS: bool>(panel: &mut Panel, tiles: TileRows, first: usize, len: usize) {
     assert!(tiles.rows() <= TILES * TILE);
     panel.halves.resize(TILES * TILE * CHUNK);
@@ -96,7 +97,11 @@ unsafe fn unpack<const RESTS: bool>(panel: &mut Panel, tiles: TileRows, first: u
             tile.format,
             B => {
                 panel.unpack_rows::<B>(tile, first, len);
-                interleave::<true, RESTS>(panel, i, len);
+                if !RESTS && B::GROUP == STEP && i16::from(B::CODES.1) - i16::from(B::CODES.0) < 16 {
+                    interleave_nibbles(panel, i, len);
+                } else {
+                    interleave::<true, RESTS>(panel, i, len);
+                }
             },
             float => {
                 panel.unpack_float_rows(tile, first, len);
@@ -147,6 +152,56 @@ fn interleave<const CODES: bool, const RESTS: bool>(panel: &mut Panel, tile: usi
         store(&mut halves[i], transpose(half));
         if RESTS {
             store(&mut rests[i], transpose(rest));
+        }
+    }
+}
+
+/// [`interleave`] for codes of which there are at most 16, in groups of 32: the values of a group are looked up in a table of 16,
+/// 64 codes of two groups at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx512vbmi,avx2,fma")]
+fn interleave_nibbles(panel: &mut Panel, tile: usize, len: usize) {
+    let Panel { rows, row_scales, row_mins, halves, range, has_min, .. } = panel;
+    assert!(len <= CHUNK && rows.len() == TILE * CHUNK && CHUNK / STEP <= GROUPS);
+    assert!(row_scales.len() == TILE * GROUPS && row_mins.len() == TILE * GROUPS);
+    let halves = halves[tile * TILE * CHUNK..].as_chunks_mut::<SQUARE>().0;
+    let lowest = _mm512_set1_epi8(range.0);
+    let counts = _mm512_set_ps(15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0);
+    let all_codes = _mm512_add_ps(counts, _mm512_set1_ps(f32::from(range.0)));
+    // The lower bytes of the first 16 words in each of the first two quarters, of the other 16 in the others.
+    let quarter = |first: i64| {
+        std::array::from_fn::<_, 2, _>(|half| (0..8).fold(0, |x, i| x | (first + 2 * (8 * half as i64 + i)) << (8 * i)))
+    };
+    let ([a, b], [c, d]) = (quarter(0), quarter(32));
+    let lower = _mm512_set_epi64(d, c, d, c, b, a, b, a);
+    let upper = _mm512_add_epi8(lower, _mm512_set1_epi8(1));
+    for k in (0..len).step_by(2 * STEP) {
+        for first_row in [0, ROWS] {
+            let (mut firsts, mut seconds) = ([_mm512_setzero_si512(); ROWS], [_mm512_setzero_si512(); ROWS]);
+            for j in 0..ROWS {
+                let row = first_row + j;
+                let values = |g: usize| {
+                    let product = _mm512_mul_ps(all_codes, _mm512_set1_ps(row_scales[row * GROUPS + g]));
+                    if *has_min { _mm512_add_ps(product, _mm512_set1_ps(row_mins[row * GROUPS + g])) } else { product }
+                };
+                let table = round(values(k / STEP), values(k / STEP + 1));
+                // SAFETY: 64 codes of a row from k < len on (CHUNK is a multiple of 64; past `len` they are left over from an
+                // earlier panel, and so is what is made of them, which nobody reads).
+                let codes = unsafe { _mm512_loadu_si512(rows.as_ptr().add(row * CHUNK + k).cast()) };
+                let codes = _mm512_sub_epi8(codes, lowest);
+                let lower = _mm512_shuffle_epi8(_mm512_permutexvar_epi8(lower, table), codes);
+                let upper = _mm512_shuffle_epi8(_mm512_permutexvar_epi8(upper, table), codes);
+                // Of each quarter's 16 values the first and the second eight.
+                firsts[j] = _mm512_unpacklo_epi8(lower, upper);
+                seconds[j] = _mm512_unpackhi_epi8(lower, upper);
+            }
+            for (eight, vectors) in [firsts, seconds].into_iter().enumerate() {
+                for (i, pairs) in transpose(vectors).into_iter().enumerate() {
+                    let (quarter, pair) = (i / 4, i % 4 + 4 * eight);
+                    let square = &mut halves[2 * (k / STEP + quarter / 2) + first_row / ROWS];
+                    store_pairs(&mut square.as_chunks_mut::<STEP>().0[8 * (quarter % 2) + pair], pairs);
+                }
+            }
         }
     }
 }
@@ -203,10 +258,14 @@ fn widen(x: __m512i) -> (__m512, __m512) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 fn store(to: &mut [u16; SQUARE], vectors: [__m512i; ROWS]) {
-    for (to, x) in to.as_chunks_mut::<STEP>().0.iter_mut().zip(vectors) {
-        // SAFETY: 64 bytes.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
-    }
+    to.as_chunks_mut::<STEP>().0.iter_mut().zip(vectors).for_each(|(to, pairs)| store_pairs(to, pairs));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
+fn store_pairs(to: &mut [u16; STEP], pairs: __m512i) {
+    // SAFETY: 64 bytes.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs) }
 }
 
 /// See `Kernel::gemm`.
