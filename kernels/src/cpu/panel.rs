@@ -22,7 +22,7 @@ const MIN_GROUP: usize = 16;
 /// Groups of a row in a panel, at most.
 pub(crate) const GROUPS: usize = CHUNK / MIN_GROUP;
 
-/// Up to [`TILE`] rows of a weight matrix, as stored.
+/// Rows of a weight matrix, as stored: those of a tile or of several.
 #[derive(Clone, Copy)]
 pub(crate) struct TileRows<'a> {
     pub(crate) format: Format,
@@ -44,7 +44,7 @@ impl<'a> TileRows<'a> {
     }
 
     /// Where [`ROWS_AHEAD`] rows later values `first..first + len` are, if panels of so many values are unpacked one after the
-    /// other, and then the next tile's. For hints only.
+    /// other, and then the next rows'. For hints only.
     fn ahead(&self, row: usize, first: usize, len: usize) -> *const u8 {
         let (block, bytes) = (self.format.block_len(), self.format.block_bytes());
         let row = row + ROWS_AHEAD;
@@ -123,27 +123,27 @@ impl Panel {
         }
     }
 
-    /// Unpacks values `first..first + len` of quantized rows into `rows`, `row_scales` and `row_mins`. Rows that the tile
-    /// lacks become zeros.
+    /// Unpacks values `first..first + len` of the quantized rows of tile number `tile` of `all` into `rows`, `row_scales` and
+    /// `row_mins`. Rows that the tile lacks become zeros.
     #[inline(always)]
-    pub(crate) fn unpack_rows<B: Block>(&mut self, tile: TileRows, first: usize, len: usize) {
-        assert!(tile.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN) && tile.rows() <= TILE);
+    pub(crate) fn unpack_rows<B: Block>(&mut self, all: TileRows, tile: usize, first: usize, len: usize) {
+        assert!(all.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN));
         (self.first, self.len) = (first, len);
         self.group = B::GROUP;
         self.has_min = B::HAS_MIN;
         self.range = B::CODES;
         let rows = self.rows.chunks_exact_mut(CHUNK);
         let scales = self.row_scales.chunks_exact_mut(GROUPS).zip(self.row_mins.chunks_exact_mut(GROUPS));
-        for (row, (codes, (scales, mins))) in rows.zip(scales).enumerate() {
-            if row >= tile.rows() {
+        for (row, (codes, (scales, mins))) in (tile * TILE..).zip(rows.zip(scales)) {
+            if row >= all.rows() {
                 codes[..len].fill(0);
                 scales.fill(0.0);
                 mins.fill(0.0);
                 continue;
             }
-            let ahead = tile.ahead(row, first, len);
+            let ahead = all.ahead(row, first, len);
             let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
-            let blocks = tile.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
+            let blocks = all.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
             for (i, ((block, codes), (scales, mins))) in blocks.zip(scales).enumerate() {
                 (0..B::BYTES).step_by(64).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
                 B::unpack(block, codes, scales, mins);

@@ -96,7 +96,7 @@ unsafe fn unpack<const RESTS: bool>(panel: &mut Panel, tiles: TileRows, first: u
         with_block!(
             tile.format,
             B => {
-                panel.unpack_rows::<B>(tile, first, len);
+                panel.unpack_rows::<B>(tiles, i, first, len);
                 if !RESTS && B::GROUP == STEP && i16::from(B::CODES.1) - i16::from(B::CODES.0) < 16 {
                     interleave_nibbles(panel, i, len);
                 } else {

@@ -116,7 +116,7 @@ macro_rules! kernel {
         unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
             crate::formats::with_block!(
                 tile.format,
-                B => panel.unpack_rows::<B>(tile, first, len),
+                B => panel.unpack_rows::<B>(tile, 0, first, len),
                 float => unreachable!("float weights have no codes"),
             );
             panel.scales_by_group();

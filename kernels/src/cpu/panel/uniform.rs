@@ -34,8 +34,8 @@ impl Panel {
         assert!(rows.rows() <= tiles * TILE);
         self.codes.resize(tiles * TILE * CHUNK);
         self.uniform_scales.resize(tiles * UNIFORM_SCALES);
-        for (tile, bytes) in rows.bytes.chunks(TILE * rows.row_bytes).enumerate() {
-            self.unpack_rows::<B>(TileRows { bytes, ..rows }, first, len);
+        for tile in 0..rows.rows().div_ceil(TILE) {
+            self.unpack_rows::<B>(rows, tile, first, len);
             self.scales_by_group();
             let is_uniform = B::GROUP == GROUP && !B::HAS_MIN;
             if is_uniform {
