@@ -128,11 +128,16 @@ impl CpuBackend {
             let columns = weight.columns(tile);
             let width = columns.len().next_multiple_of(TILE);
             // Added to what there is, each product would be rounded as that is, which may be far larger than their sum.
+            // The task that this thread will likely take next.
+            let next = tiles.get(task + self.pool.threads()).map(|(i, tile)| outputs[*i].0.tile(*tile).bytes);
             let in_place = weight.kernel.filter(|kernel| !add && kernel.any_stride);
             for span in (0..weight.k).step_by(SPAN) {
                 let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
                 for block in weight.blocks(input.rows) {
                     block.clone().for_each(|row| output.prefetch(row, columns.clone()));
+                    if block == (0..input.rows) && span + SPAN >= weight.k {
+                        ask(panels, next.unwrap_or_default());
+                    }
                     if let Some(kernel) = in_place.filter(|_| columns.len() == width) {
                         for panel in panels.iter() {
                             // SAFETY: the columns of this tile, which belong to this task alone.
@@ -203,6 +208,13 @@ impl CpuBackend {
         }
         stride
     }
+}
+
+/// Has the products of `panels` ask for `bytes`, the weights of a later task. For a single block of activations: where there are
+/// more, unpacking takes little of the time, and the bytes might be gone from the L2 cache again.
+fn ask(panels: &[Panel], bytes: &[u8]) {
+    let mut parts = bytes.chunks(bytes.len().div_ceil(panels.len()).max(1));
+    panels.iter().for_each(|panel| panel.ahead.set(parts.next().unwrap_or_default()));
 }
 
 /// Rotary angles: cosines and sines [tokens × head_dim / 2].
@@ -379,9 +391,14 @@ impl Backend for CpuBackend {
                 let [gate_panels, up_panels] = &mut *panels;
                 let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
                 let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
+                let next = Some(tile + step * self.pool.threads()).filter(|next| *next < tiles);
                 let columns = gate.columns(tile);
                 let width = columns.len().next_multiple_of(TILE);
                 for block in gate.blocks(input.rows) {
+                    if block == (0..input.rows) {
+                        ask(gate_panels, next.map_or(&[], |next| gate.tile(next).bytes));
+                        ask(up_panels, next.map_or(&[], |next| up.tile(next).bytes));
+                    }
                     let [gates, ups, gated] = &mut *products;
                     let stride = self.multiply(gate, gate_panels, input, block.clone(), width, gates);
                     self.multiply(up, up_panels, input, block.clone(), width, ups);

@@ -9,6 +9,7 @@ pub(crate) mod uniform;
 
 use crate::buffer::{Buffer, prefetch};
 use crate::formats::{Block, Format};
+use std::cell::Cell;
 
 /// Weight rows (output columns) per tile, of which kernels may take several at a time.
 pub(crate) const TILE: usize = 32;
@@ -61,8 +62,35 @@ impl<'a> TileRows<'a> {
     }
 }
 
+/// Weights that will be unpacked next. Products ask for them bit by bit, while they leave the memory idle.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    /// The addresses that have not been asked for.
+    rest: Cell<(usize, usize)>,
+}
+
+impl Ahead {
+    /// These bytes, in place of those of before.
+    pub(crate) fn set(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr() as usize;
+        self.rest.set((start, start + bytes.len()));
+    }
+
+    /// Asks for what is left, into the L2 cache, or for one of so many `parts` of it.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn ask(&self, parts: usize) {
+        const LINE: usize = 64;
+        let (start, end) = self.rest.get();
+        let stop = end.min(start + (end - start).div_ceil(LINE).div_ceil(parts) * LINE);
+        (start..stop).step_by(LINE).for_each(|at| crate::buffer::prefetch_later(at as *const u8));
+        self.rest.set((stop, end));
+    }
+}
+
 /// The unpacked form of one panel, and the room in which it is made.
 pub(crate) struct Panel {
+    pub(crate) ahead: Ahead,
     /// The values of each row that it holds: `first..first + len` of K.
     pub(crate) first: usize,
     pub(crate) len: usize,
@@ -97,6 +125,7 @@ pub(crate) struct Panel {
 impl Panel {
     pub(crate) fn new() -> Self {
         Self {
+            ahead: Ahead::default(),
             first: 0,
             len: 0,
             codes: Buffer::zeroed(TILE * CHUNK * 2),

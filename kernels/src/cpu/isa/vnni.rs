@@ -180,7 +180,9 @@ pub(super) unsafe fn gemm_bytes(
         let (tile, within) = (column / TILE, column % TILE);
         let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
         let scales = &panel.uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
-        for (row, size) in row_blocks(rows.clone(), ROWS) {
+        let blocks_left = (sums.columns - column) / columns * rows.len().div_ceil(ROWS);
+        for (i, (row, size)) in row_blocks(rows.clone(), ROWS).enumerate() {
+            panel.ahead.ask(blocks_left - i);
             // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
             unsafe {
                 let tile = Tile {

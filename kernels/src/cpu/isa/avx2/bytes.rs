@@ -82,6 +82,7 @@ unsafe fn gemm_of<const G: usize, const D: usize>(panel: &Panel, acts: &Acts, ro
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         let left = (rows.end - row).min(4);
         for half in 0..2 {
+            panel.ahead.ask(2 * (rows.end - row).div_ceil(4) - half); // of as many blocks as are left
             // SAFETY: rows row..row + left of acts and c, one half of the panel.
             unsafe {
                 match left {
