@@ -6,7 +6,7 @@
 //!
 //! Multipliers, of integers and floats alike, limit the speed: besides the products of a group, each of its sums costs a
 //! float instruction to scale it and one to add it, and with a min one more. So all weights become codes with one scale for each
-//! 32 values and no min (`Panel::make_uniform`); those of formats that have it so stay as they are.
+//! 32 values and no min (`Panel::plan_requantization`); those of formats that have it so stay as they are.
 //!
 //! A conversion would be one instruction more. So sums start at the bits of [`MAGIC`] and end as the bits of the float
 //! MAGIC + n, |n| <= 32 · 128 · 127 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:

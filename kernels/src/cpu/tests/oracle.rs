@@ -150,7 +150,7 @@ impl UniformSeen {
     }
 }
 
-/// A row of weights as `Panel::make_uniform` leaves it, one value after the other, and half a step of each plus what its
+/// A row of weights as `Panel::unpack_uniform` leaves it, one value after the other, and half a step of each plus what its
 /// factor and offset, of 8 binary places, may add.
 fn requantized(dense: &Dense, row: usize) -> (Vec<f64>, Vec<f64>) {
     let range = row * dense.k..(row + 1) * dense.k;
