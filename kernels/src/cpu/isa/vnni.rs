@@ -69,7 +69,7 @@ pub(super) fn interleave_bytes<S: IntLanes>(s: S, panel: &mut Panel, tile: usize
     let group = *group;
     assert!(group * GROUPS >= CHUNK && factors.len() == TILE * GROUPS && offsets.len() == TILE * GROUPS);
     let codes = &mut codes[tile * TILE * CHUNK..][..TILE * CHUNK];
-    // SAFETY: 4 · LANES codes can be read.
+    // SAFETY: `interleave` gives it places where 4 · LANES codes can be read.
     let load = |p| unsafe { s.xor(s.load_int(p), s.splat_int(SIGNS)) };
     interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| {
         if !requantize {
@@ -89,7 +89,7 @@ pub(super) fn interleave_bytes<S: IntLanes>(s: S, panel: &mut Panel, tile: usize
 /// Rearranges `panel.rows` into `panel.codes`, as words.
 #[inline(always)]
 pub(super) fn interleave_words<S: IntLanes>(s: S, panel: &mut Panel, len: usize) {
-    // SAFETY: 2 · LANES codes can be read.
+    // SAFETY: `interleave` gives it places where 2 · LANES codes can be read.
     let load = |p: *const i32| unsafe { s.load_widened(p.cast()) };
     interleave::<_, 2>(s, &panel.rows, &mut panel.codes, len, load, |_, _, pair| pair)
 }

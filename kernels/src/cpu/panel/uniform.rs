@@ -19,9 +19,8 @@ pub(crate) struct Requantization {
 
 impl Panel {
     /// Unpacks values `first..first + len` of up to `tiles` tiles of quantized rows into codes with one scale for each
-    /// [`GROUP`] values and no min;
-    /// `arrange(panel, tile, requantize)` takes the codes of each tile from `rows` to part `tile` of `codes` and, where it is to,
-    /// by way of `requantization`.
+    /// [`GROUP`] values and no min; `arrange(panel, tile, requantize)` takes the codes of each tile from `rows` to part `tile`
+    /// of `codes` and, where it is to, by way of `requantization`.
     #[inline(always)]
     pub(crate) fn unpack_uniform<B: Block>(
         &mut self,
@@ -50,9 +49,8 @@ impl Panel {
 
     /// What makes one scale, in part `tile` of `uniform_scales`, for each [`GROUP`] values, and no min.
     ///
-    /// What is lost is no more than what rounding activations
-    /// to 8 bits loses, and far below what a file of at most six bits has lost. Scales come from the range of the codes,
-    /// not from those that occur, so that they are seen only once.
+    /// What is lost is no more than what rounding activations to 8 bits loses, and far below what a file of at most six bits
+    /// has lost. Scales come from the range of the codes, not from those that occur, so that they are seen only once.
     #[inline(always)]
     fn plan_requantization<B: Block>(&mut self, tile: usize) {
         const { assert!(GROUP.is_multiple_of(B::GROUP)) };
