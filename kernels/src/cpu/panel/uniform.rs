@@ -109,5 +109,5 @@ fn fixed(x: f32) -> i16 {
 /// A word and the same word.
 #[inline(always)]
 pub(crate) fn twice(word: i16) -> i32 {
-    i32::from(word as u16) * 0x1_0001
+    (u32::from(word as u16) * 0x1_0001) as i32
 }
