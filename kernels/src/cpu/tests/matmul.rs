@@ -4,6 +4,7 @@ use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
 use crate::cpu::acts::MAGIC;
 use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::panel::TILE;
 
 /// Values of K: from one block to more than a panel, with every kind of remainder.
 fn inner_sizes(format: Format) -> &'static [usize] {
@@ -93,6 +94,22 @@ fn every_width_and_depth() {
                     [1, 5, 9].into_iter().for_each(|rows| case.check(rows));
                 }
             }
+        }
+    }
+}
+
+/// Kernels that take several tiles at a time do so only where there are tasks enough.
+#[test]
+fn several_tiles_a_task() {
+    for (isa, precision) in tiers() {
+        for format in Format::ALL {
+            let (n, k) = (290, if format.block_len() == 256 { 768 } else { 544 });
+            let case = Case::new(isa, precision, format, 3, n, k);
+            let backend = backend(isa);
+            let weight = weight(&backend, precision, format, &case.bytes, n, k);
+            let tiles = weight.kernel.map_or(1, |kernel| kernel.tiles).min(5);
+            assert_eq!(weight.width, tiles * TILE, "ten tiles, two tasks at least");
+            case.check(3);
         }
     }
 }
