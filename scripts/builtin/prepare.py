@@ -147,12 +147,12 @@ def teach(work, texts, minutes, worker=0, workers=1):
     """Vectors of the first texts, as many as the minutes allow; of `workers` processes each takes its share of the files."""
     os.makedirs(f"{work}/teacher", exist_ok=True)
     teacher = Teacher(work, exact=False)
-    began = clock()
     pieces = Tokenizer.from_file(f"{work}/tokenizer.json")
     path = f"{work}/teacher/pieces.npy"
     if not os.path.exists(path):
         words = [pieces.decode([index], skip_special_tokens=False).strip() for index in range(pieces.get_vocab_size())]
         numpy.save(path, teacher.embed(words, 256))
+    began = clock()
     for start in range(worker * CHUNK, len(texts), workers * CHUNK):
         path = f"{work}/teacher/{start:07}.npy"
         if os.path.exists(path):
