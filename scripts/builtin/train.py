@@ -30,7 +30,7 @@ from prepare import CHUNK, END, chosen_texts
 from student import Shape, Student, clock, has_bfloat16, load, save
 
 WIDTHS = {256: 1.0, 128: 0.5, 64: 0.35, 32: 0.2}
-SHORT = {256: 1.5, 128: 0.7, 64: 0.8, 32: 0.2}  # weights of the terms between texts in the last stage
+BETWEEN = {256: 1.5, 128: 0.7, 64: 0.8, 32: 0.2}  # weights of the terms between texts in the last stage
 TASKS = [
     "Given a web search query, retrieve relevant passages that answer the query",
     "Given a question about a program, retrieve documentation that answers it",
@@ -220,7 +220,7 @@ def main():
             rate = top_rate * min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["share"]
-            between = SHORT if stage == 3 else any_width(chance)
+            between = BETWEEN if stage == 3 else any_width(chance)
             with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16()):
                 vectors = student.embed(ids, depth)
             loss = losses(vectors.float(), texts.teacher[rows].to(device), basis, torch.tensor(pairs).to(device), between)
