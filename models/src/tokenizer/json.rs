@@ -38,7 +38,7 @@ impl TokenizerJson {
     }
 
     /// The reason is a clause that says what is wrong.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
         check_pipeline(&json)?;
         let model = &json["model"];
