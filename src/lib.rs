@@ -30,6 +30,7 @@ mod error;
 mod memory;
 mod options;
 mod prefixes;
+pub mod search;
 mod verify;
 
 pub use control::{Control, Progress};

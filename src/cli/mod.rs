@@ -10,13 +10,11 @@ mod info;
 mod inspect;
 mod model;
 mod output;
-mod passages;
 mod quantize;
 mod search;
 mod similarity;
 mod stop;
 mod table;
-mod vector_cache;
 mod verify;
 
 /// Embed texts with a Qwen3-Embedding GGUF file, or the small built-in model, on the CPU.

@@ -2,13 +2,12 @@
 
 use super::Failure;
 use super::model::ModelArguments;
-use super::passages::{Passage, Passages};
 use super::similarity::cosine;
-use super::vector_cache::{Key, VectorCache, key};
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use qembed_q::search::{Key, ObjectError, Passage, Passages, SourceError, VectorCache};
 use qembed_q::{Control, EmbedOptions, Embedder, Progress, Prompt};
 use serde_json::json;
 use std::io::{self, Write};
@@ -69,7 +68,7 @@ pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     let query = embedder.embed(&[&arguments.query], &EmbedOptions { prompt, ..EmbedOptions::default() })?;
     // A token has at least one byte: a passage of fewer bytes than that fits the model's context, end token included.
     let Passages { paths, passages, skipped } =
-        Passages::read(&arguments.source, &arguments.field, embedder.max_tokens() - 1)?;
+        Passages::read(&arguments.source, &arguments.field, embedder.max_tokens() - 1).map_err(unreadable)?;
     if skipped > 0 {
         let files = if skipped == 1 { "file that is" } else { "files that are" };
         say!("qembed-q: passed over {skipped} {files} no UTF-8 text, or too large");
@@ -77,7 +76,7 @@ pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     if passages.is_empty() {
         return Err(Failure::Input(format!("{} holds no text", arguments.source.display())));
     }
-    let keys: Vec<Key> = passages.iter().map(|passage| key(&passage.text)).collect();
+    let keys: Vec<Key> = passages.iter().map(|passage| Key::of(&passage.text)).collect();
     let vectors = vectors(arguments, &embedder, &passages, &keys)?;
     let mut hits: Vec<Hit<'_>> = (passages.iter().zip(&keys))
         .map(|(passage, key)| {
@@ -88,6 +87,13 @@ pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     hits.sort_by(|a, b| b.score.total_cmp(&a.score));
     hits.truncate(arguments.top.get());
     if arguments.json { write_json(&hits) } else { write_text(&hits) }.map_err(Failure::Output)
+}
+
+fn unreadable(error: SourceError) -> Failure {
+    Failure::Input(match error {
+        SourceError::Object { source: ObjectError::NoText { .. }, .. } => format!("{error} with --field"),
+        error => error.to_string(),
+    })
 }
 
 /// The vectors of all passages, whose keys are `keys`: those that earlier searches kept, and the others made now.

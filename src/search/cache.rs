@@ -4,7 +4,7 @@
 //! passages that changed. It must never give a wrong vector: a file that is not whole, or not of this form, counts as
 //! none; it is replaced as a whole or not at all.
 
-use qembed_q::gguf::AtomicFile;
+use crate::gguf::AtomicFile;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs;
@@ -14,17 +14,20 @@ use std::path::{Path, PathBuf};
 /// The first bytes of a cache file. The number counts forms of the file.
 const MAGIC: &[u8; 8] = b"QEMBVEC1";
 
-/// The SHA-256 of a passage.
-pub(super) type Key = [u8; 32];
+/// What a vector is found by: the SHA-256 of its passage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
 
-/// The key of a text.
-pub(super) fn key(text: &str) -> Key {
-    Sha256::digest(text).into()
+impl Key {
+    /// The key of a text.
+    pub fn of(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
 }
 
 /// The vectors of one model for one source.
 #[derive(Debug, Default)]
-pub(super) struct VectorCache {
+pub struct VectorCache {
     path: PathBuf,
     vectors: HashMap<Key, Vec<f32>>,
 }
@@ -33,25 +36,28 @@ impl VectorCache {
     /// The cache in `folder` for what `identity` describes; empty if there is none.
     ///
     /// `dimensions` is the length of every vector in it.
-    pub(super) fn open(folder: &Path, identity: &str, dimensions: usize) -> Self {
-        let name: String = key(identity)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    pub fn open(folder: &Path, identity: &str, dimensions: usize) -> Self {
+        let name: String = Key::of(identity).0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let path = folder.join(name + ".vectors");
         let vectors = fs::read(&path).ok().and_then(|bytes| decode(&bytes, dimensions)).unwrap_or_default();
         Self { path, vectors }
     }
 
     /// The vector of a passage.
-    pub(super) fn get(&self, key: &Key) -> Option<&[f32]> {
+    pub fn get(&self, key: &Key) -> Option<&[f32]> {
         self.vectors.get(key).map(Vec::as_slice)
     }
 
     /// Adds a vector.
-    pub(super) fn insert(&mut self, key: Key, vector: &[f32]) {
+    pub fn insert(&mut self, key: Key, vector: &[f32]) {
         self.vectors.insert(key, vector.into());
     }
 
     /// Writes the vectors of these passages to the disk, and forgets all others.
-    pub(super) fn save(&mut self, passages: &[Key]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the folder cannot be made or the file not be written; then an older file is as it was.
+    pub fn save(&mut self, passages: &[Key]) -> io::Result<()> {
         let keep: std::collections::HashSet<&Key> = passages.iter().collect();
         self.vectors.retain(|key, _| keep.contains(key));
         if let Some(folder) = self.path.parent() {
@@ -67,7 +73,7 @@ impl VectorCache {
 fn encode(vectors: &HashMap<Key, Vec<f32>>) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     for (key, vector) in vectors {
-        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(&key.0);
         vector.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
     }
     let sum = Sha256::digest(&bytes);
@@ -86,7 +92,7 @@ fn decode(bytes: &[u8], dimensions: usize) -> Option<HashMap<Key, Vec<f32>>> {
     let entry = |entry: &[u8]| {
         let (key, vector) = entry.split_first_chunk::<32>()?;
         let floats = vector.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]]));
-        Some((*key, floats.collect()))
+        Some((Key(*key), floats.collect()))
     };
     entries.chunks_exact(size).map(entry).collect()
 }
@@ -97,7 +103,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_file_of_the_same_dimensions_is_read() {
-        let vectors = HashMap::from([(key("a"), vec![1.0, -2.5]), (key("b"), vec![0.0, f32::MIN_POSITIVE])]);
+        let vectors = HashMap::from([(Key::of("a"), vec![1.0, -2.5]), (Key::of("b"), vec![0.0, f32::MIN_POSITIVE])]);
         let bytes = encode(&vectors);
         assert_eq!(decode(&bytes, 2), Some(vectors));
         assert_eq!(decode(&bytes, 3), None);
@@ -116,11 +122,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("made/on/demand");
         let mut cache = VectorCache::open(&folder, "model and source", 1);
-        cache.insert(key("a"), &[1.0]);
-        cache.insert(key("b"), &[2.0]);
-        cache.save(&[key("b"), key("c")]).unwrap();
+        cache.insert(Key::of("a"), &[1.0]);
+        cache.insert(Key::of("b"), &[2.0]);
+        cache.save(&[Key::of("b"), Key::of("c")]).unwrap();
         let cache = VectorCache::open(&folder, "model and source", 1);
-        assert_eq!((cache.get(&key("a")), cache.get(&key("b"))), (None, Some(&[2.0][..])));
+        assert_eq!((cache.get(&Key::of("a")), cache.get(&Key::of("b"))), (None, Some(&[2.0][..])));
         assert!(VectorCache::open(&folder, "another model", 1).vectors.is_empty());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     }

@@ -3,10 +3,10 @@
 //! Nothing is dropped in silence: files that are passed over are counted, and every line that is not blank ends up in
 //! a passage.
 
-use super::Failure;
 use ignore::WalkBuilder;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
+use std::{fs, io};
 
 /// Bytes after which a passage ends at the next blank line.
 const SHORT: usize = 200;
@@ -17,39 +17,105 @@ const MAX_FILE: u64 = 8 << 20;
 
 /// A piece of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Passage {
+pub struct Passage {
     /// Index into [`Passages::paths`].
-    pub(super) path: usize,
+    pub path: usize,
     /// The line on which it begins, from 1.
-    pub(super) line: usize,
+    pub line: usize,
     /// Its text, without blank lines around it.
-    pub(super) text: String,
+    pub text: String,
 }
 
 /// The passages of a folder or a file, in the order of paths and lines.
 #[derive(Debug, Default)]
-pub(super) struct Passages {
-    pub(super) paths: Vec<PathBuf>,
-    pub(super) passages: Vec<Passage>,
+pub struct Passages {
+    /// The files that were read.
+    pub paths: Vec<PathBuf>,
+    /// Their passages.
+    pub passages: Vec<Passage>,
     /// Files that are no UTF-8 text, or too large.
-    pub(super) skipped: usize,
+    pub skipped: usize,
+}
+
+/// Why a source gave no passages.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// A file or a folder could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder could not be walked through.
+    #[error("cannot read {}: {source}", path.display())]
+    Walk {
+        /// Where the walk began.
+        path: PathBuf,
+        /// What was in the way, and where.
+        source: ignore::Error,
+    },
+    /// A file that was named is no UTF-8 text.
+    #[error("cannot read {}: {source}", path.display())]
+    NotText {
+        /// Which.
+        path: PathBuf,
+        /// Where it stops being one.
+        source: FromUtf8Error,
+    },
+    /// A line of a file of objects holds none with a text.
+    #[error("{}, {source}", path.display())]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong with it.
+        source: ObjectError,
+    },
+}
+
+/// A line that is no JSON object with a text, counted from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// It is no JSON.
+    #[error("line {line}: {source}")]
+    Json {
+        /// Which line.
+        line: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// The field is missing, blank, or no string.
+    #[error("line {line}: no text under {field:?}; name the field that has it")]
+    NoText {
+        /// Which line.
+        line: usize,
+        /// The field.
+        field: String,
+    },
 }
 
 impl Passages {
     /// Reads `path`: the text files of a folder (without hidden ones and those that `.gitignore` names), the objects of
     /// a `.jsonl` file, or any text file. No passage exceeds `limit` bytes.
-    pub(super) fn read(path: &Path, field: &str, limit: usize) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// [`SourceError`]; in a folder, files that are no text are passed over and counted.
+    pub fn read(path: &Path, field: &str, limit: usize) -> Result<Self, SourceError> {
         let mut passages = Passages::default();
-        let cannot_read = |path: &Path, error: &dyn std::fmt::Display| {
-            Failure::Input(format!("cannot read {}: {error}", path.display()))
-        };
-        let kind = fs::metadata(path).map_err(|error| cannot_read(path, &error))?;
+        let cannot_read = |path: &Path, source: io::Error| SourceError::Read { path: path.into(), source };
+        let kind = fs::metadata(path).map_err(|error| cannot_read(path, error))?;
         if !kind.is_dir() {
-            let bytes = fs::read(path).map_err(|error| cannot_read(path, &error))?;
-            let text = String::from_utf8(bytes).map_err(|error| cannot_read(path, &error))?;
+            let bytes = fs::read(path).map_err(|error| cannot_read(path, error))?;
+            let not_text = |source| SourceError::NotText { path: path.into(), source };
+            let text = String::from_utf8(bytes).map_err(not_text)?;
             passages.paths.push(path.into());
             if path.extension().is_some_and(|extension| extension == "jsonl") {
-                passages.passages = objects(path, &text, field, limit)?;
+                let found = objects(&text, field, limit);
+                let found = found.map_err(|source| SourceError::Object { path: path.into(), source })?;
+                passages.passages = found.into_iter().map(|(line, text)| Passage { path: 0, line, text }).collect();
             } else {
                 passages.add(&text, limit);
             }
@@ -57,13 +123,13 @@ impl Passages {
         }
         let walk = WalkBuilder::new(path).require_git(false).sort_by_file_path(Path::cmp).build();
         for entry in walk {
-            let entry = entry.map_err(|error| cannot_read(path, &error))?;
+            let entry = entry.map_err(|source| SourceError::Walk { path: path.into(), source })?;
             if !entry.file_type().is_some_and(|kind| kind.is_file()) {
                 continue;
             }
-            let length = entry.metadata().map_err(|error| cannot_read(entry.path(), &error))?.len();
+            let length = entry.metadata().map_err(|source| SourceError::Walk { path: path.into(), source })?.len();
             let text = match length {
-                0..=MAX_FILE => fs::read(entry.path()).map_err(|error| cannot_read(entry.path(), &error))?,
+                0..=MAX_FILE => fs::read(entry.path()).map_err(|error| cannot_read(entry.path(), error))?,
                 _ => vec![0],
             };
             match String::from_utf8(text) {
@@ -85,8 +151,8 @@ impl Passages {
 }
 
 /// Cuts a text at blank lines once a piece has [`SHORT`] bytes, before headings, and wherever it must for pieces of
-/// `limit` bytes. Yields the line on which each piece begins, from 1.
-fn chunks(text: &str, limit: usize) -> impl Iterator<Item = (usize, String)> {
+/// `limit` bytes (of at least one character). Yields the line on which each piece begins, from 1, and its text.
+pub fn chunks(text: &str, limit: usize) -> impl Iterator<Item = (usize, String)> {
     let mut chunks: Vec<(usize, String)> = Vec::new();
     let mut open = false;
     for (i, line) in text.lines().enumerate() {
@@ -115,7 +181,7 @@ fn is_heading(line: &str) -> bool {
     (1..=6).contains(&level) && line[level..].starts_with(' ')
 }
 
-/// Cuts a line into pieces of at most `limit` bytes, after a blank where there is one.
+/// Cuts a line into pieces of at most `limit` bytes, but at least one character, after a blank where there is one.
 fn pieces(line: &str, limit: usize) -> impl Iterator<Item = &str> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -126,6 +192,7 @@ fn pieces(line: &str, limit: usize) -> impl Iterator<Item = &str> {
         while !rest.is_char_boundary(end) {
             end -= 1;
         }
+        end = end.max(rest.chars().next().map_or(0, char::len_utf8));
         if end < rest.len() {
             end = rest[..end].rfind(' ').map_or(end, |blank| blank + 1);
         }
@@ -135,21 +202,23 @@ fn pieces(line: &str, limit: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The texts of a file with one JSON object a line: a passage each, unless they exceed `limit` bytes.
-fn objects(path: &Path, text: &str, field: &str, limit: usize) -> Result<Vec<Passage>, Failure> {
+/// The texts under `field` of one JSON object a line, each with its line, from 1: one passage each, unless it exceeds
+/// `limit` bytes.
+///
+/// # Errors
+/// At the first line that is not blank and no object with such a text.
+pub fn objects(text: &str, field: &str, limit: usize) -> Result<Vec<(usize, String)>, ObjectError> {
     let mut passages = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let bad = |problem: String| Failure::Input(format!("{}, line {}: {problem}", path.display(), i + 1));
-        let object: serde_json::Value = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+        let number = i + 1;
+        let object: serde_json::Value =
+            serde_json::from_str(line).map_err(|source| ObjectError::Json { line: number, source })?;
         match object.get(field).and_then(|text| text.as_str()) {
-            Some(text) if (1..=limit).contains(&text.len()) => {
-                passages.push(Passage { path: 0, line: i + 1, text: text.into() });
-            }
+            Some(text) if (1..=limit).contains(&text.len()) => passages.push((number, text.into())),
             Some(text) if !text.trim().is_empty() => {
-                let chunks = chunks(text, LONG.min(limit));
-                passages.extend(chunks.map(|(_, text)| Passage { path: 0, line: i + 1, text }));
+                passages.extend(chunks(text, LONG.min(limit)).map(|(_, text)| (number, text)));
             }
-            _ => return Err(bad(format!("no text under {field:?}; name another field with --field"))),
+            _ => return Err(ObjectError::NoText { line: number, field: field.into() }),
         }
     }
     Ok(passages)
@@ -194,24 +263,29 @@ mod tests {
         }
     }
 
+    /// Less than a character is none: the piece is longer then, and never empty.
+    #[test]
+    fn a_character_is_never_cut() {
+        assert_eq!(lines("ä二a\n", 1), [(1, "ä".into()), (1, "二".into()), (1, "a".into())]);
+        assert_eq!(lines("ab\n", 0), [(1, "a".into()), (1, "b".into())]);
+    }
+
     #[test]
     fn objects_are_one_passage_unless_they_are_too_long() {
-        let found = objects(Path::new("f"), "{\"t\":\"one\\n\\n# two\"}\n{\"t\":\"four five\"}\n", "t", 8).unwrap();
-        let found: Vec<_> = found.iter().map(|p| (p.line, &p.text[..])).collect();
-        assert_eq!(found, [(1, "one"), (1, "# two"), (2, "four "), (2, "five")]);
-        assert_eq!(objects(Path::new("f"), "{\"t\":\"one\\n\\n# two\"}\n", "t", 10).unwrap().len(), 1);
+        let found = objects("{\"t\":\"one\\n\\n# two\"}\n{\"t\":\"four five\"}\n", "t", 8).unwrap();
+        let expected = [(1, "one"), (1, "# two"), (2, "four "), (2, "five")];
+        assert_eq!(found, expected.map(|(line, text)| (line, text.to_owned())));
+        assert_eq!(objects("{\"t\":\"one\\n\\n# two\"}\n", "t", 10).unwrap().len(), 1);
     }
 
     #[test]
     fn objects_without_the_field_are_refused_by_line() {
-        let path = Path::new("f.jsonl");
-        let found = objects(path, "{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n", "text", 9).unwrap();
-        assert_eq!(found.iter().map(|p| (p.line, &p.text[..])).collect::<Vec<_>>(), [(1, "a"), (3, "b")]);
-        for (text, word) in [("{\"text\":\"a\"}\n{\"x\":1}", "--field"), ("\n{", "EOF"), ("{\"text\":\"\"}", "--field")]
-        {
-            let error = objects(path, text, "text", 9).unwrap_err().to_string();
+        let found = objects("{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n", "text", 9).unwrap();
+        assert_eq!(found, [(1, "a".into()), (3, "b".into())]);
+        for (text, word) in [("{\"text\":\"a\"}\n{\"x\":1}", "field"), ("\n{", "EOF"), ("{\"text\":\"\"}", "field")] {
+            let error = objects(text, "text", 9).unwrap_err().to_string();
             let line = text.lines().count();
-            assert!(error.contains(&format!("f.jsonl, line {line}")) && error.contains(word), "{error}");
+            assert!(error.starts_with(&format!("line {line}: ")) && error.contains(word), "{error}");
         }
     }
 }
