@@ -139,6 +139,7 @@ impl Name {
 #[derive(Arbitrary, Debug)]
 enum Size {
     Small(u8),
+    Word(u32),
     Any(u64),
 }
 
@@ -146,6 +147,7 @@ impl Size {
     fn value(&self) -> u64 {
         match self {
             Size::Small(n) => u64::from(*n),
+            Size::Word(n) => u64::from(*n),
             Size::Any(n) => *n,
         }
     }

@@ -17,7 +17,7 @@ pub struct Ask {
     instruction: Option<String>,
     dimensions: Option<u8>,
     truncate: Option<bool>,
-    verify: bool,
+    verify: u8,
     texts: [String; 2],
 }
 
@@ -34,7 +34,8 @@ pub fn pass(file: &[u8], ask: &Ask) {
         share_prefixes: ask.share_prefixes,
         ..LoadOptions::default()
     };
-    if ask.verify {
+    // It embeds texts of its own, many times as long.
+    if ask.verify % 16 == 1 {
         verify(&path, &load, &|_, _| ());
     }
     let embedder = match Embedder::open_with(&path, &load) {
