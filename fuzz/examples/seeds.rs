@@ -6,6 +6,8 @@ use qembed_q::Format;
 use std::fs;
 use std::path::Path;
 
+type Files = Vec<(&'static str, Vec<u8>)>;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
     for target in ["gguf", "tokenizer_json"] {
@@ -24,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Files with every type of value and several types of tensors.
-fn gguf_files() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Error>> {
+fn gguf_files() -> Result<Files, Box<dyn std::error::Error>> {
     let mut numbers = GgufBuilder::new();
     numbers.set("a", 1u8).set("b", -1i8).set("c", 2u16).set("d", -2i16).set("e", 3u32).set("f", -3i32).set("g", 0.5f32);
     numbers.set("h", true).set("i", "text").set("j", 4u64).set("k", -4i64).set("l", 0.25f64);
@@ -60,7 +62,7 @@ fn gguf_files() -> Result<Vec<(&'static str, Vec<u8>)>, Box<dyn std::error::Erro
 }
 
 /// In short, as `qembed_fuzz::tokenizer_json` reads them; then the text.
-fn tokenizers() -> Vec<(&'static str, Vec<u8>)> {
+fn tokenizers() -> Files {
     let file = |tokens: &str, merges: &str, added: &str, text: &str| {
         format!(
             "{{\"normalizer\":{{\"type\":\"NFC\"}},\"pre_tokenizer\":{{\"type\":\"Sequence\",\"pretokenizers\":[{{\"type\":\"Split\",\

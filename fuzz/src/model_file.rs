@@ -61,7 +61,7 @@ struct Dims {
     layers: u8,
     hidden: Width,
     ffn: Width,
-    head_dim: Width,
+    head_dim: u8,
     kv_heads: u8,
     group: u8,
 }
@@ -377,12 +377,15 @@ impl ModelFile {
     fn config(&self) -> Config {
         let dims = &self.dims;
         let mut config = CONFIG.clone();
-        config.layers = 1 + usize::from(dims.layers % 3);
+        config.layers = 1 + usize::from(dims.layers % 2);
         config.hidden = dims.hidden.values();
         config.ffn = dims.ffn.values();
-        config.heads.kv_heads = 1 + usize::from(dims.kv_heads % 3);
+        config.heads.kv_heads = 1 + usize::from(dims.kv_heads % 2);
         config.heads.heads = config.heads.kv_heads * (1 + usize::from(dims.group % 3));
-        config.heads.head_dim = dims.head_dim.values().next_multiple_of(2);
+        config.heads.head_dim = match dims.head_dim {
+            0..128 => [16, 32, 64, 128][usize::from(dims.head_dim) % 4],
+            odd => 2 * (usize::from(odd) - 127).min(48),
+        };
         config
     }
 }
