@@ -1,6 +1,6 @@
 //! Model layer of qembed-q: GGUF files, tokenizer, the Qwen3 forward pass.
 //!
-//! `unsafe` is denied, save the one audited call that maps a file (`gguf::map`).
+//! `unsafe` is denied, save what maps a file (`gguf::map`) and answers for a mapping that was cut (`gguf::fault`).
 #![deny(unsafe_code)]
 
 mod batch;

@@ -186,6 +186,61 @@ fn a_tensor_of_an_unknown_type() {
     }
 }
 
+/// A file that is cut while a run goes on ends it with words, whether it is seen between two layers or felt within one.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_cut_during_a_run() {
+    use std::io::{BufRead, BufReader};
+    let path = scratch("cut_during").join("model.gguf");
+    for round in 0..5 {
+        std::fs::copy(small(), &path).unwrap();
+        let mut child =
+            command(&["--gguf", text_of(&path), "--format", "jsonl"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // Until the program has ended.
+        let writer = std::thread::spawn(move || while stdin.write_all(b"some text or other\n").is_ok() {});
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut String::new()).unwrap();
+        let reader = std::thread::spawn(move || stdout.lines().map_while(Result::ok).count());
+        std::thread::sleep(std::time::Duration::from_millis(round));
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+        let output = child.wait_with_output().unwrap();
+        fails(output, 1, &[text_of(&path), "was changed while it was in use", "--no-mmap"]);
+        reader.join().unwrap();
+        writer.join().unwrap();
+    }
+}
+
+/// Wherever a limit on address space stands, the program ends with its own words or does its work. Elsewhere there is no
+/// such limit, or it is not that of the program alone.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn little_address_space() {
+    let limited = |megabytes: usize, arguments: &str| {
+        let program = env!("CARGO_BIN_EXE_qembed-q");
+        let line = format!("ulimit -v {}; exec {program} {arguments}", megabytes << 10);
+        Command::new("sh").args(["-c", &line]).output().unwrap()
+    };
+    // Less than this, and the system cannot even load the program.
+    let first = (1..500).find(|megabytes| limited(*megabytes, "--version").status.success()).expect("some limit");
+    let (file, mut said) = (model("tiny,vocab=40000", "F16"), String::new());
+    for megabytes in first..first + 300 {
+        let output = limited(megabytes, &format!("--threads 2 --gguf '{}' hello", file.display()));
+        match output.status.code() {
+            Some(0) => {
+                assert!(
+                    said.contains("there is no room for its") && said.contains("more bytes of address space"),
+                    "{said}"
+                );
+                return;
+            }
+            _ => fails(Output { status: output.status, stdout: output.stdout, stderr: output.stderr.clone() }, 1, &[]),
+        }
+        said += std::str::from_utf8(&output.stderr).unwrap();
+    }
+    panic!("never enough: {said}");
+}
+
 /// However the file gets into memory, the vectors are the same; one way excludes the others.
 #[test]
 fn ways_into_memory() {

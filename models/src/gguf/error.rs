@@ -51,6 +51,10 @@ pub enum GgufProblem {
          a rename, or read it into memory instead of mapping it"
     )]
     Changed,
+    #[error(
+        "there is no room for its {0} bytes: free memory, raise the limit on address space (ulimit -v), or take a smaller model"
+    )]
+    NoRoom(u64),
     #[error("the file is empty (0 bytes); download or copy it again")]
     Empty,
     #[error("not a GGUF file: starts with {start}{hint}")]

@@ -1,6 +1,8 @@
-//! Bringing a file into memory, as a rule by mapping it: the one unsafe call of this crate.
+//! Bringing a file into memory, as a rule by mapping it.
 
 use super::error::{GgufError, GgufProblem};
+#[cfg(unix)]
+use super::fault::Explanation;
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use std::fs::{self, File};
@@ -72,15 +74,20 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Bytes, Option<Mapped>
         return Err(GgufProblem::NotRegular);
     }
     let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
+    let bytes = file.metadata()?.len();
+    if bytes == 0 {
         return Err(GgufProblem::Empty);
     }
+    let no_room = |error: io::Error| match error.kind() {
+        io::ErrorKind::OutOfMemory => GgufProblem::NoRoom(bytes),
+        _ => error.into(),
+    };
     if access == Access::Read {
-        return Ok((fs::read(path)?.into(), None));
+        return Ok((fs::read(path).map_err(no_room)?.into(), None));
     }
     // Before the mapping, so that no change is missed.
     let mapped = Mapped::new(path, file)?;
-    let mapping = map(&mapped.file)?;
+    let mapping = map(&mapped.file).map_err(no_room)?;
     match access {
         Access::Locked => lock(&mapping)?,
         Access::Prefault => {
@@ -89,7 +96,24 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Bytes, Option<Mapped>
         }
         Access::Mapped | Access::Read => {}
     }
+    #[cfg(unix)]
+    let mapping = Explained { _explanation: Explanation::new(path, &mapping), mapping };
     Ok((Bytes::from_owner(mapping), Some(mapped)))
+}
+
+/// A mapping whose faults are explained for as long as it is there.
+#[cfg(unix)]
+struct Explained {
+    // Dropped first.
+    _explanation: Explanation,
+    mapping: Mmap,
+}
+
+#[cfg(unix)]
+impl AsRef<[u8]> for Explained {
+    fn as_ref(&self) -> &[u8] {
+        &self.mapping
+    }
 }
 
 /// The whole file, mapped.

@@ -12,6 +12,8 @@ mod atomic;
 mod cursor;
 mod encode;
 mod error;
+#[cfg(unix)]
+mod fault;
 mod getters;
 mod map;
 mod meta;
@@ -25,6 +27,8 @@ pub use array::ArrayRef;
 pub use atomic::{AtomicFile, discard_unfinished_files};
 pub use encode::Element;
 pub use error::{GgufError, GgufProblem, Quoted};
+#[cfg(unix)]
+pub use fault::exit_on_faults;
 pub use map::{Access, Watch};
 pub use meta::{MAX_METADATA, MAX_NAME};
 pub use tensor::{MAX_RANK, MAX_TENSORS, Shape, Tensor, TensorInfo};
