@@ -139,8 +139,8 @@ impl Gguf {
         let Some(info) = self.tensor_info(name) else { return Ok(None) };
         let part = &self.parts[info.part as usize];
         let Some(format) = info.format else {
-            let (tensor, id, name) = (Quoted::new(name), info.type_id, info.type_name());
-            return Err(GgufProblem::UnsupportedType { tensor, id, name }.at(part.metadata.path()));
+            let (tensor, id, (name, instead)) = (Quoted::new(name), info.type_id, tensor::unsupported(info.type_id));
+            return Err(GgufProblem::UnsupportedType { tensor, id, name, instead }.at(part.metadata.path()));
         };
         let data = part.bytes.slice(info.range.clone());
         Ok(Some(Tensor { name: info.name.clone(), shape: info.shape, format, data }))
