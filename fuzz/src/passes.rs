@@ -2,7 +2,8 @@
 
 use crate::scratch;
 use arbitrary::Arbitrary;
-use qembed_q::gguf::Access;
+use qembed_models::not_understood;
+use qembed_q::gguf::{Access, Gguf};
 use qembed_q::{EmbedOptions, Embedder, Isa, LoadOptions, Prompt, Truncate, verify};
 
 /// Bytes of a text, so that an execution stays short.
@@ -13,6 +14,7 @@ const TEXT: usize = 40;
 pub struct Ask {
     isa: u8,
     read: bool,
+    allow: bool,
     share_prefixes: bool,
     instruction: Option<String>,
     dimensions: Option<u8>,
@@ -25,12 +27,14 @@ pub struct Ask {
 pub fn pass(file: &[u8], ask: &Ask) {
     let path = scratch().join("model.gguf");
     std::fs::write(&path, file).expect("room for a small file");
+    let names = |gguf: Gguf| not_understood(&gguf).into_iter().map(|item| item.name).collect();
     let isas: Vec<&str> = Isa::all().map(|isa| isa.name).collect();
     let load = LoadOptions {
         threads: Some(1),
         isa: Some(isas[usize::from(ask.isa) % isas.len()].into()),
         access: if ask.read { Access::Read } else { Access::Mapped },
         memory_budget: Some(256 << 20),
+        allow: Gguf::open(&path).ok().filter(|_| ask.allow).map(names).unwrap_or_default(),
         share_prefixes: ask.share_prefixes,
         ..LoadOptions::default()
     };

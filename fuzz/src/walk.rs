@@ -1,9 +1,9 @@
 //! Everything that is read of a GGUF file before a model is made of it.
 
 use bytes::Bytes;
-use qembed_models::Config;
 use qembed_models::gguf::{ArrayRef, Gguf, GgufBuilder, Value};
 use qembed_models::tokenizer::Tokenizer;
+use qembed_models::{Config, not_understood, plan};
 use qembed_q::Level;
 
 /// Values of a tensor that are decoded.
@@ -35,11 +35,12 @@ pub fn walk(bytes: &[u8]) {
     if let Err(error) = Config::read(&gguf) {
         drop(error.to_string());
     }
+    not_understood(&gguf).iter().for_each(|item| drop(item.to_string()));
     if let Err(error) = Tokenizer::from_gguf(&gguf) {
         drop(error.to_string());
     }
     let level: Level = "Q4_K_M".parse().expect("a level");
-    let _ = qembed_models::plan(&gguf, level);
+    let _ = plan(&gguf, level);
     GgufBuilder::new().copy_metadata(&gguf);
 }
 

@@ -1,7 +1,7 @@
 //! Hyperparameters of a Qwen3 model, all of them from metadata.
 
 use crate::error::ModelError;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, MAX_TENSORS};
 use qembed_kernels::Heads;
 
 /// The architecture that this crate runs, as `general.architecture` names it.
@@ -21,6 +21,9 @@ pub(crate) const PARTS: [&str; 11] = [
     "ffn_up",
     "ffn_down",
 ];
+
+/// A file has no room for the tensors of more layers; a list of their names would fill the memory.
+const MAX_LAYERS: usize = MAX_TENSORS as usize / PARTS.len();
 
 /// Hyperparameters of a Qwen3 model.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +93,12 @@ impl Config {
                 return Err(bad(name, &n, "it must equal attention.key_length"));
             }
         }
+        let layers = match size("block_count")? {
+            n if n > MAX_LAYERS => return Err(bad("block_count", &n, "no file has the tensors of so many layers")),
+            n => n,
+        };
         Ok(Self {
-            layers: size("block_count")?,
+            layers,
             hidden,
             ffn: size("feed_forward_length")?,
             heads: Heads { heads, kv_heads, head_dim },
