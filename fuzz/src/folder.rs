@@ -18,6 +18,7 @@ pub struct Folder {
     tokenizer: Document,
     modules: Document,
     pooling: Document,
+    settings: [Document; 3],
     adapter: Document,
     index: Document,
     weights: Weights,
@@ -65,6 +66,22 @@ static POOLING: LazyLock<Value> = LazyLock::new(|| {
     })
 });
 
+static SENTENCE_TRANSFORMERS: LazyLock<Value> = LazyLock::new(|| {
+    let query = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
+    let prompts = json!({ "query": query, "document": "" });
+    json!({ "prompts": prompts, "default_prompt_name": null, "similarity_fn_name": "cosine" })
+});
+
+static SENTENCE_BERT: LazyLock<Value> = LazyLock::new(|| json!({ "max_seq_length": 128, "do_lower_case": false }));
+
+static TOKENIZER_CONFIG: LazyLock<Value> = LazyLock::new(|| {
+    let end = json!({ "content": "<|endoftext|>", "lstrip": false, "rstrip": false, "special": true });
+    json!({
+        "add_prefix_space": false, "added_tokens_decoder": { "256": end }, "eos_token": "<|endoftext|>",
+        "model_max_length": 128, "pad_token": "<|endoftext|>", "tokenizer_class": "Qwen2Tokenizer",
+    })
+});
+
 impl Folder {
     /// Writes the files, and only these, to a folder.
     pub fn write(&self) -> PathBuf {
@@ -77,6 +94,9 @@ impl Folder {
             ("tokenizer.json", &self.tokenizer, Some(&*TOKENIZER)),
             ("modules.json", &self.modules, Some(&*MODULES)),
             ("1_Pooling/config.json", &self.pooling, Some(&*POOLING)),
+            ("config_sentence_transformers.json", &self.settings[0], Some(&*SENTENCE_TRANSFORMERS)),
+            ("sentence_bert_config.json", &self.settings[1], Some(&*SENTENCE_BERT)),
+            ("tokenizer_config.json", &self.settings[2], Some(&*TOKENIZER_CONFIG)),
             ("adapter_config.json", &self.adapter, None),
             ("model.safetensors.index.json", &self.index, Some(&index)),
         ] {
