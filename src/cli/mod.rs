@@ -1,13 +1,16 @@
 //! The command line. Each subcommand is a file here, with its arguments and what it does.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::io;
 
 mod bench;
 mod convert;
 mod embed;
 mod info;
+mod input;
 mod inspect;
+mod misplaced;
 mod model;
 mod output;
 mod quantize;
@@ -20,7 +23,7 @@ mod verify;
 /// Embed texts with a Qwen3-Embedding GGUF file, or the small built-in model, on the CPU.
 ///
 /// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does. A text that equals a
-/// command's name is embedded after `--`.
+/// command's name is embedded after `--`; a command stands before its options.
 #[derive(Parser, Debug)]
 #[command(name = "qembed-q", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -68,8 +71,28 @@ pub(crate) enum Failure {
     Embed(#[from] qembed_q::Error),
     #[error("{0}")]
     Input(String),
+    /// What was computed before is written.
+    #[error("{failure}; the vectors of the {count} texts before are written")]
+    Midway { count: usize, failure: Box<Failure> },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+/// Reads the command line. Where that asks for help, or makes no sense to clap, the program ends here.
+pub(crate) fn parse() -> Result<Arguments, Failure> {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut clap = Arguments::command();
+    clap.build();
+    let first = misplaced::first_word(&clap, &words);
+    if let Some(problem) = first.as_ref().and_then(|first| misplaced::option_before_command(&clap, first)) {
+        return Err(Failure::Usage(problem));
+    }
+    let hint = first.and_then(|first| misplaced::misspelt_command(&clap, &first));
+    let arguments = Arguments::try_parse();
+    if let Some(hint) = hint {
+        say!("qembed-q: hint: {hint}");
+    }
+    Ok(arguments.unwrap_or_else(|error| error.exit()))
 }
 
 /// Does what the command line says.
