@@ -9,6 +9,8 @@ pub(super) struct FirstWord<'a> {
     word: &'a str,
     /// The option that stands before it.
     option: Option<&'a str>,
+    /// Whether something stands behind it.
+    more: bool,
 }
 
 /// Of the words after the program's name; none behind `--`, where all are texts, nor where help is asked for.
@@ -33,7 +35,7 @@ pub(super) fn first_word<'a>(clap: &Command, words: &'a [OsString]) -> Option<Fi
             Some(long) => !long.contains('=') && takes_value(Some(long), None),
             // Of several short ones, the last may take a value.
             None if word.starts_with('-') && word.len() > 1 => takes_value(None, word.chars().last()),
-            None => return Some(FirstWord { word, option }),
+            None => return Some(FirstWord { word, option, more: words.len() > 0 }),
         };
         option = option.or(Some(word));
         if value_follows {
@@ -45,7 +47,7 @@ pub(super) fn first_word<'a>(clap: &Command, words: &'a [OsString]) -> Option<Fi
 
 /// What to say when an option stands before the name of a command.
 pub(super) fn option_before_command(clap: &Command, first: &FirstWord<'_>) -> Option<String> {
-    let FirstWord { word, option } = *first;
+    let FirstWord { word, option, .. } = *first;
     let (option, _) = (option?, clap.find_subcommand(word)?);
     Some(format!(
         "`{option}` stands before `{word}`, which is a command: a command comes first and then its options, as in \
@@ -57,8 +59,12 @@ pub(super) fn option_before_command(clap: &Command, first: &FirstWord<'_>) -> Op
 pub(super) fn misspelt_command(clap: &Command, first: &FirstWord<'_>) -> Option<String> {
     let word = first.word.to_lowercase();
     let names = clap.get_subcommands().map(Command::get_name).filter(|name| *name != "help");
-    // A second slip in a short word makes too many other words of it.
-    let allowed = |name: &str| if name.len() < 8 { 1 } else { 2 };
+    // A second slip makes too many other words of a short one, and some of a longer one that stands alone.
+    let allowed = |name: &str| match name.len() {
+        8.. => 2,
+        6.. if first.more && name.starts_with(&word[..word.chars().next().map_or(0, char::len_utf8)]) => 2,
+        _ => 1,
+    };
     let near = |name: &&str| strsim::osa_distance(&word, name) <= allowed(name) && first.word != *name;
     let name = names.min_by_key(|name| strsim::osa_distance(&word, name)).filter(near)?;
     Some(format!("{:?} is taken for a text; the command is `{name}`", first.word))
@@ -136,7 +142,8 @@ mod tests {
             ("Search x", "search"),
             ("--gguf m inof", "info"),
             ("similartiy a b", "similarity"),
-            ("similarities a", "similarity"),
+            ("simlarty a", "similarity"),
+            ("serhc x", "search"),
             ("quantise in out", "quantize"),
             ("verfiy", "verify"),
             ("bensh", "bench"),

@@ -102,7 +102,7 @@ fn say_what_is_passed_over(found: &Passages) {
     let kinds = [
         (found.skipped, "file that is no UTF-8 text, or too large", "files that are no UTF-8 text, or too large"),
         (found.folder_links, "link to a folder", "links to folders"),
-        (found.unreadable.len(), "file or folder", "files or folders"),
+        (found.unreadable.len(), "file or folder that cannot be read:", "files or folders that cannot be read:"),
     ];
     for (count, one, more) in kinds.into_iter().filter(|(count, ..)| *count > 0) {
         say!("qembed-q: passed over {count} {}", if count == 1 { one } else { more });

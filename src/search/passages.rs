@@ -201,10 +201,11 @@ impl Passages {
     }
 }
 
-/// Whether a file has a JSON object a line, by its name.
+/// Whether a file has a JSON object a line, by its name or that of the file to which it is a link.
 fn holds_objects(path: &Path) -> bool {
-    let is = |name: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(name));
-    is("jsonl") || is("ndjson")
+    let ends = |path: &Path, name: &str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
+    let says_so = |path: &Path| ends(path, "jsonl") || ends(path, "ndjson");
+    says_so(path) || path.is_symlink() && path.canonicalize().is_ok_and(|path| says_so(&path))
 }
 
 /// Cuts a text at blank lines once a piece has [`SHORT`] bytes, before headings, and wherever it must for pieces of
