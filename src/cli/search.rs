@@ -15,7 +15,7 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A text whose vector tells models apart.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog: 0123456789, {[(\"Zwölf Boxkämpfer\")]}.";
@@ -147,17 +147,14 @@ fn vectors(
     let bar = ProgressBar::new(missing.len() as u64).with_style(style);
     let show = |progress: Progress| bar.set_position(progress.texts as u64);
     let texts = missing.iter().map(|i| &passages[*i].text);
-    let (mut count, mut saved) = (0, Instant::now());
+    let mut count = 0;
     let result = let_finish(|cancel| {
         let control = Control { cancel: Some(cancel), progress: Some(&show), ..Control::default() };
         let result = embedder.embed_unordered(texts, &EmbedOptions::default(), &control, |i, vector, _| {
             cache.insert(keys[missing[i]], vector);
             count += 1;
-            if folder.is_some() && saved.elapsed() >= SAVED_EVERY {
-                // A failure is told at the end, if it is still one.
-                let _ = cache.save(keys);
-                saved = Instant::now();
-            }
+            // A failure is told at the end, if it is still one.
+            let _ = cache.save_now_and_then(keys, SAVED_EVERY);
         });
         bar.finish_and_clear();
         if folder.is_some()

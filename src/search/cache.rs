@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The first bytes of a cache file. The number counts forms of the file.
 const MAGIC: &[u8; 8] = b"QEMBVEC1";
@@ -31,6 +32,8 @@ pub struct VectorCache {
     path: PathBuf,
     dimensions: usize,
     vectors: HashMap<Key, Vec<f32>>,
+    /// When they were saved or read; never where no file is kept.
+    saved: Option<Instant>,
 }
 
 impl VectorCache {
@@ -41,7 +44,7 @@ impl VectorCache {
         let name: String = Key::of(identity).0[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let path = folder.join(name + ".vectors");
         let vectors = read(&path, dimensions);
-        Self { path, dimensions, vectors }
+        Self { path, dimensions, vectors, saved: Some(Instant::now()) }
     }
 
     /// The vector of a passage.
@@ -74,7 +77,22 @@ impl VectorCache {
         }
         let mut file = AtomicFile::create(&self.path)?;
         encode(&self.vectors, &mut file)?;
-        file.commit()
+        file.commit()?;
+        self.saved = Some(Instant::now());
+        Ok(())
+    }
+
+    /// [`Self::save`], when that was last done longer ago than `every`: who calls it often loses no more than so much work
+    /// when the program is killed.
+    ///
+    /// # Errors
+    /// As [`Self::save`]; it is tried again after as long.
+    pub fn save_now_and_then(&mut self, passages: &[Key], every: Duration) -> io::Result<()> {
+        if self.saved.is_none_or(|saved| saved.elapsed() < every) {
+            return Ok(());
+        }
+        self.saved = Some(Instant::now());
+        self.save(passages)
     }
 }
 
@@ -147,6 +165,23 @@ mod tests {
         assert_eq!((cache.get(&Key::of("a")), cache.get(&Key::of("b"))), (None, Some(&[2.0][..])));
         assert!(VectorCache::open(&folder, "another model", 1).vectors.is_empty());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn it_is_saved_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || VectorCache::open(folder.path(), "model and source", 1);
+        let mut cache = open();
+        let keys = ["a", "b"].map(Key::of);
+        for (count, key) in keys.iter().enumerate() {
+            cache.insert(*key, &[1.0]);
+            cache.save_now_and_then(&keys, Duration::from_secs(3600)).unwrap();
+            assert_eq!(open().vectors.len(), count, "not again within an hour");
+            cache.save_now_and_then(&keys, Duration::ZERO).unwrap();
+            assert_eq!(open().vectors.len(), count + 1);
+        }
+        // One that is kept nowhere is written nowhere.
+        VectorCache::default().save_now_and_then(&keys, Duration::ZERO).unwrap();
     }
 
     /// As of two searches at once, of which the one is stopped when the other has ended.
