@@ -208,7 +208,7 @@ fn holds_objects(path: &Path) -> bool {
     says_so(path) || path.is_symlink() && path.canonicalize().is_ok_and(|path| says_so(&path))
 }
 
-/// Cuts a text at blank lines once a piece has [`SHORT`] bytes, before headings, and wherever it must for pieces of
+/// Cuts a text at blank lines once a piece has 200 bytes, before headings, and wherever it must for pieces of
 /// `limit` bytes (of at least one character). Yields the line on which each piece begins, from 1, and its text.
 pub fn chunks(text: &str, limit: usize) -> impl Iterator<Item = (usize, String)> {
     let mut chunks: Vec<(usize, String)> = Vec::new();
