@@ -220,6 +220,23 @@ impl fmt::Display for NotUnderstood {
     }
 }
 
+/// What has not been understood, by the reason, the first few of each.
+pub(crate) fn summary(items: &[NotUnderstood]) -> String {
+    const SHOWN: usize = 4;
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for item in items {
+        match reasons.iter_mut().find(|(why, _)| *why == item.why) {
+            Some((_, found)) => found.push(&item.found),
+            None => reasons.push((item.why, vec![&item.found])),
+        }
+    }
+    let line = |(why, found): (&str, Vec<&str>)| {
+        let more = if found.len() > SHOWN { format!(", and {} more", found.len() - SHOWN) } else { String::new() };
+        format!("{}{more}: {why}", found[..found.len().min(SHOWN)].join(", "))
+    };
+    reasons.into_iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
 /// All that has not been understood of a Qwen3 file, in its order. Of another architecture it is nothing: such a file is
 /// refused as a whole.
 pub fn not_understood(gguf: &Gguf) -> Vec<NotUnderstood> {

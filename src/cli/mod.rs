@@ -81,8 +81,10 @@ pub(crate) enum Failure {
 fn way_out(error: &Error) -> String {
     match error {
         Error::Model(ModelError::NotUnderstood(items)) => {
-            let names: Vec<_> = items.iter().map(|item| format!("--allow {}", item.name.escape_debug())).collect();
-            format!(". To load it all the same: {}", names.join(" "))
+            const SHOWN: usize = 8;
+            let names = items.iter().take(SHOWN).map(|item| format!(" --allow {}", item.name.escape_debug()));
+            let more = if items.len() > SHOWN { " …" } else { "" };
+            format!(". To load it all the same:{}{more}", names.collect::<String>())
         }
         Error::Gguf(error) if matches!(error.problem(), GgufProblem::Changed) => " (--no-mmap)".into(),
         _ => String::new(),
