@@ -53,8 +53,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::open`], and when the machine lacks the instruction set or the threads asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        let backend = Self::backend(options)?;
-        Self::new(&Gguf::open_with(path, options.access)?, backend, options)
+        Self::new(&Gguf::open_with(path, options.access)?, options)
     }
 
     /// The small model that the program carries (feature `builtin`, on by default): no file is needed. It is good for a
@@ -73,8 +72,7 @@ impl Embedder {
     /// When the machine lacks the instruction set or the threads asked for.
     #[cfg(feature = "builtin")]
     pub fn builtin_with(options: &LoadOptions) -> Result<Self, Error> {
-        let backend = Self::backend(options)?;
-        Self::new(&qembed_models::builtin()?, backend, options)
+        Self::new(&qembed_models::builtin()?, options)
     }
 
     fn backend(options: &LoadOptions) -> Result<CpuBackend, Error> {
@@ -86,8 +84,9 @@ impl Embedder {
         CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })
     }
 
-    fn new(gguf: &Gguf, backend: CpuBackend, options: &LoadOptions) -> Result<Self, Error> {
-        let model = Qwen3::load(gguf, backend, &options.allow)?;
+    /// The model of an open file; `options.access` was for whoever opened it.
+    pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
+        let model = Qwen3::load(gguf, Self::backend(options)?, &options.allow)?;
         let memory = Self::needs(gguf, &model, options.memory_budget)?;
         let tokenizer = match &options.tokenizer {
             Some(path) => Tokenizer::from_file(path)?,
