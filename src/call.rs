@@ -214,8 +214,8 @@ impl<'a> Call<'a> {
 
     /// The final hidden states of texts.
     fn pass(&self, texts: &[&[u32]]) -> Result<Vec<f32>, Error> {
-        let Embedder { model, prefixes, share_prefixes, .. } = self.embedder;
-        let wanted = || !self.control.cancelled() && !self.control.late();
+        let Embedder { model, prefixes, share_prefixes, watch, .. } = self.embedder;
+        let wanted = || !self.control.cancelled() && !self.control.late() && watch.unchanged().is_ok();
         let known = if *share_prefixes { prefixes.of(texts) } else { Vec::new() };
         let batch = if *share_prefixes {
             Batch::continuing(texts, &known.iter().map(|prefix| prefix.tokens()).collect::<Vec<_>>())
@@ -228,7 +228,10 @@ impl<'a> Call<'a> {
         let is_known = known.iter().any(|prefix| prefix.tokens() == instruction);
         let keep = *share_prefixes && !instruction.is_empty() && !is_known && prefixes.takes(instruction.len());
         let pass = Pass { prefixes: &known, keep: keep.then_some((0, instruction)), wanted: &wanted };
-        let outcome = model.run(&batch, &pass).map_err(|error| match error {
+        let outcome = model.run(&batch, &pass);
+        // What was computed from other weights than those that were opened is worth nothing.
+        watch.unchanged()?;
+        let outcome = outcome.map_err(|error| match error {
             ModelError::Unwanted if self.control.cancelled() => Error::Cancelled,
             ModelError::Unwanted => Error::DeadlineExceeded,
             error => error.into(),

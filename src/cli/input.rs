@@ -129,7 +129,10 @@ impl Stdin {
                 Ok(file) => Box::new(Lines::new(BufReader::new(file)).take_while(move |_| !cancel.load(Relaxed))),
                 Err(error) => Box::new(std::iter::once(Err(error.into()))),
             },
-            Stdin::Stream => Box::new(streamed(cancel)),
+            Stdin::Stream => match streamed(cancel) {
+                Ok(lines) => Box::new(lines),
+                Err(error) => Box::new(std::iter::once(Err(error.into()))),
+            },
         }
     }
 }
@@ -144,17 +147,17 @@ fn duplicate() -> Option<File> {
 }
 
 /// Lines that are read on a thread of their own, so that who waits for them can be called off.
-fn streamed(cancel: &'static AtomicBool) -> impl Iterator<Item = Result<String, LineError>> {
+fn streamed(cancel: &'static AtomicBool) -> io::Result<impl Iterator<Item = Result<String, LineError>>> {
     let (sender, receiver) = sync_channel(AHEAD);
-    let mut reader = Some(std::thread::spawn(move || {
+    let mut reader = Some(std::thread::Builder::new().spawn(move || {
         let stdin = io::stdin().lock();
         if stdin.is_terminal() {
             say!("qembed-q: reading texts from the terminal, one a line; end with Ctrl-D (Windows: Ctrl-Z, Enter)");
         }
         // Nobody listens any more when there was an error or the run has ended.
         let _ = Lines::new(stdin).try_for_each(|line| sender.send(line));
-    }));
-    std::iter::from_fn(move || {
+    })?);
+    Ok(std::iter::from_fn(move || {
         while !cancel.load(Relaxed) {
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok(line) => return Some(line),
@@ -167,7 +170,7 @@ fn streamed(cancel: &'static AtomicBool) -> impl Iterator<Item = Result<String, 
             }
         }
         None
-    })
+    }))
 }
 
 /// Counts texts that end with the words of the end token, as people of other programs append it by hand.

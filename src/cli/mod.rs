@@ -1,6 +1,8 @@
 //! The command line. Each subcommand is a file here, with its arguments and what it does.
 
 use clap::{CommandFactory, Parser, Subcommand};
+use qembed_q::gguf::GgufProblem;
+use qembed_q::{Error, ModelError};
 use std::ffi::OsString;
 use std::io;
 
@@ -18,6 +20,7 @@ mod search;
 mod similarity;
 mod stop;
 mod table;
+mod understood;
 mod verify;
 
 /// Embed texts with a Qwen3-Embedding GGUF file, or the small built-in model, on the CPU.
@@ -67,7 +70,7 @@ Examples:
 pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
-    #[error(transparent)]
+    #[error("{}{}", .0, way_out(.0))]
     Embed(#[from] qembed_q::Error),
     #[error("{0}")]
     Input(String),
@@ -93,6 +96,20 @@ pub(crate) fn parse() -> Result<Arguments, Failure> {
         say!("qembed-q: hint: {hint}");
     }
     Ok(arguments.unwrap_or_else(|error| error.exit()))
+}
+
+/// The option that helps with an error of the library, which does not know of options.
+fn way_out(error: &Error) -> String {
+    match error {
+        Error::Model(ModelError::NotUnderstood(items)) => {
+            const SHOWN: usize = 8;
+            let names = items.iter().take(SHOWN).map(|item| format!(" --allow {}", item.name.escape_debug()));
+            let more = if items.len() > SHOWN { " …" } else { "" };
+            format!(". To load it all the same:{}{more}", names.collect::<String>())
+        }
+        Error::Gguf(error) if matches!(error.problem(), GgufProblem::Changed) => " (--no-mmap)".into(),
+        _ => String::new(),
+    }
 }
 
 /// Does what the command line says.

@@ -58,10 +58,13 @@ fn when_stopped(hangup: bool, first: impl FnOnce() + Send + 'static, or_else: &s
         Some(first) => {
             since = Instant::now();
             STOPPING.store(true, Ordering::SeqCst);
-            std::thread::spawn(move || {
+            let end = move || {
                 first();
                 std::process::exit(130);
-            });
+            };
+            if std::thread::Builder::new().spawn(end).is_err() {
+                std::process::exit(130);
+            }
         }
         None if since.elapsed() >= INSISTENCE => std::process::exit(130),
         None => {}
