@@ -9,9 +9,9 @@ use crate::prefixes::PrefixCache;
 use qembed_kernels::cpu::CpuBackend;
 use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::default_threads;
-use qembed_models::gguf::Gguf;
+use qembed_models::gguf::{Gguf, Watch};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Batch, ModelError, Pass, Qwen3, common_tokens};
+use qembed_models::{Batch, ModelError, Pass, Qwen3, common_tokens, is_called_reranker};
 use std::path::Path;
 
 /// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough that
@@ -33,14 +33,17 @@ pub struct Embedder {
     prefixes: PrefixCache<CpuBackend>,
     share_prefixes: bool,
     memory: MemoryNeeds,
+    warnings: Vec<String>,
+    /// The model file, which must stay as it is.
+    watch: Watch,
 }
 
 impl Embedder {
-    /// Opens a Qwen3-Embedding GGUF file; any part of one that is split. A `tokenizer.json` in the same folder takes
-    /// the place of the file's own tokenizer.
+    /// Opens a Qwen3-Embedding GGUF file; any part of one that is split.
     ///
     /// # Errors
-    /// When the file cannot be read, is no such model, or its tokenizer cannot be used.
+    /// When the file cannot be read, is no such model or differs from one in a way that is not understood, or when its
+    /// tokenizer cannot be used.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, &LoadOptions::default())
     }
@@ -50,12 +53,8 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::open`], and when the machine lacks the instruction set or the threads asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        let path = path.as_ref();
         let backend = Self::backend(options)?;
-        let gguf = Gguf::open_with(path, options.access)?;
-        let beside = path.with_file_name("tokenizer.json");
-        let tokenizer = if beside.is_file() { Tokenizer::from_file(&beside)? } else { Tokenizer::from_gguf(&gguf)? };
-        Self::new(&gguf, tokenizer, backend, options)
+        Self::new(&Gguf::open_with(path, options.access)?, backend, options)
     }
 
     /// The small model that the program carries (feature `builtin`, on by default): no file is needed. It is good for a
@@ -75,9 +74,7 @@ impl Embedder {
     #[cfg(feature = "builtin")]
     pub fn builtin_with(options: &LoadOptions) -> Result<Self, Error> {
         let backend = Self::backend(options)?;
-        let gguf = qembed_models::builtin()?;
-        let tokenizer = Tokenizer::from_gguf(&gguf)?;
-        Self::new(&gguf, tokenizer, backend, options)
+        Self::new(&qembed_models::builtin()?, backend, options)
     }
 
     fn backend(options: &LoadOptions) -> Result<CpuBackend, Error> {
@@ -89,11 +86,25 @@ impl Embedder {
         CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })
     }
 
-    fn new(gguf: &Gguf, tokenizer: Tokenizer, backend: CpuBackend, options: &LoadOptions) -> Result<Self, Error> {
-        let model = Qwen3::load(gguf, backend)?;
+    fn new(gguf: &Gguf, backend: CpuBackend, options: &LoadOptions) -> Result<Self, Error> {
+        let model = Qwen3::load(gguf, backend, &options.allow)?;
         let memory = Self::needs(gguf, &model, options.memory_budget)?;
+        let tokenizer = match &options.tokenizer {
+            Some(path) => Tokenizer::from_file(path)?,
+            None => Tokenizer::from_gguf(gguf)?,
+        };
+        let allowed = |name: &&String| model.allowed().iter().any(|item| item.name == **name);
+        let idle = options.allow.iter().filter(|name| !allowed(name));
+        let warnings = (model.allowed().iter().map(|item| format!("{item}; it is passed over, as allowed")))
+            .chain(idle.map(|name| format!("nothing by the name of {name:?} had to be allowed")))
+            .chain(is_called_reranker(gguf).then(|| {
+                "the file calls itself a reranker: its vectors are of no use, it scores pairs of texts".into()
+            }))
+            .chain(tokenizer.warnings().iter().cloned())
+            .collect();
         let prefixes = PrefixCache::new(options.prefix_cache, model.prefix_bytes_per_token());
-        Ok(Self { model, tokenizer, prefixes, share_prefixes: options.share_prefixes, memory })
+        let (share_prefixes, watch) = (options.share_prefixes, gguf.watch());
+        Ok(Self { model, tokenizer, prefixes, share_prefixes, memory, warnings, watch })
     }
 
     /// One vector of length 1 for each text, in their order.
@@ -175,9 +186,9 @@ impl Embedder {
         self.memory.file
     }
 
-    /// Where the file's metadata disagrees with what is done; to be shown to the user.
+    /// Where the file disagrees with what is done, and what was allowed of it; to be shown to the user.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
-        self.model.config().warnings.iter().chain(self.tokenizer.warnings()).map(String::as_str)
+        self.warnings.iter().map(String::as_str)
     }
 
     fn needs(gguf: &Gguf, model: &Qwen3<CpuBackend>, budget: Option<u64>) -> Result<MemoryNeeds, Error> {
@@ -195,10 +206,15 @@ impl Embedder {
         let usual = needs.of_pass(TOKENS_PER_PASS, TOKENS_PER_PASS / 32);
         let budget = budget.unwrap_or_else(|| available.map_or(usual, |free| free.saturating_sub(needs.fixed) / 2));
         let least = needs.of_pass(MIN_TOKENS_PER_PASS, 1);
+        let left = memory::address_space();
+        let needed = needs.fixed + least;
+        if left < needed {
+            return Err(Error::AddressSpace { left, needed });
+        }
         if budget < least {
             return Err(Error::BudgetTooSmall { budget, least });
         }
-        Ok(MemoryNeeds { budget, ..needs })
+        Ok(MemoryNeeds { budget: budget.min(left - needs.fixed), ..needs })
     }
 
     /// What the model takes of memory, and what there is.
@@ -360,8 +376,8 @@ impl<'a> Call<'a> {
 
     /// The final hidden states of texts.
     fn pass(&self, texts: &[&[u32]]) -> Result<Vec<f32>, Error> {
-        let Embedder { model, prefixes, share_prefixes, .. } = self.embedder;
-        let wanted = || !self.control.cancelled() && !self.control.late();
+        let Embedder { model, prefixes, share_prefixes, watch, .. } = self.embedder;
+        let wanted = || !self.control.cancelled() && !self.control.late() && watch.unchanged().is_ok();
         let known = if *share_prefixes { prefixes.of(texts) } else { Vec::new() };
         let batch = if *share_prefixes {
             Batch::continuing(texts, &known.iter().map(|prefix| prefix.tokens()).collect::<Vec<_>>())
@@ -374,7 +390,10 @@ impl<'a> Call<'a> {
         let is_known = known.iter().any(|prefix| prefix.tokens() == instruction);
         let keep = *share_prefixes && !instruction.is_empty() && !is_known && prefixes.takes(instruction.len());
         let pass = Pass { prefixes: &known, keep: keep.then_some((0, instruction)), wanted: &wanted };
-        let outcome = model.run(&batch, &pass).map_err(|error| match error {
+        let outcome = model.run(&batch, &pass);
+        // What was computed from other weights than those that were opened is worth nothing.
+        watch.unchanged()?;
+        let outcome = outcome.map_err(|error| match error {
             ModelError::Unwanted if self.control.cancelled() => Error::Cancelled,
             ModelError::Unwanted => Error::DeadlineExceeded,
             error => error.into(),

@@ -16,7 +16,7 @@ pub enum Error {
     /// The file holds no model that can be run.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The file's tokenizer, or the `tokenizer.json` beside it, cannot be used.
+    /// The file's tokenizer, or the `tokenizer.json` in its place, cannot be used.
     #[error("tokenizer: {0}")]
     Tokenizer(#[from] TokenizerError),
     /// A text cannot be tokenized.
@@ -78,8 +78,7 @@ pub enum Error {
     },
     /// A token that the model has no embedding for: model and tokenizer do not belong together.
     #[error(
-        "text {} has token {token}, the model's embeddings end at {rows}: the tokenizer (a tokenizer.json beside the \
-         file?) is that of another model",
+        "text {} has token {token}, the model's embeddings end at {rows}: the tokenizer is that of another model",
         text + 1
     )]
     Vocabulary {
@@ -103,6 +102,17 @@ pub enum Error {
     NonFinite {
         /// Index of the text.
         text: usize,
+    },
+    /// The process may not take the addresses that the model needs besides its file.
+    #[error(
+        "the process may take {left} more bytes of address space, the model needs {needed}: raise the limit (ulimit -v), \
+         or choose a smaller model"
+    )]
+    AddressSpace {
+        /// What is left of the limit, in bytes.
+        left: u64,
+        /// What the tokenizer and a pass of 64 tokens take, in bytes.
+        needed: u64,
     },
     /// A budget in which not even a small pass fits.
     #[error(

@@ -17,6 +17,8 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    qembed_q::gguf::exit_on_faults("qembed-q: ", " (--no-mmap)");
     match cli::run(&cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough.

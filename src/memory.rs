@@ -45,6 +45,19 @@ pub(crate) fn available() -> Option<u64> {
     [Some(free).filter(|free| *free > 0), limit].into_iter().flatten().min()
 }
 
+/// Bytes of address space that this process may still take: what its limit (`ulimit -v`) leaves, where it has one that the
+/// system tells.
+pub(crate) fn address_space() -> u64 {
+    let left = || {
+        let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+        let limit =
+            limits.lines().find_map(|line| line.strip_prefix("Max address space"))?.split_whitespace().next()?;
+        let limit: u64 = limit.parse().ok()?;
+        Some(limit.saturating_sub(memory_stats::memory_stats()?.virtual_mem as u64))
+    };
+    left().unwrap_or(u64::MAX)
+}
+
 /// Bytes of the tokenizer, as it is built: measured as 140 for each token.
 pub(crate) fn fixed(vocabulary: usize) -> u64 {
     (vocabulary * 140 + (4 << 20)) as u64

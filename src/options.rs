@@ -1,6 +1,7 @@
 //! Choices of a caller.
 
 use qembed_models::gguf::Access;
+use std::path::PathBuf;
 
 /// The task of a query when the caller names none (Qwen3-Embedding's own default).
 pub const DEFAULT_TASK: &str = "Given a web search query, retrieve relevant passages that answer the query";
@@ -65,6 +66,11 @@ pub struct LoadOptions {
     pub prefix_cache: usize,
     /// Compute what texts have in common from their start once. On by default; the vectors are the same either way.
     pub share_prefixes: bool,
+    /// A `tokenizer.json` that takes the place of the file's own tokenizer.
+    pub tokenizer: Option<PathBuf>,
+    /// Metadata keys and tensors that may be passed over although they are not understood, by name. The vectors may be
+    /// wrong then.
+    pub allow: Vec<String>,
 }
 
 impl Default for LoadOptions {
@@ -76,6 +82,8 @@ impl Default for LoadOptions {
             memory_budget: None,
             prefix_cache: 64 << 20,
             share_prefixes: true,
+            tokenizer: None,
+            allow: Vec::new(),
         }
     }
 }

@@ -75,7 +75,7 @@ mod tests {
             "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=100".parse().unwrap();
         write(&Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None }, &path).unwrap();
         let backend = CpuBackend::new(Isa::select(None).unwrap(), 1).unwrap();
-        let model = Qwen3::load(&Gguf::open(&path).unwrap(), backend).unwrap();
+        let model = Qwen3::load(&Gguf::open(&path).unwrap(), backend, &[]).unwrap();
         let prefix = |tokens: &[u32]| {
             let pass = Pass { prefixes: &[], keep: Some((0, tokens)), wanted: &|| true };
             model.run(&Batch::new(&[tokens]), &pass).unwrap().kept.unwrap()

@@ -6,7 +6,7 @@ use crate::{Embedder, Error};
 use qembed_kernels::default_threads;
 use qembed_models::gguf::{Gguf, GgufError, Tensor};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Config, Level, plan, tensor_shapes};
+use qembed_models::{Config, Level, not_understood, plan, tensor_shapes};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
@@ -101,7 +101,7 @@ const PUBLISHED_ERROR: f32 = 0.005;
 /// read and their number.
 pub fn verify(path: &Path, options: &LoadOptions, progress: &(dyn Fn(u64, u64) + Sync)) -> Vec<Check> {
     let mut checks = Checks(Vec::new());
-    let gguf = match Gguf::open(path) {
+    let gguf = match Gguf::open_with(path, options.access) {
         Ok(gguf) => gguf,
         Err(error) => {
             checks.fail("header", error.to_string());
@@ -109,6 +109,7 @@ pub fn verify(path: &Path, options: &LoadOptions, progress: &(dyn Fn(u64, u64) +
         }
     };
     checks.pass("header", format!("GGUF version {}, {} tensors", gguf.version(), gguf.tensors().len()));
+    checks.understood(&gguf, &options.allow);
     let config = match Config::read(&gguf) {
         Ok(config) => config,
         Err(error) => {
@@ -123,7 +124,7 @@ pub fn verify(path: &Path, options: &LoadOptions, progress: &(dyn Fn(u64, u64) +
     checks.tensors(&gguf, &config, published);
     checks.level(&gguf);
     checks.weights(&gguf, options.threads.unwrap_or_else(default_threads), progress);
-    checks.tokenizer(&gguf, published);
+    checks.tokenizer(&gguf, options.tokenizer.as_deref(), published);
     checks.vectors(&gguf, options, published);
     checks.0
 }
@@ -152,12 +153,24 @@ impl Checks {
         if wrong.is_empty() { self.pass(name, good) } else { self.fail(name, wrong.join("; ")) }
     }
 
+    /// Nothing stands in the file that could change a vector and is not known, save what the caller allows.
+    fn understood(&mut self, gguf: &Gguf, allow: &[String]) {
+        const NAME: &str = "understood";
+        let (allowed, refused): (Vec<_>, Vec<_>) =
+            not_understood(gguf).into_iter().partition(|item| allow.contains(&item.name));
+        let lines = |items: Vec<_>| few(items.iter().map(ToString::to_string).collect()).join("; ");
+        match (refused.is_empty(), allowed.is_empty()) {
+            (false, _) => self.fail(NAME, lines(refused)),
+            (true, false) => self.skip(NAME, &format!("allowed: {}", lines(allowed))),
+            (true, true) => self.pass(NAME, "every key and tensor that could change a vector".into()),
+        }
+    }
+
     fn metadata(&mut self, gguf: &Gguf, config: &Config, published: Option<&Published>) {
         let shape = format!(
             "{} layers, hidden {}, feed-forward {}, {} heads over {} of {}",
             config.layers, config.hidden, config.ffn, config.heads.heads, config.heads.kv_heads, config.heads.head_dim
         );
-        self.unless("pooling", config.warnings.clone(), "last token".into());
         let Some(published) = published else {
             self.skip("model", &format!("not of the shape of a published model: {shape}"));
             return;
@@ -179,8 +192,8 @@ impl Checks {
         ] {
             expect(what, found, right, expected);
         }
-        match gguf.u32("tokenizer.ggml.eos_token_id") {
-            Ok(Some(END_OF_TEXT)) => {}
+        match gguf.i64("tokenizer.ggml.eos_token_id") {
+            Ok(Some(id)) if id == i64::from(END_OF_TEXT) => {}
             // Known of files in circulation; the right token is appended whatever they say.
             Ok(found) => wrong.push(format!("end token is {found:?}, {} has {END_OF_TEXT}", published.name)),
             Err(error) => wrong.push(error.to_string()),
@@ -188,7 +201,7 @@ impl Checks {
         self.unless("model", wrong, format!("{}: {shape}", published.name));
     }
 
-    /// The tensors that such a model has, no fewer and no more, and their shapes.
+    /// The tensors that such a model has, and their shapes.
     fn tensors(&mut self, gguf: &Gguf, config: &Config, published: Option<&Published>) {
         let expected = tensor_shapes(config);
         let mut wrong = Vec::new();
@@ -201,9 +214,6 @@ impl Checks {
                 Some(info) => wrong.push(format!("{name} is {}, not {shape:?}", info.shape)),
             }
         }
-        let names: HashMap<&str, ()> = expected.iter().map(|(name, _)| (name.as_str(), ())).collect();
-        let extra = gguf.tensors().filter(|info| !names.contains_key(&info.name[..]));
-        wrong.extend(extra.filter(|info| info.name != "output.weight").map(|info| format!("{} is unknown", info.name)));
         self.unless("tensors", few(wrong), format!("{} with the right shapes", expected.len()));
         match (gguf.tensor_info("output.weight"), published) {
             (None, _) => self.pass("tied output", "no output.weight".into()),
@@ -255,8 +265,8 @@ impl Checks {
         self.unless("weights", few(wrong), format!("{values}, all finite"));
     }
 
-    fn tokenizer(&mut self, gguf: &Gguf, published: Option<&Published>) {
-        let tokenizer = match Tokenizer::from_gguf(gguf) {
+    fn tokenizer(&mut self, gguf: &Gguf, instead: Option<&Path>, published: Option<&Published>) {
+        let tokenizer = match instead.map_or_else(|| Tokenizer::from_gguf(gguf), Tokenizer::from_file) {
             Ok(tokenizer) => tokenizer,
             Err(error) => return self.fail("tokenizer", error.to_string()),
         };
@@ -265,7 +275,14 @@ impl Checks {
         if tokenizer.vocab_size() > vocabulary {
             wrong.push(format!("{} tokens, but only {vocabulary} have a vector", tokenizer.vocab_size()));
         }
-        self.unless("tokenizer", wrong, format!("{} tokens", tokenizer.vocab_size()));
+        let source = match instead {
+            Some(path) => format!("of {}, in place of the file's own", path.display()),
+            None if gguf.path().with_file_name("tokenizer.json").is_file() => {
+                "the file's own; the tokenizer.json beside it is not used".into()
+            }
+            None => "the file's own".into(),
+        };
+        self.unless("tokenizer", wrong, format!("{} tokens, {source}", tokenizer.vocab_size()));
         self.vocabulary(gguf, published);
         if self.0.last().is_some_and(|vocabulary| vocabulary.verdict == Verdict::Skip) {
             return self.skip("token ids", "known for Qwen's vocabulary only");

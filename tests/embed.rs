@@ -286,28 +286,68 @@ fn swapped_tokenizer(model: &Path, more_tokens: usize) -> serde_json::Value {
 }
 
 #[test]
-fn a_tokenizer_json_beside_the_file_takes_the_place_of_its_own() {
+fn a_tokenizer_json_counts_only_when_asked_for() {
     let folder = scratch("tokenizer_json");
     let path = folder.join("model.gguf");
     std::fs::copy(model(SHAPE, "F16"), &path).unwrap();
     let own = open(&path, None, 1);
     let json = folder.join("tokenizer.json");
-    std::fs::write(&json, swapped_tokenizer(&path, 0).to_string()).unwrap();
-    let other = open(&path, None, 1);
+    let asked = |text: String| {
+        std::fs::write(&json, text).unwrap();
+        Embedder::open_with(&path, &LoadOptions { tokenizer: Some(json.clone()), ..LoadOptions::default() })
+    };
+    let other = asked(swapped_tokenizer(&path, 0).to_string()).unwrap();
     let default = EmbedOptions::default();
     assert_eq!(embed(&other, &["abc a", "xyz"], &default), embed(&own, &["bac b", "xyz"], &default));
     assert_ne!(embed(&other, &["abc a"], &default), embed(&own, &["abc a"], &default));
+    assert_eq!(embed(&open(&path, None, 1), &["abc a"], &default), embed(&own, &["abc a"], &default));
 
     // One that belongs to a larger model: its end of text has no embedding.
-    std::fs::write(&json, swapped_tokenizer(&path, 100).to_string()).unwrap();
-    let error = open(&path, None, 1).embed(&["abc"], &default).unwrap_err();
+    let error = asked(swapped_tokenizer(&path, 100).to_string()).unwrap().embed(&["abc"], &default).unwrap_err();
     assert!(matches!(error, Error::Vocabulary { text: 0, token: 356, rows: 300 }), "{error:?}");
-    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    assert!(error.to_string().contains("another model"), "{error}");
 
-    // A broken one is an error, never passed over in silence.
-    std::fs::write(&json, "{").unwrap();
-    let error = Embedder::open(&path).err().unwrap();
+    // A broken one is an error where it is asked for, and no trouble elsewhere.
+    let error = asked("{".into()).err().unwrap();
     assert!(matches!(error, Error::Tokenizer(_)) && error.to_string().contains("tokenizer.json"), "{error}");
+    assert_eq!(embed(&open(&path, None, 1), &["abc a"], &default), embed(&own, &["abc a"], &default));
+}
+
+/// A file that is cut or written to under a mapping ends the work; one that is replaced does not, nor one that was read.
+#[cfg(unix)]
+#[test]
+fn a_file_that_changes_under_the_work() {
+    use qembed_q::gguf::{Access, GgufProblem};
+    let folder = scratch("changes");
+    let path = folder.join("model.gguf");
+    let default = EmbedOptions::default();
+    let fresh = |access| {
+        std::fs::copy(model(SHAPE, "F16"), &path).unwrap();
+        let embedder = Embedder::open_with(&path, &LoadOptions { access, ..LoadOptions::default() }).unwrap();
+        let vectors = embed(&embedder, &["abc"], &default);
+        (embedder, vectors)
+    };
+    let length = std::fs::metadata(model(SHAPE, "F16")).unwrap().len();
+    let open_file = || std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+
+    let (embedder, _) = fresh(Access::Mapped);
+    open_file().set_len(length - 1).unwrap();
+    let error = embedder.embed(&["abc"], &default).unwrap_err();
+    let Error::Gguf(problem) = &error else { panic!("{error:?}") };
+    assert!(matches!(problem.problem(), GgufProblem::Changed) && problem.path() == path, "{error}");
+
+    let (embedder, _) = fresh(Access::Mapped);
+    open_file().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert!(matches!(embedder.embed(&["abc"], &default), Err(Error::Gguf(_))));
+
+    let (embedder, vectors) = fresh(Access::Mapped);
+    std::fs::write(folder.join("other"), "other").unwrap();
+    std::fs::rename(folder.join("other"), &path).unwrap();
+    assert_eq!(embed(&embedder, &["abc"], &default), vectors);
+
+    let (embedder, vectors) = fresh(Access::Read);
+    open_file().set_len(10).unwrap();
+    assert_eq!(embed(&embedder, &["abc"], &default), vectors);
 }
 
 /// 32,000 tokens: a matrix of all scores of one head would be 4 GB.

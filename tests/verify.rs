@@ -60,11 +60,11 @@ fn damage_is_found() {
     finds(
         "extra",
         |m| m.tensor("output_norm.weight").name = "output_norm.bias".into(),
-        "tensors",
-        "output_norm.bias is unknown",
+        "understood",
+        "output_norm.bias [64]: Qwen3 models have no biases",
     );
     finds("shape", |m| m.tensor("blk.0.attn_q.weight").shape.reverse(), "tensors", "blk.0.attn_q.weight is");
-    finds("pooling", |m| _ = m.metadata.set("qwen3.pooling_type", 1u32), "pooling", "pooling_type is 1");
+    finds("pooling", |m| _ = m.metadata.set("qwen3.pooling_type", 1u32), "understood", "pooling_type is 1");
     finds("architecture", |m| _ = m.metadata.set("general.architecture", "bert"), "metadata", "bert");
     finds("rope", |m| _ = m.metadata.set("qwen3.rope.freq_base", 0f32), "metadata", "rope.freq_base");
     finds("pre", |m| _ = m.metadata.set("tokenizer.ggml.pre", "llama-bpe"), "tokenizer", "llama-bpe");

@@ -7,8 +7,20 @@ use qembed_kernels::Heads;
 /// The architecture that this crate runs, as `general.architecture` names it.
 pub const ARCHITECTURE: &str = "qwen3";
 
-/// Pooling by the last token, in the numbering of `{arch}.pooling_type`.
-const POOLING_LAST: u32 = 3;
+/// The tensors of a layer: `blk.{layer}.{part}.weight`.
+pub(crate) const PARTS: [&str; 11] = [
+    "attn_norm",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_q_norm",
+    "attn_k_norm",
+    "attn_output",
+    "ffn_norm",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+];
 
 /// Hyperparameters of a Qwen3 model.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,16 +39,14 @@ pub struct Config {
     pub eps: f32,
     /// Base of the rotary embedding's angles.
     pub rope_base: f32,
-    /// Where the metadata disagrees with what is done; to be shown to the user.
-    pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Reads the hyperparameters of a file.
+    /// Reads the hyperparameters of a file. What else its metadata says is for
+    /// [`not_understood`](crate::not_understood()) to judge.
     ///
     /// # Errors
-    /// Another architecture, a missing key, a value that no such model can have, or a feature that is not supported
-    /// (scaled rotary embedding): rather no vector than a wrong one.
+    /// Another architecture, a missing key, or a value that no such model can have.
     pub fn read(gguf: &Gguf) -> Result<Self, ModelError> {
         let architecture = gguf.require_str("general.architecture")?;
         if architecture != ARCHITECTURE {
@@ -80,21 +90,6 @@ impl Config {
                 return Err(bad(name, &n, "it must equal attention.key_length"));
             }
         }
-        if let Some(scaling) = gguf.str(&key("rope.scaling.type"))?
-            && scaling != "none"
-        {
-            return Err(bad("rope.scaling.type", &scaling, "scaled rotary embeddings are not supported"));
-        }
-
-        let mut warnings = Vec::new();
-        if let Some(pooling) = gguf.u32(&key("pooling_type"))?
-            && pooling != POOLING_LAST
-        {
-            warnings.push(format!(
-                "metadata {} is {pooling}, Qwen3-Embedding pools the last token ({POOLING_LAST}): the last token is used",
-                key("pooling_type")
-            ));
-        }
         Ok(Self {
             layers: size("block_count")?,
             hidden,
@@ -103,7 +98,6 @@ impl Config {
             context: size("context_length")?,
             eps: positive("attention.layer_norm_rms_epsilon")?,
             rope_base: positive("rope.freq_base")?,
-            warnings,
         })
     }
 }
@@ -115,20 +109,21 @@ pub fn tensor_shapes(config: &Config) -> Vec<(String, Vec<usize>)> {
     let (q, kv) = (config.heads.heads * head_dim, config.heads.kv_heads * head_dim);
     let mut expected = vec![("token_embd.weight".into(), vec![hidden, 0])];
     for layer in 0..config.layers {
-        for (name, shape) in [
-            ("attn_norm", vec![hidden]),
-            ("attn_q", vec![hidden, q]),
-            ("attn_k", vec![hidden, kv]),
-            ("attn_v", vec![hidden, kv]),
-            ("attn_q_norm", vec![head_dim]),
-            ("attn_k_norm", vec![head_dim]),
-            ("attn_output", vec![q, hidden]),
-            ("ffn_norm", vec![hidden]),
-            ("ffn_gate", vec![hidden, ffn]),
-            ("ffn_up", vec![hidden, ffn]),
-            ("ffn_down", vec![ffn, hidden]),
-        ] {
-            expected.push((format!("blk.{layer}.{name}.weight"), shape));
+        let shapes = [
+            vec![hidden],
+            vec![hidden, q],
+            vec![hidden, kv],
+            vec![hidden, kv],
+            vec![head_dim],
+            vec![head_dim],
+            vec![q, hidden],
+            vec![hidden],
+            vec![hidden, ffn],
+            vec![hidden, ffn],
+            vec![ffn, hidden],
+        ];
+        for (part, shape) in PARTS.into_iter().zip(shapes) {
+            expected.push((format!("blk.{layer}.{part}.weight"), shape));
         }
     }
     expected.push(("output_norm.weight".into(), vec![hidden]));

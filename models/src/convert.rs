@@ -122,7 +122,6 @@ fn read_config(json: &Value) -> Result<(Config, usize), String> {
         context: size("max_position_embeddings")?,
         eps: positive("rms_norm_eps", &json["rms_norm_eps"])?,
         rope_base: positive("rope_theta", base)?,
-        warnings: Vec::new(),
     };
     Ok((config, size("vocab_size")?))
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between a GGUF file and a vector.
 
 use crate::gguf::GgufError;
+use crate::known::NotUnderstood;
 use qembed_kernels::WeightError;
 
 /// An error of the model layer. Messages name the item, what was expected and what was found.
@@ -19,8 +20,9 @@ pub enum ModelError {
     Hyperparameter { key: String, found: String, problem: &'static str },
     #[error("tensor {name} has shape {found}, expected {expected} (row length first)")]
     Shape { name: String, expected: String, found: String },
-    #[error("tensor {name} is a bias, which Qwen3 models do not have: without it every vector would be wrong")]
-    Bias { name: String },
+    /// At least one; each can be allowed by its name.
+    #[error("{}", differs(.0))]
+    NotUnderstood(Vec<NotUnderstood>),
     #[error("tensor {name}: {source}")]
     Weight { name: String, source: WeightError },
     #[error("text {text} of the batch is empty: a text has at least its end-of-text token")]
@@ -31,4 +33,14 @@ pub enum ModelError {
     TooLong { text: usize, tokens: usize, limit: usize },
     #[error("the pass was called off")]
     Unwanted,
+}
+
+/// The first few of what was not understood.
+fn differs(items: &[NotUnderstood]) -> String {
+    const SHOWN: usize = 4;
+    let mut shown: Vec<String> = items.iter().take(SHOWN).map(NotUnderstood::to_string).collect();
+    if items.len() > SHOWN {
+        shown.push(format!("and {} more", items.len() - SHOWN));
+    }
+    format!("the file is not understood, and its vectors could be wrong: {}", shown.join("; "))
 }

@@ -1,6 +1,6 @@
 //! Model layer of qembed-q: GGUF files, tokenizer, the Qwen3 forward pass.
 //!
-//! `unsafe` is denied, save the one audited call that maps a file (`gguf::map`).
+//! `unsafe` is denied, save what maps a file (`gguf::map`) and answers for a mapping that was cut (`gguf::fault`).
 #![deny(unsafe_code)]
 
 mod batch;
@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod error;
 pub mod gguf;
+mod known;
 mod level;
 mod quantize;
 mod qwen3;
@@ -25,6 +26,7 @@ pub use builtin::builtin_master;
 pub use config::{ARCHITECTURE, Config, tensor_shapes};
 pub use convert::{ConvertError, convert};
 pub use error::ModelError;
+pub use known::{KEYS, KnownKey, NotUnderstood, TENSORS, Treatment, is_called_reranker, is_judged, not_understood};
 pub use level::{Level, Place, UnknownLevel};
 pub use quantize::{Quantize, QuantizeError, plan, quantize};
 pub use qwen3::{Outcome, Pass, Prefix, Qwen3};

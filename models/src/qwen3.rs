@@ -7,6 +7,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::gguf::{Gguf, Tensor};
+use crate::known::{NotUnderstood, not_understood};
 use qembed_kernels::{Backend, Precision, WeightError};
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub struct Qwen3<B: Backend> {
     layers: Vec<Layer<B>>,
     /// [hidden]
     output_norm: B::Vector,
+    allowed: Vec<NotUnderstood>,
 }
 
 /// One transformer layer. H is hidden, Q is heads · head_dim, KV is kv_heads · head_dim, F is ffn.
@@ -79,12 +81,20 @@ pub struct Outcome<B: Backend> {
 
 impl<B: Backend> Qwen3<B> {
     /// Finds the weights of a Qwen3 model in a file and hands them to `backend`; nothing is read but the header and
-    /// the norm vectors. Tensors that an embedding does not need, such as `output.weight`, are ignored.
+    /// the norm vectors. Keys and tensors that are not understood are passed over if `allow` names them.
     ///
     /// # Errors
-    /// Wrong architecture or hyperparameters, a missing tensor, one of the wrong shape or an unknown type, or a bias.
-    pub fn load(gguf: &Gguf, backend: B) -> Result<Self, ModelError> {
-        let config = Config::read(gguf)?;
+    /// Wrong architecture or hyperparameters, a missing tensor, one of the wrong shape or an unknown type, or a key or
+    /// tensor that is not understood: rather no vector than a wrong one.
+    pub fn load(gguf: &Gguf, backend: B, allow: &[String]) -> Result<Self, ModelError> {
+        let (allowed, refused): (Vec<_>, Vec<_>) =
+            not_understood(gguf).into_iter().partition(|item| allow.contains(&item.name));
+        let config = Config::read(gguf);
+        // Without hyperparameters nobody knows which tensors belong to the model.
+        if refused.iter().any(|item| config.is_ok() || !item.is_tensor) {
+            return Err(ModelError::NotUnderstood(refused));
+        }
+        let config = config?;
         let (hidden, ffn, head_dim) = (config.hidden, config.ffn, config.heads.head_dim);
         let (q, kv) = (config.heads.heads * head_dim, config.heads.kv_heads * head_dim);
         let vector = |name: &str, len| vector(gguf, &backend, name, len);
@@ -124,11 +134,12 @@ impl<B: Backend> Qwen3<B> {
             layers.push(layer);
         }
         let output_norm = vector("output_norm.weight", hidden)?;
-        if let Some(bias) = gguf.tensors().find(|tensor| tensor.name.ends_with(".bias")) {
-            return Err(ModelError::Bias { name: bias.name.clone() });
-        }
+        Ok(Self { backend, config, token_embd, vocabulary, layers, output_norm, allowed })
+    }
 
-        Ok(Self { backend, config, token_embd, vocabulary, layers, output_norm })
+    /// What of the file was not understood, and passed over because the caller allowed it.
+    pub fn allowed(&self) -> &[NotUnderstood] {
+        &self.allowed
     }
 
     /// The hyperparameters.

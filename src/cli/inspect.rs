@@ -2,7 +2,9 @@
 
 use super::Failure;
 use super::table::{Style, grid, size};
+use super::understood;
 use clap::Args;
+use qembed_models::not_understood;
 use qembed_q::gguf::{Gguf, TensorInfo, Value};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
@@ -17,17 +19,25 @@ const WIDE: usize = 72;
 #[derive(Args, Debug)]
 pub(super) struct InspectArguments {
     /// Model file (any part of a split one)
-    file: PathBuf,
+    #[arg(required_unless_present = "keys")]
+    file: Option<PathBuf>,
 
     /// One JSON object, with all strings in full
     #[arg(long)]
     json: bool,
+
+    /// Instead of a file, show which keys and tensors are read, passed over or refused, as Markdown
+    #[arg(long, conflicts_with_all = ["file", "json"])]
+    keys: bool,
 }
 
 /// Prints metadata, types and tensors.
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
-    let gguf = Gguf::open(&arguments.file).map_err(|error| Failure::Input(error.to_string()))?;
     let mut out = io::stdout().lock();
+    let Some(file) = &arguments.file else {
+        return Ok(write!(out, "{}", understood::markdown())?);
+    };
+    let gguf = Gguf::open(file).map_err(|error| Failure::Input(error.to_string()))?;
     if arguments.json {
         serde_json::to_writer_pretty(&mut out, &as_json(&gguf)).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -45,6 +55,12 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     for (name, value) in file {
         writeln!(out, "{name:<14} {value}")?;
     }
+    if let Some(path) = tokenizer_beside(&gguf) {
+        writeln!(out, "{:<14} {} (not used unless --tokenizer names it)", "beside it", path.display())?;
+    }
+    for item in not_understood(&gguf) {
+        writeln!(out, "{:<14} {item}", "not understood")?;
+    }
     let metadata = gguf.metadata().map(|(key, value)| [key.to_owned(), kind(&value), shown(&value)]);
     writeln!(out, "\n{}", grid(Style::Plain, &["metadata", "type", "value"], metadata, &[]))?;
     let types = types(&gguf)
@@ -57,6 +73,11 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     });
     writeln!(out, "\n{}", grid(Style::Plain, &["tensor", "type", "shape (row first)", "size"], tensors, &[3]))?;
     Ok(())
+}
+
+/// A `tokenizer.json` in the file's folder.
+fn tokenizer_beside(gguf: &Gguf) -> Option<PathBuf> {
+    Some(gguf.path().with_file_name("tokenizer.json")).filter(|path| path.is_file())
 }
 
 fn bytes_of<'a>(tensors: impl Iterator<Item = &'a TensorInfo>) -> usize {
@@ -91,7 +112,10 @@ fn as_json(gguf: &Gguf) -> serde_json::Value {
         .into_iter()
         .map(|(name, [tensors, values, bytes])| json!({ "type": name, "tensors": tensors, "values": values, "bytes": bytes }))
         .collect();
+    let not_understood: Vec<_> =
+        not_understood(gguf).iter().map(|item| json!({ "name": item.name, "problem": item.to_string() })).collect();
     json!({
+        "tokenizer_beside": tokenizer_beside(gguf), "not_understood": not_understood,
         "file": gguf.path(), "version": gguf.version(), "bytes": gguf.file_size(), "files": gguf.part_count(),
         "alignment": gguf.alignment(), "metadata": metadata, "types": types, "tensors": tensors,
     })

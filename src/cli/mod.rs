@@ -1,6 +1,8 @@
 //! The command line. Each subcommand is a file here, with its arguments and what it does.
 
 use clap::{Parser, Subcommand};
+use qembed_q::gguf::GgufProblem;
+use qembed_q::{Error, ModelError};
 use std::io;
 
 mod bench;
@@ -16,6 +18,7 @@ mod search;
 mod similarity;
 mod stop;
 mod table;
+mod understood;
 mod vector_cache;
 mod verify;
 
@@ -66,12 +69,24 @@ Examples:
 pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
-    #[error(transparent)]
+    #[error("{}{}", .0, way_out(.0))]
     Embed(#[from] qembed_q::Error),
     #[error("{0}")]
     Input(String),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+/// The option that helps with an error of the library, which does not know of options.
+fn way_out(error: &Error) -> String {
+    match error {
+        Error::Model(ModelError::NotUnderstood(items)) => {
+            let names: Vec<_> = items.iter().map(|item| format!("--allow {}", item.name.escape_debug())).collect();
+            format!(". To load it all the same: {}", names.join(" "))
+        }
+        Error::Gguf(error) if matches!(error.problem(), GgufProblem::Changed) => " (--no-mmap)".into(),
+        _ => String::new(),
+    }
 }
 
 /// Does what the command line says.

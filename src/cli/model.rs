@@ -5,6 +5,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use qembed_q::gguf::Access;
 use qembed_q::{Embedder, LoadOptions};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
@@ -36,6 +37,14 @@ pub(super) struct ModelArguments {
     /// Read the model file into memory of its own instead of mapping it
     #[arg(long, conflicts_with_all = ["prefault", "mlock"])]
     no_mmap: bool,
+
+    /// Take the tokens of this tokenizer.json instead of the model file's own tokenizer
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+
+    /// Pass over this metadata key or tensor although it is not understood; the vectors may be wrong (may be given again)
+    #[arg(long, value_name = "NAME")]
+    allow: Vec<String>,
 
     /// Compute what texts have in common from their start again for each; the vectors are the same
     #[arg(long)]
@@ -69,12 +78,14 @@ impl ModelArguments {
             },
             memory_budget: self.memory_budget.map(|size| size.as_u64()),
             share_prefixes: !self.no_sharing,
+            tokenizer: self.tokenizer.clone(),
+            allow: self.allow.clone(),
             ..LoadOptions::default()
         }
     }
 
     /// The arguments with which another process opens a model in the same way, save the file.
-    pub(super) fn passed_on(&self) -> Vec<String> {
+    pub(super) fn passed_on(&self) -> Vec<OsString> {
         let flags = [
             (self.prefault, "--prefault"),
             (self.mlock, "--mlock"),
@@ -86,10 +97,11 @@ impl ModelArguments {
             (self.isa.clone(), "--isa"),
             (self.memory_budget.map(|size| size.as_u64().to_string()), "--memory-budget"),
         ];
-        let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned());
-        flags
-            .chain(options.into_iter().flat_map(|(value, name)| value.map(|value| format!("{name}={value}"))))
-            .collect()
+        let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.into());
+        let options = options.into_iter().filter_map(|(value, name)| Some(format!("{name}={}", value?).into()));
+        let allow = self.allow.iter().map(|name| format!("--allow={name}").into());
+        let tokenizer = self.tokenizer.iter().flat_map(|path| ["--tokenizer".into(), path.into()]);
+        flags.chain(options).chain(allow).chain(tokenizer).collect()
     }
 
     /// The model, its warnings said.

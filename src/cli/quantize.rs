@@ -4,6 +4,7 @@ use super::Failure;
 use super::stop::clean_up_when_stopped;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use qembed_models::not_understood;
 use qembed_q::gguf::Gguf;
 use qembed_q::{Format, Level, Quantize, default_threads, quantize};
 use regex_lite::Regex;
@@ -61,6 +62,9 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
             "qembed-q: warning: {} is quantized already: what it has lost stays lost; start from F16 or F32 if you can",
             arguments.input.display()
         );
+    }
+    for item in not_understood(&input) {
+        say!("qembed-q: kept, but not understood by embedding: {item}");
     }
     for (regex, _) in &arguments.tensor_type {
         if !input.tensors().any(|tensor| regex.is_match(&tensor.name)) {

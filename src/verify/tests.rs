@@ -100,7 +100,7 @@ fn vocabulary_and_output_of_a_published_model() {
         .unwrap();
     let gguf = Gguf::open(&path).unwrap();
     let mut checks = Checks(Vec::new());
-    checks.tokenizer(&gguf, Some(&PUBLISHED[0]));
+    checks.tokenizer(&gguf, None, Some(&PUBLISHED[0]));
     assert_eq!(only(&checks, "vocabulary").verdict, Verdict::Fail);
     let ids = only(&checks, "token ids");
     assert!(ids.verdict == Verdict::Fail && ids.detail.contains("\"test again\""), "{}", ids.detail);
@@ -122,7 +122,7 @@ fn vocabulary_and_output_of_a_published_model() {
     checks.tensors(&gguf, &Config { hidden: 128, ..Config::read(&gguf).unwrap() }, None);
     assert!(only(&checks, "tensors").detail.contains("token_embd.weight is"), "{:?}", checks.0);
     let mut checks = Checks(Vec::new());
-    checks.tokenizer(&gguf, None);
+    checks.tokenizer(&gguf, None, None);
     let tokens = only(&checks, "tokenizer");
     assert!(tokens.verdict == Verdict::Fail && tokens.detail.contains("only 10 have a vector"), "{}", tokens.detail);
 }

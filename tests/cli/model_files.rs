@@ -161,10 +161,8 @@ fn tensors_that_are_missing_or_misshapen() {
 fn tensors_that_an_embedding_does_not_need_are_ignored() {
     let path = scratch("unneeded").join("model.gguf");
     let mut parts = Parts::of(Path::new(&small()));
-    for name in ["output.weight", "cls.output.weight"] {
-        let shape = vec![64, 3];
-        parts.tensors.push(common::Part { name: name.into(), shape, format: Format::F32, data: vec![0xff; 768] });
-    }
+    let (name, shape) = ("output.weight".into(), vec![64, 3]);
+    parts.tensors.push(common::Part { name, shape, format: Format::F32, data: vec![0xff; 768] });
     // Dimensions of 1 at the end say nothing.
     parts.tensor("output_norm.weight").shape = vec![64, 1];
     parts.write(&path);
@@ -188,6 +186,61 @@ fn a_tensor_of_an_unknown_type() {
     }
 }
 
+/// A file that is cut while a run goes on ends it with words, whether it is seen between two layers or felt within one.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_cut_during_a_run() {
+    use std::io::{BufRead, BufReader};
+    let path = scratch("cut_during").join("model.gguf");
+    for round in 0..5 {
+        std::fs::copy(small(), &path).unwrap();
+        let mut child =
+            command(&["--gguf", text_of(&path), "--format", "jsonl"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // Until the program has ended.
+        let writer = std::thread::spawn(move || while stdin.write_all(b"some text or other\n").is_ok() {});
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut String::new()).unwrap();
+        let reader = std::thread::spawn(move || stdout.lines().map_while(Result::ok).count());
+        std::thread::sleep(std::time::Duration::from_millis(round));
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+        let output = child.wait_with_output().unwrap();
+        fails(output, 1, &[text_of(&path), "was changed while it was in use", "--no-mmap"]);
+        reader.join().unwrap();
+        writer.join().unwrap();
+    }
+}
+
+/// Wherever a limit on address space stands, the program ends with its own words or does its work. Elsewhere there is no
+/// such limit, or it is not that of the program alone.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn little_address_space() {
+    let limited = |megabytes: usize, arguments: &str| {
+        let program = env!("CARGO_BIN_EXE_qembed-q");
+        let line = format!("ulimit -v {}; exec {program} {arguments}", megabytes << 10);
+        Command::new("sh").args(["-c", &line]).output().unwrap()
+    };
+    // Less than this, and the system cannot even load the program.
+    let first = (1..500).find(|megabytes| limited(*megabytes, "--version").status.success()).expect("some limit");
+    let (file, mut said) = (model("tiny,vocab=40000", "F16"), String::new());
+    for megabytes in first..first + 300 {
+        let output = limited(megabytes, &format!("--threads 2 --gguf '{}' hello", file.display()));
+        match output.status.code() {
+            Some(0) => {
+                assert!(
+                    said.contains("there is no room for its") && said.contains("more bytes of address space"),
+                    "{said}"
+                );
+                return;
+            }
+            _ => fails(Output { status: output.status, stdout: output.stdout, stderr: output.stderr.clone() }, 1, &[]),
+        }
+        said += std::str::from_utf8(&output.stderr).unwrap();
+    }
+    panic!("never enough: {said}");
+}
+
 /// However the file gets into memory, the vectors are the same; one way excludes the others.
 #[test]
 fn ways_into_memory() {
@@ -208,6 +261,76 @@ fn ways_into_memory() {
     assert!(said.contains("budget of 1000 bytes is too small"), "{said}");
 }
 
+/// What is not understood is refused with the words that allow it; then it is said, and everything else is as without it.
+#[test]
+fn what_is_not_understood_has_to_be_allowed() {
+    let folder = scratch("allowed");
+    let path = folder.join("model.gguf");
+    let mut parts = Parts::of(Path::new(&small()));
+    parts.set("qwen3.attention.causal", false);
+    let (name, shape) = ("dense_2.weight".into(), vec![64, 32]);
+    parts.tensors.push(common::Part { name, shape, format: Format::F32, data: vec![0; 4 * 64 * 32] });
+    parts.write(&path);
+    let words = ["qwen3.attention.causal is false", "dense_2.weight"];
+    let allowed = "--allow qwen3.attention.causal --allow dense_2.weight";
+    fails(run(&["--gguf", text_of(&path), "one"]), 1, &[words[0], words[1], "could be wrong", allowed]);
+    fails(run(&["--gguf", text_of(&path), "one", "--allow", "dense_2.weight"]), 1, &[words[0]]);
+    let allow: Vec<&str> = allowed.split(' ').collect();
+    let output = run(&[&["--gguf", text_of(&path), "one"], &allow[..], &["--allow", "other"]].concat());
+    let said = stderr(&output);
+    assert_eq!(json(&output.stdout), expected(&["one"]), "{said}");
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert!(words.iter().all(|words| said.contains(words)) && said.contains("\"other\""), "{said}");
+
+    let verify = run(&["verify", "--gguf", text_of(&path)]);
+    assert!(String::from_utf8_lossy(&verify.stdout).contains("FAIL  understood    metadata qwen3.attention.causal"));
+    let verify = run(&[&["verify", "--gguf", text_of(&path)], &allow[..]].concat());
+    let lines = String::from_utf8_lossy(&verify.stdout).into_owned();
+    assert!(verify.status.success() && lines.contains("skip  understood    allowed: metadata"), "{lines}");
+
+    // Those that do not embed keep it, and say so.
+    let shown = String::from_utf8(succeeds(run(&["inspect", text_of(&path)]))).unwrap();
+    assert!(shown.lines().filter(|line| line.starts_with("not understood")).count() == 2, "{shown}");
+    let shown = succeeds(run(&["inspect", "--json", text_of(&path)]));
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!(shown["not_understood"][1]["name"], "dense_2.weight");
+    let copy = folder.join("copy.gguf");
+    let output = run(&["quantize", text_of(&path), text_of(&copy), "--type", "Q8_0"]);
+    let said = stderr(&output);
+    assert!(words.iter().all(|words| said.contains(words)) && said.contains("kept"), "{said}");
+    fails(run(&["--gguf", text_of(&copy), "one"]), 1, &words);
+}
+
+/// Another model's tokenizer in the same folder is no matter, and is named.
+#[test]
+fn a_tokenizer_beside_the_file_is_named() {
+    let folder = scratch("beside");
+    let path = folder.join("model.gguf");
+    std::fs::copy(small(), &path).unwrap();
+    let json_path = folder.join("tokenizer.json");
+    std::fs::write(&json_path, r#"{"model":{"type":"WordPiece"}}"#).unwrap();
+    let output = run(&["--gguf", text_of(&path), "one"]);
+    assert!(output.stderr.is_empty());
+    assert_eq!(json(&succeeds(output)), expected(&["one"]));
+    let shown = String::from_utf8(succeeds(run(&["inspect", text_of(&path)]))).unwrap();
+    assert!(shown.contains("tokenizer.json (not used"), "{shown}");
+    let verify = |more: &[&str]| {
+        let output = run(&[&["verify", "--gguf", text_of(&path)], more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(verify(&[]).contains("the tokenizer.json beside it is not used"));
+    let asked = ["--tokenizer", text_of(&json_path)];
+    assert!(verify(&asked).contains("FAIL  tokenizer"));
+    fails(run(&[&["--gguf", text_of(&path), "one"], &asked[..]].concat()), 1, &["tokenizer.json"]);
+}
+
+#[test]
+fn the_page_of_what_is_understood_is_up_to_date() {
+    let page = String::from_utf8(succeeds(run(&["inspect", "--keys"]))).unwrap();
+    let written = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/understood.md")).unwrap();
+    assert_eq!(page, written.replace("\r\n", "\n"), "write it anew: qembed-q inspect --keys > docs/understood.md");
+}
+
 #[test]
 fn info_tells_what_a_model_takes() {
     let output = command::<&str>(&[]).args(["info", "--gguf"]).arg(model(SHAPE, "Q8_0")).output().unwrap();
@@ -216,7 +339,4 @@ fn info_tells_what_a_model_takes() {
     for word in ["dimensions", "64", "longest text", "400 tokens", "memory budget", "free memory", "resident"] {
         assert!(said.contains(word), "{word} in {said}");
     }
-    // A command's name is a text where an option stands before it.
-    let output = command::<&str>(&[]).arg("--gguf").arg(model(SHAPE, "Q8_0")).arg("info").output().unwrap();
-    assert!(output.status.success() && output.stdout.starts_with(b"[["));
 }

@@ -115,13 +115,13 @@ fn what_is_said_goes_to_standard_error() {
     // A warning of the model is words as well.
     let path = scratch("warning").join("model.gguf");
     let mut parts = Parts::of(Path::new(&small()));
-    parts.metadata.set("qwen3.pooling_type", 1u32).set("tokenizer.ggml.eos_token_id", 258u32);
+    parts.metadata.set("tokenizer.ggml.add_bos_token", true).set("tokenizer.ggml.eos_token_id", 258u32);
     parts.write(&path);
     let warned = run(&["--gguf", text_of(&path), "one", "two"]);
     assert_eq!(json(&warned.stdout), json(&quiet_default()));
     let said = stderr(&warned);
     assert!(said.lines().count() == 2 && said.lines().all(|line| line.starts_with("qembed-q: warning: ")), "{said}");
-    assert!(said.contains("pooling_type") && said.contains("<|im_end|>"), "{said}");
+    assert!(said.contains("starts a text") && said.contains("<|im_end|>"), "{said}");
 }
 
 fn quiet_default() -> Vec<u8> {

@@ -46,6 +46,15 @@ pub enum GgufProblem {
     NotRegular,
     #[error("cannot read the file: {0}")]
     Io(io::Error),
+    #[error(
+        "the file was changed while it was in use, so nothing more can be trusted that comes of it; replace such a file by \
+         a rename, or read it into memory instead of mapping it"
+    )]
+    Changed,
+    #[error(
+        "there is no room for its {0} bytes: free memory, raise the limit on address space (ulimit -v), or take a smaller model"
+    )]
+    NoRoom(u64),
     #[error("the file is empty (0 bytes); download or copy it again")]
     Empty,
     #[error("not a GGUF file: starts with {start}{hint}")]
@@ -140,7 +149,7 @@ impl From<io::Error> for GgufProblem {
 pub struct Quoted(String);
 
 impl Quoted {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         const SHOWN: usize = 80;
         let mut shown: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
         if name.chars().nth(SHOWN).is_some() {

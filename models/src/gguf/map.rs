@@ -1,12 +1,16 @@
-//! Bringing a file into memory, as a rule by mapping it: the one unsafe call of this crate.
+//! Bringing a file into memory, as a rule by mapping it.
 
-use super::error::GgufProblem;
+use super::error::{GgufError, GgufProblem};
+#[cfg(unix)]
+use super::fault::Explanation;
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 /// How a file gets into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,8 +26,45 @@ pub enum Access {
     Read,
 }
 
-/// The whole file, in the way that `access` says. A mapping lives as long as any slice of the returned [`Bytes`].
-pub(super) fn open(path: &Path, access: Access) -> Result<Bytes, GgufProblem> {
+/// A mapped file as it was when it was opened.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    path: PathBuf,
+    file: File,
+    /// Its length and when it was last written.
+    state: (u64, Option<SystemTime>),
+}
+
+impl Mapped {
+    fn new(path: &Path, file: File) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), state: state(&file)?, file })
+    }
+}
+
+fn state(file: &File) -> io::Result<(u64, Option<SystemTime>)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.len(), metadata.modified().ok()))
+}
+
+/// Tells whether the files of a model are still what they were when they were mapped. Files that were read into memory
+/// always are.
+#[derive(Clone, Debug, Default)]
+pub struct Watch(pub(super) Vec<Arc<Mapped>>);
+
+impl Watch {
+    /// Looks at the files themselves, not at what has their names now: one that was replaced by a rename is as it was.
+    ///
+    /// # Errors
+    /// [`GgufProblem::Changed`] when one has been cut, written to or touched since.
+    pub fn unchanged(&self) -> Result<(), GgufError> {
+        let changed = |mapped: &&Arc<Mapped>| state(&mapped.file).is_ok_and(|state| state != mapped.state);
+        self.0.iter().find(changed).map_or(Ok(()), |mapped| Err(GgufProblem::Changed.at(&mapped.path)))
+    }
+}
+
+/// The whole file, in the way that `access` says, and how to watch it where it is mapped. A mapping lives as long as any
+/// slice of the returned [`Bytes`].
+pub(super) fn open(path: &Path, access: Access) -> Result<(Bytes, Option<Mapped>), GgufProblem> {
     // Asked before the open, which would wait forever on a pipe.
     let kind = fs::metadata(path)?;
     if kind.is_dir() {
@@ -33,13 +74,20 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Bytes, GgufProblem> {
         return Err(GgufProblem::NotRegular);
     }
     let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
+    let bytes = file.metadata()?.len();
+    if bytes == 0 {
         return Err(GgufProblem::Empty);
     }
+    let no_room = |error: io::Error| match error.kind() {
+        io::ErrorKind::OutOfMemory => GgufProblem::NoRoom(bytes),
+        _ => error.into(),
+    };
     if access == Access::Read {
-        return Ok(fs::read(path)?.into());
+        return Ok((fs::read(path).map_err(no_room)?.into(), None));
     }
-    let mapping = map(&file)?;
+    // Before the mapping, so that no change is missed.
+    let mapped = Mapped::new(path, file)?;
+    let mapping = map(&mapped.file).map_err(no_room)?;
     match access {
         Access::Locked => lock(&mapping)?,
         Access::Prefault => {
@@ -48,12 +96,29 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Bytes, GgufProblem> {
         }
         Access::Mapped | Access::Read => {}
     }
-    Ok(Bytes::from_owner(mapping))
+    #[cfg(unix)]
+    let mapping = Explained { _explanation: Explanation::new(path, &mapping), mapping };
+    Ok((Bytes::from_owner(mapping), Some(mapped)))
+}
+
+/// A mapping whose faults are explained for as long as it is there.
+#[cfg(unix)]
+struct Explained {
+    // Dropped first.
+    _explanation: Explanation,
+    mapping: Mmap,
+}
+
+#[cfg(unix)]
+impl AsRef<[u8]> for Explained {
+    fn as_ref(&self) -> &[u8] {
+        &self.mapping
+    }
 }
 
 /// The whole file, mapped.
 pub(crate) fn open_mapped(path: &Path) -> Result<Bytes, GgufProblem> {
-    open(path, Access::Mapped)
+    Ok(open(path, Access::Mapped)?.0)
 }
 
 /// Maps a whole file read-only.

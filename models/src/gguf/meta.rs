@@ -82,9 +82,11 @@ impl Metadata {
         })
     }
 
-    /// A value of any integer type, in the range of `T`.
+    /// A whole number of any type, or an array of nothing but the same one, in the range of `T`.
     pub(super) fn int<T: TryFrom<i128>>(&self, key: &str, expected: &'static str) -> Result<Option<T>, GgufError> {
-        let Some(value) = self.typed(key, expected, |v| v.as_int())? else { return Ok(None) };
+        let whole = |v: f64| (v.fract() == 0.0 && v.abs() < 2f64.powi(53)).then_some(v as i128);
+        let int = |v: Value<'_>| v.as_int().or_else(|| whole(v.as_number()?));
+        let Some(value) = self.typed(key, expected, |v| int(v.single()?))? else { return Ok(None) };
         T::try_from(value).map(Some).map_err(|_| {
             GgufProblem::OutOfRange { key: Quoted::new(key), value: value.to_string(), expected }.at(&self.path)
         })

@@ -12,6 +12,8 @@ mod atomic;
 mod cursor;
 mod encode;
 mod error;
+#[cfg(unix)]
+mod fault;
 mod getters;
 mod map;
 mod meta;
@@ -25,7 +27,9 @@ pub use array::ArrayRef;
 pub use atomic::{AtomicFile, discard_unfinished_files};
 pub use encode::Element;
 pub use error::{GgufError, GgufProblem, Quoted};
-pub use map::Access;
+#[cfg(unix)]
+pub use fault::exit_on_faults;
+pub use map::{Access, Watch};
 pub use meta::{MAX_METADATA, MAX_NAME};
 pub use tensor::{MAX_RANK, MAX_TENSORS, Shape, Tensor, TensorInfo};
 pub use value::{MAX_ARRAY_DEPTH, Value, ValueType};
@@ -50,8 +54,8 @@ pub struct Gguf {
 impl Gguf {
     /// Maps a file and checks its header. Any part of a split model (`name-00001-of-00003.gguf`) opens all of it.
     ///
-    /// The file must not be truncated or overwritten in place while the returned value, or a tensor out of it, is alive;
-    /// replacing it by a rename is fine.
+    /// The file must not be truncated or overwritten in place while the returned value, or a tensor out of it, is alive
+    /// ([`Gguf::watch`] tells); replacing it by a rename is fine, and so is anything once [`Access::Read`] has read it.
     pub fn open(path: impl AsRef<Path>) -> Result<Gguf, GgufError> {
         Self::open_with(path, Access::default())
     }
@@ -93,6 +97,11 @@ impl Gguf {
     /// The paths of all files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.parts.iter().map(|part| part.metadata.path())
+    }
+
+    /// What tells, later, whether the files are still as they were when they were opened.
+    pub fn watch(&self) -> Watch {
+        Watch(self.parts.iter().filter_map(|part| part.mapped.clone()).collect())
     }
 
     /// The GGUF version of the (first) file: 2 or 3.

@@ -2,11 +2,12 @@
 
 use super::cursor::Cursor;
 use super::error::{GgufError, GgufProblem};
-use super::map::{self, Access};
+use super::map::{self, Access, Mapped};
 use super::meta::{Metadata, limit};
 use super::tensor::{self, MAX_TENSORS, RawTensor, TensorInfo};
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The first four bytes of every GGUF file.
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
@@ -22,12 +23,14 @@ pub(super) struct Part {
     pub(super) alignment: u32,
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<TensorInfo>,
+    /// `None` for bytes that nobody else can change.
+    pub(super) mapped: Option<Arc<Mapped>>,
 }
 
 impl Part {
     pub(super) fn open(path: &Path, access: Access) -> Result<Self, GgufError> {
-        let bytes = map::open(path, access).map_err(|e| e.at(path))?;
-        Self::parse(path, bytes)
+        let (bytes, mapped) = map::open(path, access).map_err(|e| e.at(path))?;
+        Ok(Self { mapped: mapped.map(Arc::new), ..Self::parse(path, bytes)? })
     }
 
     /// Parses a file; `path` is for messages.
@@ -58,7 +61,7 @@ impl Part {
             .into_iter()
             .map(|t| t.place(data_start, alignment.into(), bytes.len()))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Part { bytes: bytes.clone(), version, alignment, metadata, tensors })
+        Ok(Part { bytes: bytes.clone(), version, alignment, metadata, tensors, mapped: None })
     }
 }
 

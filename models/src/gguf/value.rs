@@ -209,6 +209,24 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value itself, or the one that all elements of an array have, as converters write what is the same in every
+    /// layer; `None` for any other array.
+    pub fn single(&self) -> Option<Value<'a>> {
+        let Value::Array(array) = self else { return Some(*self) };
+        let mut elements = array.iter();
+        let first = elements.next()?.ok()?;
+        elements.all(|element| element.is_ok_and(|element| element == first)).then_some(first)
+    }
+
+    /// A value of any integer or float type, `None` for other types. Integers beyond 2⁵³ are rounded.
+    pub fn as_number(&self) -> Option<f64> {
+        match *self {
+            Value::F32(v) => Some(v.into()),
+            Value::F64(v) => Some(v),
+            _ => self.as_int().map(|v| v as f64),
+        }
+    }
+
     /// The value of any integer type (i128 holds them all), `None` for other types.
     pub fn as_int(&self) -> Option<i128> {
         match *self {
@@ -230,6 +248,28 @@ impl<'a> Value<'a> {
             Value::Array(a) => format!("array of {} × {}", a.len(), a.element_type()),
             Value::BadStr(_) => "string that is not valid UTF-8".into(),
             _ => self.value_type().name().into(),
+        }
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    /// On one line, for messages: texts quoted and cut, arrays as their first elements.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 4;
+        match self {
+            Value::Bool(v) => v.fmt(f),
+            Value::F32(v) => v.fmt(f),
+            Value::F64(v) => v.fmt(f),
+            Value::Str(text) => Quoted::new(text).fmt(f),
+            Value::BadStr(bytes) => Quoted::new(&String::from_utf8_lossy(bytes)).fmt(f),
+            Value::Array(array) => {
+                f.write_str("[")?;
+                for (i, element) in array.iter().take(SHOWN).flatten().enumerate() {
+                    write!(f, "{}{element}", if i > 0 { ", " } else { "" })?;
+                }
+                f.write_str(if array.len() > SHOWN { ", …]" } else { "]" })
+            }
+            value => value.as_int().unwrap_or_default().fmt(f),
         }
     }
 }

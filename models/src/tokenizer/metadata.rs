@@ -19,9 +19,15 @@ fn vocabulary(gguf: &Gguf) -> Result<Vocabulary<'_>, GgufError> {
         model: gguf.require_str("tokenizer.ggml.model")?,
         pre: gguf.require_str("tokenizer.ggml.pre")?,
         tokens: strings("tokenizer.ggml.tokens")?,
-        token_types: gguf.require_array("tokenizer.ggml.token_type")?.iter_i32()?.collect(),
+        // What is no type of llama.cpp is of no consequence.
+        token_types: gguf
+            .require_array("tokenizer.ggml.token_type")?
+            .iter_int()?
+            .map(|n| n.try_into().unwrap_or(0))
+            .collect(),
         merges: strings("tokenizer.ggml.merges")?,
-        eos: gguf.u32("tokenizer.ggml.eos_token_id")?,
+        // -1, in 32 bits of either kind, is llama.cpp's word for none.
+        eos: gguf.i64("tokenizer.ggml.eos_token_id")?.and_then(|id| id.try_into().ok()).filter(|id| *id != u32::MAX),
         add_eos: gguf.bool("tokenizer.ggml.add_eos_token")?,
         add_bos: gguf.bool("tokenizer.ggml.add_bos_token")?,
     })

@@ -165,7 +165,7 @@ fn alignment_and_version() {
 }
 
 #[test]
-fn getters_coerce_integers_and_name_what_is_wrong() {
+fn getters_take_types_for_each_other_and_name_what_is_wrong() {
     let g = parse(everything().0).unwrap();
     assert_eq!(g.u32("u8").unwrap(), Some(250));
     assert_eq!(g.u64("u16").unwrap(), Some(65_000));
@@ -180,7 +180,14 @@ fn getters_coerce_integers_and_name_what_is_wrong() {
     says(g.u32("u64").unwrap_err(), "\"u64\": 18446744073709551615 does not fit a u32");
     says(g.i64("u64").unwrap_err(), "\"u64\": 18446744073709551615 does not fit an i64");
     says(g.u32("text").unwrap_err(), "\"text\": expected a u32, found string");
-    says(g.f32("u32").unwrap_err(), "\"u32\": expected f32, found u32");
+    assert_eq!(g.f32("u8").unwrap(), Some(250.0));
+    assert_eq!(g.u32("a.u16").unwrap(), Some(7));
+    assert_eq!(g.i64("a.i8").unwrap(), Some(-1));
+    says(g.u32("a.u8").unwrap_err(), "\"a.u8\": expected a u32, found array of 2 × u8");
+    says(g.u32("a.none").unwrap_err(), "expected a u32, found array of 0 × string");
+    says(g.u32("f32").unwrap_err(), "\"f32\": expected a u32, found f32");
+    says(g.f32("text").unwrap_err(), "\"text\": expected a number, found string");
+    says(g.f32("yes").unwrap_err(), "\"yes\": expected a number, found bool");
     says(g.str("a.str").unwrap_err(), "\"a.str\": expected string, found array of 3 × string");
     says(g.bool("u8").unwrap_err(), "\"u8\": expected bool, found u8");
     assert!(g.require_u32("absent").unwrap_err().to_string().contains("metadata key \"absent\" is missing"));
