@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests of the kernels on the instruction sets that the machine at hand may lack, in an emulated one:
+# Runs the tests of the kernels, and whole models of mixed formats (models/tests/mixed.rs), on the instruction sets that the
+# machine at hand may lack, in an emulated one:
 #
 #   scripts/test-x86.sh [TIER...]      avxvnni, avx512vnni and amx, unless named; the same run sees that detection is right
-#   TESTS="matmul bits" ...            only tests of these names
+#   TESTS="matmul bits" ...            only the kernels' tests of these names; "models" for the models
 #
 # Needs Debian or Ubuntu on x86-64 (apt, g++, make, patch, python3 with venv), and installs nothing: Bochs, built from
 # Debian's source with what x86-emulator/bochs.patch adds, a Debian kernel and a boot loader go to target/x86-emulator.
@@ -60,16 +61,23 @@ if [ ! -e bochs.built ] || [ "$scripts/x86-emulator/bochs.patch" -nt bochs.built
     touch bochs.built
 fi
 
-# The test binary, and the libraries that it is linked to.
-binary=$(cd "$scripts/.." && cargo test -p qembed-kernels --lib --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+# The test binaries, and the libraries that they are linked to.
 rm -rf guest
 mkdir -p guest/bin guest/proc guest/dev guest/tmp
-strip -o guest/bin/kernels "$binary"
-ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
-    mkdir -p "guest$(dirname "$library")"
-    cp -L "$library" "guest$library"
-done
+# add NAME TARGET...: a test target of cargo's.
+add() {
+    local name=$1 binary
+    shift
+    binary=$(cd "$scripts/.." && cargo test "$@" --no-run --message-format=json |
+        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    strip -o "guest/bin/$name" "$binary"
+    ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "guest$(dirname "$library")"
+        cp -L "$library" "guest$library"
+    done
+}
+add kernels -p qembed-kernels --lib
+add models -p qembed-models --test mixed
 busybox=$(find root -path '*bin/busybox')
 cp "$busybox" guest/bin/busybox
 cp "$scripts/x86-emulator/init" guest/init
@@ -121,7 +129,7 @@ for tier in "$@"; do
         amx) model=sapphire_rapids tiers=$all ;;
         *) echo "no such tier: $tier" >&2; exit 2 ;;
     esac
-    tests=${TESTS:-cpu::}
+    tests=${TESTS:-cpu:: models}
     emulate "$tier" $model $tiers "only=$tier" "tests=${tests// /,}" & running+=($!)
 done
 failed=0

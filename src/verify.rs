@@ -420,10 +420,7 @@ fn similarities(gguf: &Gguf, options: &LoadOptions) -> Result<[[f32; 2]; 2], Err
 /// published numbers may be off themselves. The δ are those of the built-in model's levels (its card), doubled, since
 /// Qwen3-Embedding has many more layers through which an error passes.
 fn tolerance(gguf: &Gguf, hidden: usize) -> f32 {
-    let values: usize = gguf.tensors().map(|info| info.shape.values()).sum();
-    let bytes: usize = gguf.tensors().filter_map(|info| info.bytes()).sum();
-    let bits = 8.0 * bytes as f32 / values as f32;
-    let delta = match bits {
+    let delta = match gguf.bits_per_value() {
         ..4.0 => 0.0242,
         ..5.3 => 0.0068,
         ..6.3 => 0.0044,

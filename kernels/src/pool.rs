@@ -106,15 +106,25 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool in which `threads` threads work, the caller of [`Pool::run`] included; 0 counts as 1.
+    ///
+    /// # Errors
+    /// When the operating system does not give them all; those that it gave have ended then.
     pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let threads = (1..threads.max(1))
-            .map(|worker| {
-                let shared = shared.clone();
-                std::thread::Builder::new().name(format!("qembed-{worker}")).spawn(move || shared.worker(worker))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { shared, threads, turn: Mutex::new(()) })
+        Self::with(threads, |worker, work| std::thread::Builder::new().name(format!("qembed-{worker}")).spawn(work))
+    }
+
+    /// [`Self::new`] of threads that `spawn(worker, work)` makes.
+    fn with(
+        threads: usize,
+        spawn: impl Fn(usize, Box<dyn FnOnce() + Send>) -> std::io::Result<JoinHandle<()>>,
+    ) -> std::io::Result<Self> {
+        // Dropped on an error, it ends the threads that it has.
+        let mut pool = Self { shared: Arc::default(), threads: Vec::new(), turn: Mutex::new(()) };
+        for worker in 1..threads.max(1) {
+            let shared = pool.shared.clone();
+            pool.threads.push(spawn(worker, Box::new(move || shared.worker(worker)))?);
+        }
+        Ok(pool)
     }
 
     /// Threads that work on a loop.
@@ -203,6 +213,27 @@ mod tests {
             sum.fetch_add(task, Ordering::Relaxed);
         });
         assert_eq!(sum.into_inner(), 4950);
+    }
+
+    /// Threads that nobody has are told to end, not left asleep.
+    #[test]
+    fn a_thread_that_is_not_given_ends_the_others() {
+        for given in 0..4 {
+            let running = Arc::new(AtomicUsize::new(0));
+            let result = Pool::with(8, |worker, work| {
+                if worker > given {
+                    return Err(std::io::Error::other("no more threads"));
+                }
+                let running = running.clone();
+                running.fetch_add(1, Ordering::Relaxed);
+                std::thread::Builder::new().spawn(move || {
+                    work();
+                    running.fetch_sub(1, Ordering::Relaxed);
+                })
+            });
+            assert!(result.is_err());
+            assert_eq!(running.load(Ordering::Relaxed), 0, "of {given} threads");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::isa::Isa;
 use super::ops::quantize::GROUP;
 use super::simd::Code;
 use crate::buffer::{Arena, Buffer, Parts};
+use crate::formats::LARGEST_SCALE;
 use std::sync::Arc;
 
 /// Which forms of its input a set of weights consumes.
@@ -85,6 +86,10 @@ pub struct Acts {
 
 /// 1.5 · 2^23: its bits plus an integer n, |n| <= 2^22, are the bits of the float MAGIC + n.
 pub(crate) const MAGIC: f32 = 12_582_912.0;
+
+// Such sums are scaled as they are: a finite scale times one must be finite. Scales are those of a block, or what requantizing
+// makes of the block's values, (128 scales + a min) / 127.
+const _: () = assert!(2.0 * LARGEST_SCALE * (MAGIC + 4_194_304.0) < f32::MAX);
 
 /// Values of bfloat16 in a cache line.
 const HALVES_PER_LINE: usize = 32;

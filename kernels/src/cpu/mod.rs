@@ -382,7 +382,10 @@ impl Backend for CpuBackend {
 
     fn gated(&self, input: &Acts, gate: &Weight, up: &Weight, out: &mut Acts) {
         assert!(gate.k == input.cols && gate.n == out.cols && input.rows == out.rows, "shapes of a product");
-        assert!(up.k == gate.k && up.n == gate.n && up.width == gate.width, "two weights of one shape");
+        assert!(up.k == gate.k && up.n == gate.n, "two weights of one shape");
+        // The same rows of both at a time: what the kernels of two formats both take.
+        let width = gate.width.min(up.width);
+        let [gate, up] = &[gate, up].map(|weight| Weight { width, ..weight.clone() });
         let parts = out.parts(self.isa);
         let (tiles, step) = (gate.tiles(), LINE.div_ceil(gate.width));
         self.pool.run(tiles.div_ceil(step), |task, worker| {

@@ -156,6 +156,8 @@ impl Panel {
     /// `row_mins`. Rows that the tile lacks become zeros.
     #[inline(always)]
     pub(crate) fn unpack_rows<B: Block>(&mut self, all: TileRows, tile: usize, first: usize, len: usize) {
+        // What products tell apart.
+        const { assert!(B::GROUP == MIN_GROUP || B::GROUP == 2 * MIN_GROUP) };
         assert!(all.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN));
         (self.first, self.len) = (first, len);
         self.group = B::GROUP;

@@ -11,6 +11,7 @@ use std::ops::Range;
 pub(super) const ROWS_PER_BLOCK: usize = 48;
 
 /// A weight matrix [n × k], as stored.
+#[derive(Clone)]
 pub struct Weight {
     pub(super) format: Format,
     pub(super) bytes: Bytes,

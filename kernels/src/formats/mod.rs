@@ -9,7 +9,7 @@
 //! in the table below, an arm in `with_block!`, and a file that implements `Block`.
 
 mod f16;
-mod float;
+pub(crate) mod float;
 pub(crate) mod iq4_nl;
 pub(crate) mod iq4_xs;
 pub(crate) mod q2_k;
@@ -26,6 +26,7 @@ pub(crate) mod q8_0;
 mod tests;
 
 pub(crate) use f16::f16_to_f32;
+use float::Float;
 
 /// A block of quantized values: small integer codes, and one scale (with [`HAS_MIN`](Block::HAS_MIN) one min too) for
 /// each group of [`GROUP`](Block::GROUP) of them.
@@ -38,7 +39,7 @@ pub(crate) trait Block {
     const LEN: usize;
     /// Bytes per block.
     const BYTES: usize;
-    /// Values that share a scale: 16 or 32.
+    /// Values that share a scale: 16 or 32, as products check when they are compiled.
     const GROUP: usize;
     /// Whether a min is added to `scale * code`.
     const HAS_MIN: bool;
@@ -50,27 +51,42 @@ pub(crate) trait Block {
     fn dequantize(block: &[u8], out: &mut [f32]);
 
     /// The `LEN` codes of a block in the order of its values, and the `LEN / GROUP` scales and mins. `mins` is left
-    /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short. Scales have at most 22 significant
-    /// bits: each is an f16 times an integer of at most 8 bits.
+    /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short.
+    ///
+    /// Each scale and min is an f16 times an integer of at most 8 bits: it has at most 22 significant bits, and is NaN,
+    /// infinite or within [`LARGEST_SCALE`]. Kernels rely on both, whatever bytes a file holds.
     ///
     /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
     fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
 }
 
-/// Evaluates an expression with the [`Block`] type of a format bound to a name: the one place that lists them all.
+/// The largest finite scale or min of a [`Block`]: the largest f16 times −128.
+pub(crate) const LARGEST_SCALE: f32 = 65504.0 * 128.0;
+
+/// Evaluates an expression with the [`Block`] type of a format bound to a name, or one with the [`Float`](float::Float) type:
+/// the one place that lists them all.
 macro_rules! with_block {
-    ($format:expr, $block:ident => $quantized:expr, float => $float:expr $(,)?) => {
-        $crate::formats::with_block!(@match $format, $block, $quantized, $float,
-            (Q4_0, q4_0), (Q4_1, q4_1), (Q5_0, q5_0), (Q5_1, q5_1), (Q8_0, q8_0), (Q2_K, q2_k), (Q3_K, q3_k),
-            (Q4_K, q4_k), (Q5_K, q5_k), (Q6_K, q6_k), (IQ4_NL, iq4_nl), (IQ4_XS, iq4_xs))
+    ($format:expr, $block:ident => $quantized:expr, float => $floats:expr $(,)?) => {
+        $crate::formats::with_block!($format, $block => $quantized, float _Float => $floats)
     };
-    (@match $format:expr, $block:ident, $quantized:expr, $float:expr, $(($name:ident, $file:ident)),*) => {
+    ($format:expr, $block:ident => $quantized:expr, float $float:ident => $floats:expr $(,)?) => {
+        $crate::formats::with_block!(@match $format, $block, $quantized, $float, $floats,
+            (Q4_0, q4_0), (Q4_1, q4_1), (Q5_0, q5_0), (Q5_1, q5_1), (Q8_0, q8_0), (Q2_K, q2_k), (Q3_K, q3_k),
+            (Q4_K, q4_k), (Q5_K, q5_k), (Q6_K, q6_k), (IQ4_NL, iq4_nl), (IQ4_XS, iq4_xs); F32, F16, BF16)
+    };
+    (
+        @match $format:expr, $block:ident, $quantized:expr, $float:ident, $floats:expr,
+        $(($name:ident, $file:ident)),*; $($float_name:ident),*
+    ) => {
         match $format {
             $($crate::formats::Format::$name => {
                 type $block = $crate::formats::$file::$name;
                 $quantized
             })*
-            $crate::formats::Format::F32 | $crate::formats::Format::F16 | $crate::formats::Format::BF16 => $float,
+            $($crate::formats::Format::$float_name => {
+                type $float = $crate::formats::float::$float_name;
+                $floats
+            })*
         }
     };
 }
@@ -206,7 +222,7 @@ impl Format {
             B => for (block, out) in bytes.chunks_exact(B::BYTES).zip(out.chunks_exact_mut(B::LEN)) {
                 B::dequantize(block, out);
             },
-            float => float::dequantize(self, bytes, out),
+            float F => F::dequantize(bytes, out),
         )
     }
 }

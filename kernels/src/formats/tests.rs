@@ -36,9 +36,12 @@ const EXTREMES: [u8; 6] = [0x00, 0x80, 0x01, 0xff, 0x7b, 0x7c];
 
 /// `dequantize` and `unpack` do the same float operations, only that `unpack` negates a min that `dequantize` subtracts,
 /// and negation is exact. So the tolerance is none: every bit agrees, for any bytes at all.
-fn unpack_agrees<B: Block>() {
+///
+/// Gives the largest finite scale or min that was met.
+fn unpack_agrees<B: Block>() -> f32 {
     let mut random = Random(B::BYTES as u64);
     let groups = B::LEN / B::GROUP;
+    let mut largest = 0f32;
     for round in 0..20_000 {
         let extreme = round % 4 == 0;
         let mut byte = || random.next() as u8;
@@ -50,7 +53,10 @@ fn unpack_agrees<B: Block>() {
         B::dequantize(&block, &mut values);
         B::unpack(&block, &mut codes, &mut scales, &mut mins);
         let is_short = |scale: &f32| scale.is_nan() || scale.to_bits() & 3 == 0;
-        assert!(scales.iter().all(is_short), "{}: 22 significant bits at most: {scales:?}", B::FORMAT);
+        assert!(scales.iter().chain(&mins).all(is_short), "{}: 22 significant bits at most: {scales:?}", B::FORMAT);
+        let is_small = |scale: &f32| !scale.is_finite() || scale.abs() <= LARGEST_SCALE;
+        assert!(scales.iter().chain(&mins).all(is_small), "{}: {scales:?} {mins:?}", B::FORMAT);
+        largest = scales.iter().chain(&mins).copied().filter(|x| x.is_finite()).fold(largest, |m, x| m.max(x.abs()));
         for i in 0..B::LEN {
             assert!(!B::HAS_MIN || (0..32).contains(&codes[i]), "{} code {}", B::FORMAT, codes[i]);
             let product = scales[i / B::GROUP] * f32::from(codes[i]);
@@ -63,11 +69,12 @@ fn unpack_agrees<B: Block>() {
             );
         }
     }
+    largest
 }
 
 #[test]
 fn unpack_agrees_with_dequantize() {
-    for format in Format::ALL {
-        with_block!(format, B => unpack_agrees::<B>(), float => ());
-    }
+    let largest = |format| with_block!(format, B => unpack_agrees::<B>(), float => 0.0);
+    let largest = Format::ALL.into_iter().map(largest).fold(0.0, f32::max);
+    assert_eq!(largest, LARGEST_SCALE, "the bound is no larger than it has to be");
 }

@@ -111,10 +111,10 @@ pub enum GgufProblem {
     #[error("tensor {tensor} needs bytes {start} to {end}, the file has {size}; truncated? fetch it again")]
     TensorOutside { tensor: Quoted, start: u64, end: u64, size: u64 },
     #[error(
-        "tensor {tensor} has ggml type {id} ({}), which cannot be read; use another quantization, such as Q4_K_M or Q8_0",
+        "tensor {tensor} has ggml type {id} ({}), which cannot be read; take a file of this model at {instead} instead",
         name.unwrap_or("unknown")
     )]
-    UnsupportedType { tensor: Quoted, id: u32, name: Option<&'static str> },
+    UnsupportedType { tensor: Quoted, id: u32, name: Option<&'static str>, instead: &'static str },
     #[error("part {part} of {count} of this split model is missing: {} not found; put all parts in one folder", missing.display())]
     SplitMissing { part: u32, count: u32, missing: PathBuf },
     #[error("this is part {part} of {count} of a split model, so its name must end in {expected}; rename it back")]

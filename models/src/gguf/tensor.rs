@@ -117,7 +117,7 @@ impl TensorInfo {
 
     /// The name of the type, `None` for an id that ggml did not define when this was written.
     pub fn type_name(&self) -> Option<&'static str> {
-        type_name(self.type_id)
+        self.format.map(Format::name).or(unsupported(self.type_id).0)
     }
 }
 
@@ -186,37 +186,69 @@ impl RawTensor {
     }
 }
 
-/// The ggml name of a type id, those that this program cannot read included (`ggml/include/ggml.h`).
-fn type_name(id: u32) -> Option<&'static str> {
-    Format::from_id(id).map(Format::name).or(match id {
-        4 => Some("Q4_2"),
-        5 => Some("Q4_3"),
-        9 => Some("Q8_1"),
-        15 => Some("Q8_K"),
-        16 => Some("IQ2_XXS"),
-        17 => Some("IQ2_XS"),
-        18 => Some("IQ3_XXS"),
-        19 => Some("IQ1_S"),
-        21 => Some("IQ3_S"),
-        22 => Some("IQ2_S"),
-        24 => Some("I8"),
-        25 => Some("I16"),
-        26 => Some("I32"),
-        27 => Some("I64"),
-        28 => Some("F64"),
-        29 => Some("IQ1_M"),
-        31 => Some("Q4_0_4_4"),
-        32 => Some("Q4_0_4_8"),
-        33 => Some("Q4_0_8_8"),
-        34 => Some("TQ1_0"),
-        35 => Some("TQ2_0"),
-        36 => Some("IQ4_NL_4_4"),
-        37 => Some("IQ4_NL_4_8"),
-        38 => Some("IQ4_NL_8_8"),
-        39 => Some("MXFP4"),
-        40 => Some("NVFP4"),
-        41 => Some("Q1_0"),
-        42 => Some("Q2_0"),
-        _ => None,
-    })
+/// The types of ggml that this program cannot read (`ggml/include/ggml.h`): id, name, and what to take instead, of quantized
+/// types the levels that are nearest in size.
+const OTHERS: [(u32, &str, &str); 28] = [
+    (4, "Q4_2", "Q4_0 or Q4_K_M"),
+    (5, "Q4_3", "Q4_1 or Q4_K_M"),
+    (9, "Q8_1", "Q8_0"),
+    (15, "Q8_K", "Q8_0"),
+    (16, "IQ2_XXS", "Q2_K"),
+    (17, "IQ2_XS", "Q2_K"),
+    (18, "IQ3_XXS", "Q3_K_S or Q3_K_M"),
+    (19, "IQ1_S", "Q2_K"),
+    (21, "IQ3_S", "Q3_K_S or Q3_K_M"),
+    (22, "IQ2_S", "Q2_K"),
+    (24, "I8", "F16 or F32"),
+    (25, "I16", "F16 or F32"),
+    (26, "I32", "F16 or F32"),
+    (27, "I64", "F16 or F32"),
+    (28, "F64", "F32"),
+    (29, "IQ1_M", "Q2_K"),
+    (31, "Q4_0_4_4", "Q4_0"),
+    (32, "Q4_0_4_8", "Q4_0"),
+    (33, "Q4_0_8_8", "Q4_0"),
+    (34, "TQ1_0", "Q2_K"),
+    (35, "TQ2_0", "Q2_K"),
+    (36, "IQ4_NL_4_4", "Q4_0 or Q4_K_S"),
+    (37, "IQ4_NL_4_8", "Q4_0 or Q4_K_S"),
+    (38, "IQ4_NL_8_8", "Q4_0 or Q4_K_S"),
+    (39, "MXFP4", "Q4_0 or Q4_K_M"),
+    (40, "NVFP4", "Q4_0 or Q4_K_M"),
+    (41, "Q1_0", "Q2_K"),
+    (42, "Q2_0", "Q2_K"),
+];
+
+/// Name of a type that this program cannot read, if it has one, and what to take instead.
+pub(super) fn unsupported(id: u32) -> (Option<&'static str>, &'static str) {
+    let known = OTHERS.iter().find(|other| other.0 == id);
+    known.map_or((None, "Q4_K_M or Q8_0"), |(_, name, instead)| (Some(name), instead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+
+    #[test]
+    fn every_type_has_a_name_and_what_cannot_be_read_has_levels_instead() {
+        // Q2_0, the newest, is 42.
+        for id in 0..=42 {
+            let info = TensorInfo {
+                name: String::new(),
+                shape: Shape::new("", &[1]).unwrap(),
+                type_id: id,
+                format: Format::from_id(id),
+                range: 0..0,
+                part: 0,
+            };
+            let name = info.type_name().unwrap_or_else(|| panic!("type {id} has no name"));
+            let (other, instead) = unsupported(id);
+            assert_eq!(other, info.format.is_none().then_some(name), "either read or not");
+            for level in instead.split(" or ") {
+                level.parse::<Level>().unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+        assert_eq!(unsupported(43), (None, "Q4_K_M or Q8_0"));
+    }
 }

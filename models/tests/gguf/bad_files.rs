@@ -103,11 +103,19 @@ fn bad_tensors() {
     twice.resize(256, 0);
     fails(twice, &["tensor \"w\" occurs twice"]);
 
-    for (id, name) in [(16, "IQ2_XXS"), (34, "TQ1_0"), (39, "MXFP4"), (777, "unknown")] {
+    for (id, name, instead) in [
+        (16, "IQ2_XXS", "Q2_K"),
+        (21, "IQ3_S", "Q3_K_S or Q3_K_M"),
+        (34, "TQ1_0", "Q2_K"),
+        (39, "MXFP4", "Q4_0 or Q4_K_M"),
+        (28, "F64", "F32"),
+        (777, "unknown", "Q4_K_M or Q8_0"),
+    ] {
         let g = parse(one_tensor(&[256], id, 0, 64)).unwrap();
         assert_eq!(g.tensors().next().unwrap().bytes(), None);
         let message = g.tensor("w").unwrap_err().to_string();
         assert!(message.contains(&format!("tensor \"w\" has ggml type {id} ({name})")), "{message}");
+        assert!(message.ends_with(&format!("take a file of this model at {instead} instead")), "{message}");
     }
 }
 

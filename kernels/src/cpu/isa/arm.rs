@@ -112,12 +112,11 @@ pub(super) fn interleave(panel: &mut Panel, len: usize, unit: Unit) {
 pub(super) unsafe fn gemm<D: Dot>(d: D, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
-        match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<D, 32, false>(d, panel, acts, rows, c),
-            (32, true) => gemm_of::<D, 32, true>(d, panel, acts, rows, c),
-            (16, false) => gemm_of::<D, 16, false>(d, panel, acts, rows, c),
-            (16, true) => gemm_of::<D, 16, true>(d, panel, acts, rows, c),
-            (group, _) => unreachable!("groups of {group}"),
+        match (panel.group == 32, panel.has_min) {
+            (true, false) => gemm_of::<D, 32, false>(d, panel, acts, rows, c),
+            (true, true) => gemm_of::<D, 32, true>(d, panel, acts, rows, c),
+            (false, false) => gemm_of::<D, 16, false>(d, panel, acts, rows, c),
+            (false, true) => gemm_of::<D, 16, true>(d, panel, acts, rows, c),
         }
     }
 }
@@ -125,7 +124,7 @@ pub(super) unsafe fn gemm<D: Dot>(d: D, panel: &Panel, acts: &Acts, rows: Range<
 /// # Safety
 /// As [`gemm`], for a panel of groups of G, with mins or without.
 #[inline(always)]
-pub(super) unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
+unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
     d: D,
     panel: &Panel,
     acts: &Acts,

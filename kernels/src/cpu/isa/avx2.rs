@@ -232,15 +232,15 @@ macro_rules! unroll {
 }
 use unroll;
 
-/// Weights of at most six bits.
-static BYTES: super::Kernel =
-    super::kernel!(bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
-/// Weights of up to eight bits, and high precision.
-static WORDS: super::Kernel =
-    super::kernel!(words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
+super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
+super::kernel!(fn words_kernel, words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
+
+/// Weights of at most six bits by bytes; weights of up to eight bits, and high precision, by words.
+fn kernel<B: Block>(precision: Precision) -> &'static super::Kernel {
+    let narrow = i32::from(B::CODES.1) - i32::from(B::CODES.0) <= bytes::MAX_CODE;
+    if narrow && precision == Precision::Standard { bytes_kernel::<B>() } else { words_kernel::<B>() }
+}
 
 super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format, precision| {
-    let (lowest, highest) = with_block!(format, B => B::CODES, float => return None);
-    let narrow = i32::from(highest) - i32::from(lowest) <= bytes::MAX_CODE;
-    Some(if narrow && precision == Precision::Standard { &BYTES } else { &WORDS })
+    with_block!(format, B => Some(kernel::<B>(precision)), float => None)
 }, super::word_attention!(Avx2, #[target_feature(enable = "avx2,fma,f16c")]));

@@ -3,6 +3,7 @@
 use super::vnni;
 use crate::backend::Precision;
 use crate::cpu::simd::{DotWords, Int, IntLanes, Simd};
+use crate::formats::{Block, with_block};
 use std::arch::x86_64::*;
 
 /// Proof of AVX-512 F, BW, DQ, VL and VNNI: made only inside the functions of `TIER`, and of the tiers that need the same.
@@ -199,6 +200,5 @@ pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
 super::vnni::kernels!(Avx512, bytes512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
 
 super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {
-    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
-    (!format.is_float()).then_some(quantized)
+    with_block!(format, B => Some(kernel::<B>(precision)), float => None)
 }, super::word_attention!(Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]));

@@ -5,6 +5,7 @@ use super::avx2::{self, Avx2};
 use super::vnni;
 use crate::backend::Precision;
 use crate::cpu::simd::{DotWords, Int};
+use crate::formats::{Block, with_block};
 use std::arch::x86_64::*;
 
 /// Proof of AVX-VNNI, AVX2, FMA and F16C: made only inside the functions of `TIER`.
@@ -33,6 +34,5 @@ impl DotWords for AvxVnni {
 super::vnni::kernels!(AvxVnni, bytes256, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]);
 
 super::tier!("avxvnni", detect, Avx2, #[target_feature(enable = "avxvnni,avx2,fma,f16c")], |format, precision| {
-    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
-    (!format.is_float()).then_some(quantized)
+    with_block!(format, B => Some(kernel::<B>(precision)), float => None)
 }, super::word_attention!(AvxVnni, #[target_feature(enable = "avxvnni,avx2,fma,f16c")]));

@@ -9,6 +9,7 @@ use super::arm::{self, Dot, LANES, Sums, Unit};
 use super::neon::Neon;
 use crate::backend::Precision;
 use crate::cpu::acts::{Codes, MAGIC};
+use crate::formats::with_block;
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::ops::Range;
@@ -169,12 +170,12 @@ unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f3
     unsafe { arm::gemm(Words, panel, acts, rows, c) }
 }
 
-static BYTES: super::Kernel =
-    super::kernel!(bytes, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_bytes);
-pub(super) static WORDS: super::Kernel =
-    super::kernel!(words, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_words);
+super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_bytes);
+super::kernel!(pub(super) fn words_kernel, words, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_words);
 
 super::tier!("dotprod", detect, Neon, #[target_feature(enable = "neon,dotprod")], |format, precision| {
-    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
-    (!format.is_float()).then_some(quantized)
+    with_block!(format, B => Some(match precision {
+        Precision::Standard => bytes_kernel::<B>(),
+        Precision::High => words_kernel::<B>(),
+    }), float => None)
 });

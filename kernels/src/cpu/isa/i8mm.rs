@@ -9,11 +9,12 @@
 //! Then everything is as in [`dotprod`](super::dotprod), down to the bits, with half the products.
 
 use super::arm::{self, LANES, Unit, hide};
-use super::dotprod::WORDS;
+use super::dotprod::words_kernel;
 use super::neon::Neon;
 use crate::backend::Precision;
 use crate::cpu::acts::MAGIC;
 use crate::cpu::panel::CHUNK;
+use crate::formats::with_block;
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::mem::MaybeUninit;
@@ -120,12 +121,11 @@ unsafe fn prepare(to: *mut Rows, panel: &Panel, acts: &Acts, row: usize, size: u
 unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
-        match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<32, false>(panel, acts, rows, c),
-            (32, true) => gemm_of::<32, true>(panel, acts, rows, c),
-            (16, false) => gemm_of::<16, false>(panel, acts, rows, c),
-            (16, true) => gemm_of::<16, true>(panel, acts, rows, c),
-            (group, _) => unreachable!("groups of {group}"),
+        match (panel.group == 32, panel.has_min) {
+            (true, false) => gemm_of::<32, false>(panel, acts, rows, c),
+            (true, true) => gemm_of::<32, true>(panel, acts, rows, c),
+            (false, false) => gemm_of::<16, false>(panel, acts, rows, c),
+            (false, true) => gemm_of::<16, true>(panel, acts, rows, c),
         }
     }
 }
@@ -245,10 +245,11 @@ unsafe fn block<const P: usize, const G: usize, const MIN: bool>(
     }
 }
 
-static BYTES: super::Kernel =
-    super::kernel!(bytes, #[target_feature(enable = "neon,dotprod,i8mm")], interleave_bytes, gemm_bytes);
+super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "neon,dotprod,i8mm")], interleave_bytes, gemm_bytes);
 
 super::tier!("i8mm", detect, Neon, #[target_feature(enable = "neon,dotprod,i8mm")], |format, precision| {
-    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
-    (!format.is_float()).then_some(quantized)
+    with_block!(format, B => Some(match precision {
+        Precision::Standard => bytes_kernel::<B>(),
+        Precision::High => words_kernel::<B>(),
+    }), float => None)
 });

@@ -108,45 +108,51 @@ pub(super) fn row_blocks(rows: Range<usize>, most: usize) -> impl Iterator<Item 
     })
 }
 
-/// A [`Kernel`] of integer codes from a tier's own panel functions `interleave(&mut Panel, len)` and
-/// `gemm(&Panel, &Acts, Range<usize>, &mut [f32])`; `$form` is the form of its activations, `bytes` or `words`.
+/// Defines `$name`, which gives the [`Kernel`] for a format of integer codes, from a tier's own panel functions
+/// `interleave(&mut Panel, len)` and `gemm(&Panel, &Acts, Range<usize>, &mut [f32])`; `$form` is the form of its activations,
+/// `bytes` or `words`.
 macro_rules! kernel {
-    ($form:ident, #[$attribute:meta], $interleave:path, $gemm:path) => {{
-        #[$attribute]
-        unsafe fn unpack_tier(panel: &mut Panel, tile: crate::cpu::panel::TileRows, first: usize, len: usize) {
-            crate::formats::with_block!(
-                tile.format,
-                B => panel.unpack_rows::<B>(tile, 0, first, len),
-                float => unreachable!("float weights have no codes"),
-            );
-            panel.scales_by_group();
-            $interleave(panel, len)
-        }
+    ($visibility:vis fn $name:ident, $form:ident, #[$attribute:meta], $interleave:path, $gemm:path) => {
+        $visibility fn $name<B: crate::formats::Block>() -> &'static crate::cpu::isa::Kernel {
+            #[$attribute]
+            unsafe fn unpack<B: crate::formats::Block>(
+                panel: &mut Panel,
+                tile: crate::cpu::panel::TileRows,
+                first: usize,
+                len: usize,
+            ) {
+                panel.unpack_rows::<B>(tile, 0, first, len);
+                panel.scales_by_group();
+                $interleave(panel, len)
+            }
 
-        #[$attribute]
-        unsafe fn gemm_tier(
-            panel: &Panel,
-            acts: &crate::cpu::acts::Acts,
-            rows: std::ops::Range<usize>,
-            sums: crate::cpu::isa::Sums,
-        ) {
-            // SAFETY: the caller's shapes.
-            unsafe { $gemm(panel, acts, rows, sums.tile()) }
-        }
+            #[$attribute]
+            unsafe fn gemm(
+                panel: &Panel,
+                acts: &crate::cpu::acts::Acts,
+                rows: std::ops::Range<usize>,
+                sums: crate::cpu::isa::Sums,
+            ) {
+                // SAFETY: the caller's shapes.
+                unsafe { $gemm(panel, acts, rows, sums.tile()) }
+            }
 
-        const FORM: crate::cpu::acts::Form = {
-            let mut form = crate::cpu::acts::Form::NONE;
-            form.$form = true;
-            form
-        };
-        crate::cpu::isa::Kernel {
-            form: FORM,
-            tiles: 1,
-            rows: crate::cpu::weight::ROWS_PER_BLOCK,
-            any_stride: false,
-            unpack: unpack_tier,
-            gemm: gemm_tier,
+            const FORM: crate::cpu::acts::Form = {
+                let mut form = crate::cpu::acts::Form::NONE;
+                form.$form = true;
+                form
+            };
+            const {
+                &crate::cpu::isa::Kernel {
+                    form: FORM,
+                    tiles: 1,
+                    rows: crate::cpu::weight::ROWS_PER_BLOCK,
+                    any_stride: false,
+                    unpack: unpack::<B>,
+                    gemm,
+                }
+            }
         }
-    }};
+    };
 }
 pub(super) use kernel;

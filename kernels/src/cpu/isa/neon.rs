@@ -11,6 +11,7 @@ use super::arm::{self, Dot, LANES, Sums, Unit};
 use crate::backend::Precision;
 use crate::cpu::acts::Codes;
 use crate::cpu::simd::Simd;
+use crate::formats::with_block;
 use std::arch::aarch64::*;
 use std::ops::Range;
 
@@ -248,14 +249,10 @@ unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f3
     let most = panel.range.0.unsigned_abs().max(panel.range.1.unsigned_abs());
     // SAFETY: the caller's shapes.
     unsafe {
-        match (panel.group, panel.has_min, most) {
-            (32, false, ..=16) => arm::gemm_of::<_, 32, false>(Bytes::<16>, panel, acts, rows, c),
-            (32, true, ..=16) => arm::gemm_of::<_, 32, true>(Bytes::<16>, panel, acts, rows, c),
-            (32, true, ..=32) => arm::gemm_of::<_, 32, true>(Bytes::<32>, panel, acts, rows, c),
-            (16, false, ..=32) => arm::gemm_of::<_, 16, false>(Bytes::<32>, panel, acts, rows, c),
-            (16, true, ..=32) => arm::gemm_of::<_, 16, true>(Bytes::<32>, panel, acts, rows, c),
-            (32, false, ..=128) => arm::gemm_of::<_, 32, false>(Bytes::<128>, panel, acts, rows, c),
-            (group, _, most) => unreachable!("codes up to {most} in groups of {group}"),
+        match most {
+            ..=16 => arm::gemm(Bytes::<16>, panel, acts, rows, c),
+            ..=32 => arm::gemm(Bytes::<32>, panel, acts, rows, c),
+            _ => arm::gemm(Bytes::<128>, panel, acts, rows, c),
         }
     }
 }
@@ -266,10 +263,12 @@ unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f3
     unsafe { arm::gemm(Words, panel, acts, rows, c) }
 }
 
-static BYTES: super::Kernel = super::kernel!(bytes, #[target_feature(enable = "neon")], interleave_bytes, gemm_bytes);
-static WORDS: super::Kernel = super::kernel!(words, #[target_feature(enable = "neon")], interleave_words, gemm_words);
+super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "neon")], interleave_bytes, gemm_bytes);
+super::kernel!(fn words_kernel, words, #[target_feature(enable = "neon")], interleave_words, gemm_words);
 
 super::tier!("neon", || true, Neon, #[target_feature(enable = "neon")], |format, precision| {
-    let quantized = if precision == Precision::Standard { &BYTES } else { &WORDS };
-    (!format.is_float()).then_some(quantized)
+    with_block!(format, B => Some(match precision {
+        Precision::Standard => bytes_kernel::<B>(),
+        Precision::High => words_kernel::<B>(),
+    }), float => None)
 });

@@ -10,7 +10,8 @@
 //!
 //! A conversion would be one instruction more. So sums start at the bits of [`MAGIC`] and end as the bits of the float
 //! MAGIC + n, |n| <= 32 · 128 · 127 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:
-//! its second product is exact, as scales have at most 22 significant bits.
+//! its second product is exact, as scales have at most 22 significant bits, and finite, as they are small enough: both by the
+//! contract of a `Block`, so no file has to be looked through for it.
 //!
 //! High precision takes `vpdpwssd` instead, two 16-bit products to a lane at half the speed, in the groups of the formats.
 //!
@@ -301,28 +302,36 @@ unsafe fn words<V: DotWords, const R: usize, const MIN: bool>(
     }
 }
 
-/// Defines `BYTES`, for standard precision, and `WORDS`, for high precision.
+/// Defines `kernel`, by bytes for standard precision and by words for high precision.
 macro_rules! kernels {
     ($vnni:expr, $bytes:ident, #[$attribute:meta]) => {
-        static BYTES: super::Kernel = super::Kernel {
-            form: crate::cpu::acts::Form { uniform: true, ..crate::cpu::acts::Form::NONE },
-            tiles: vnni::TILES,
-            rows: crate::cpu::weight::ROWS_PER_BLOCK,
-            any_stride: true,
-            unpack: unpack_bytes,
-            gemm: gemm_bytes,
-        };
-        static WORDS: super::Kernel = super::kernel!(words, #[$attribute], interleave_words, gemm_words);
+        fn kernel<B: Block>(precision: Precision) -> &'static super::Kernel {
+            match precision {
+                Precision::Standard => const {
+                    &super::Kernel {
+                        form: crate::cpu::acts::Form { uniform: true, ..crate::cpu::acts::Form::NONE },
+                        tiles: vnni::TILES,
+                        rows: crate::cpu::weight::ROWS_PER_BLOCK,
+                        any_stride: true,
+                        unpack: unpack_bytes::<B>,
+                        gemm: gemm_bytes,
+                    }
+                },
+                Precision::High => words_kernel::<B>(),
+            }
+        }
+        super::kernel!(fn words_kernel, words, #[$attribute], interleave_words, gemm_words);
 
         #[$attribute]
-        unsafe fn unpack_bytes(panel: &mut Panel, tiles: crate::cpu::panel::TileRows, first: usize, len: usize) {
-            crate::formats::with_block!(
-                tiles.format,
-                B => panel.unpack_uniform::<B>(tiles, vnni::TILES, first, len, |panel, tile, requantize| {
-                    interleave_bytes(panel, tile, len, requantize)
-                }),
-                float => unreachable!("float weights have no codes"),
-            )
+        unsafe fn unpack_bytes<B: Block>(
+            panel: &mut Panel,
+            tiles: crate::cpu::panel::TileRows,
+            first: usize,
+            len: usize,
+        ) {
+            panel.unpack_uniform::<B>(tiles, vnni::TILES, first, len, |panel, tile, requantize| {
+                interleave_bytes(panel, tile, len, requantize)
+            })
         }
 
         #[$attribute]

@@ -220,3 +220,56 @@ fn sums_of_the_largest_codes_are_exact() {
         }
     }
 }
+
+/// Float weights at the edges of what their format holds: a product is right, or it is not finite.
+#[test]
+fn float_weights_at_the_edges_of_their_range() {
+    let formats = [
+        (Format::F32, [f32::MAX, f32::MIN_POSITIVE, 1e-40]),
+        (Format::BF16, [f32::from_bits(0x7f7f_0000), f32::MIN_POSITIVE, f32::from_bits(0x0001_0000)]),
+        (Format::F16, [65504.0, 2f32.powi(-14), 2f32.powi(-24)]),
+    ];
+    let (rows, k) = (5, 96);
+    for (format, [most, least, denormal]) in formats {
+        let mut random = Random(43);
+        let sign = |i: usize| if i.is_multiple_of(3) { -1.0 } else { 1.0 };
+        let one_of = |odd: f32| move |i: usize| if i == 50 { odd } else { sign(i) };
+        // Each a row of weights: value i of k.
+        let columns: [&dyn Fn(usize) -> f32; 11] = [
+            &|i| most * sign(i),
+            &|i| most / 512.0 * sign(i),
+            &|i| least * sign(i),
+            &|i| denormal * sign(i),
+            &|i| if i.is_multiple_of(2) { most / 512.0 } else { denormal },
+            &|i| if i == 7 { most } else { 0.0 },
+            &one_of(most / 4.0),
+            &one_of(f32::NAN),
+            &one_of(f32::INFINITY),
+            &one_of(f32::NEG_INFINITY),
+            &|_| -0.0,
+        ];
+        let n = columns.len();
+        let values: Vec<f32> = columns.iter().flat_map(|column| (0..k).map(column)).collect();
+        let mut bytes = vec![0; n * format.row_bytes(k).unwrap()];
+        format.quantize(&values, &mut bytes);
+        let (dense, x) = (Dense::new(format, &bytes, n, k), random.normals(rows * k));
+        for (isa, precision) in tiers() {
+            let backend = backend(isa);
+            let weight = weight(&backend, precision, format, &bytes, n, k);
+            let form = backend.form(&weight);
+            let seen = Seen::new(form, &acts(&backend, rows, k, form, &x), &x);
+            for (i, ours) in product(&backend, &weight, rows, &x).into_iter().enumerate() {
+                let Expected { value, size, rounding } = seen.product(&dense, i / n, i % n);
+                // Otherwise some part overflows, or is not finite in the first place. The rest as in `check`.
+                let finite = size < f64::from(f32::MAX);
+                let right = (f64::from(ours) - value).abs() <= rounding + 1e-44 * 8.0 * k as f64;
+                assert!(
+                    if finite { right } else { !ours.is_finite() || right },
+                    "{} {format} column {}: {ours:e}, expected {value:e}, size {size:e}",
+                    isa.name,
+                    i % n
+                );
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod bits;
 mod extremes;
 mod floats;
 mod matmul;
+mod mixed;
 mod oracle;
 
 use super::acts::{Codes, RowGroups};

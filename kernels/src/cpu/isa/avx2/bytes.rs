@@ -63,12 +63,13 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
 pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
-        match (panel.group, i32::from(panel.range.1) - i32::from(panel.range.0)) {
-            (32, ..=15) => gemm_of::<32, 8>(panel, acts, rows, c),
-            (32, ..=31) => gemm_of::<32, 4>(panel, acts, rows, c),
-            (16, ..=31) => gemm_of::<16, 4>(panel, acts, rows, c),
-            (16, ..=MAX_CODE) => gemm_of::<16, 2>(panel, acts, rows, c),
-            (group, code) => unreachable!("codes up to {code} in groups of {group}"),
+        // Up to MAX_CODE.
+        match (panel.group == 32, i32::from(panel.range.1) - i32::from(panel.range.0)) {
+            (true, ..=15) => gemm_of::<32, 8>(panel, acts, rows, c),
+            (true, ..=31) => gemm_of::<32, 4>(panel, acts, rows, c),
+            (true, _) => gemm_of::<32, 2>(panel, acts, rows, c),
+            (false, ..=31) => gemm_of::<16, 4>(panel, acts, rows, c),
+            (false, _) => gemm_of::<16, 2>(panel, acts, rows, c),
         }
     }
 }

@@ -49,12 +49,11 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
 pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
-        match (panel.group, panel.has_min) {
-            (32, false) => gemm_of::<32, false>(panel, acts, rows, c),
-            (32, true) => gemm_of::<32, true>(panel, acts, rows, c),
-            (16, false) => gemm_of::<16, false>(panel, acts, rows, c),
-            (16, true) => gemm_of::<16, true>(panel, acts, rows, c),
-            (group, _) => unreachable!("groups of {group}"),
+        match (panel.group == 32, panel.has_min) {
+            (true, false) => gemm_of::<32, false>(panel, acts, rows, c),
+            (true, true) => gemm_of::<32, true>(panel, acts, rows, c),
+            (false, false) => gemm_of::<16, false>(panel, acts, rows, c),
+            (false, true) => gemm_of::<16, true>(panel, acts, rows, c),
         }
     }
 }
