@@ -346,9 +346,10 @@ fn a_run_under_nohup_goes_on() {
 /// A first search that is stopped, even twice at once as some programs do it, keeps what it has; the next one goes on.
 #[test]
 fn a_stopped_search_keeps_its_vectors() {
+    const TEXTS: usize = 4_000;
     let folder = scratch("search");
     let (texts, cache) = (folder.join("texts.jsonl"), folder.join("cache"));
-    let lines: String = (0..20_000).map(|i| format!("{{\"text\":\"{}\"}}\n", line(i))).collect();
+    let lines: String = (0..TEXTS).map(|i| format!("{{\"text\":\"{}\"}}\n", line(i))).collect();
     fs::write(&texts, lines).unwrap();
     let gguf = model(SHAPE_K, "F16");
     let command = |extra: &[&str]| {
@@ -358,7 +359,7 @@ fn a_stopped_search_keeps_its_vectors() {
         command
     };
     let kept = || entries_of(&cache).iter().map(|path| fs::metadata(path).unwrap().len()).max().unwrap_or(0);
-    let whole = 8 + 20_000 * (32 + 4 * 256) + 32;
+    let whole = 8 + TEXTS as u64 * (32 + 4 * 256) + 32;
     for signals in [&["INT"][..], &["TERM"], &["INT", "INT"]] {
         // How long it takes until there is something to keep is not known from outside.
         let (mut delay, mut before) = (Duration::from_millis(20), kept());

@@ -181,8 +181,10 @@ pub const KEYS: &[KnownKey] = &[
 /// The tensors that an embedding has no use for: what makes logits.
 pub const TENSORS: &[&str] = &["output.weight", "output.bias"];
 
+type Fits = fn(&str) -> bool;
+
 /// Why tensors with such names are refused, the first that fits.
-const TENSOR_NOTES: &[(fn(&str) -> bool, &str)] = &[
+const TENSOR_NOTES: &[(Fits, &str)] = &[
     (|name| name.contains(".lora_") || name.contains("lora_a") || name.contains("lora_b"), ADAPTER),
     (|name| name.starts_with("cls.") || name.starts_with("cls_"), RERANKER),
     (|name| name.starts_with("dense"), PROJECTION),
