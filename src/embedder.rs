@@ -1,17 +1,18 @@
 //! From texts to vectors: tokens, batches, the model, and the cut to unit length.
 
-use crate::control::{Control, Progress};
+use crate::call::Call;
+use crate::control::Control;
 use crate::embeddings::Embeddings;
 use crate::error::Error;
 use crate::memory::{self, MemoryNeeds};
-use crate::options::{EmbedOptions, LoadOptions, Truncate};
+use crate::options::{EmbedOptions, LoadOptions};
 use crate::prefixes::PrefixCache;
 use qembed_kernels::cpu::CpuBackend;
 use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::default_threads;
 use qembed_models::gguf::{Gguf, Watch};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Batch, ModelError, Pass, Qwen3, common_tokens, is_called_reranker};
+use qembed_models::{Qwen3, is_called_reranker};
 use std::path::Path;
 
 /// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough that
@@ -19,23 +20,20 @@ use std::path::Path;
 const TOKENS_PER_PASS: usize = 1024;
 /// The fewest tokens that a memory budget must allow for a pass.
 const MIN_TOKENS_PER_PASS: usize = 64;
-/// Of a stream, so many passes or texts are looked at together for what they have in common.
-const WINDOW_PASSES: usize = 8;
-const WINDOW_TEXTS: usize = 4096;
 /// Fewest dimensions that the models were trained to be cut to.
 const MIN_DIMENSIONS: usize = 32;
 const MAX_THREADS: usize = 1024;
 
 /// An embedding model, ready to use.
 pub struct Embedder {
-    model: Qwen3<CpuBackend>,
-    tokenizer: Tokenizer,
-    prefixes: PrefixCache<CpuBackend>,
-    share_prefixes: bool,
-    memory: MemoryNeeds,
+    pub(crate) model: Qwen3<CpuBackend>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) prefixes: PrefixCache<CpuBackend>,
+    pub(crate) share_prefixes: bool,
+    pub(crate) memory: MemoryNeeds,
     warnings: Vec<String>,
     /// The model file, which must stay as it is.
-    watch: Watch,
+    pub(crate) watch: Watch,
 }
 
 impl Embedder {
@@ -53,8 +51,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::open`], and when the machine lacks the instruction set or the threads asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        let backend = Self::backend(options)?;
-        Self::new(&Gguf::open_with(path, options.access)?, backend, options)
+        Self::new(&Gguf::open_with(path, options.access)?, options)
     }
 
     /// The small model that the program carries (feature `builtin`, on by default): no file is needed. It is good for a
@@ -73,8 +70,7 @@ impl Embedder {
     /// When the machine lacks the instruction set or the threads asked for.
     #[cfg(feature = "builtin")]
     pub fn builtin_with(options: &LoadOptions) -> Result<Self, Error> {
-        let backend = Self::backend(options)?;
-        Self::new(&qembed_models::builtin()?, backend, options)
+        Self::new(&qembed_models::builtin()?, options)
     }
 
     fn backend(options: &LoadOptions) -> Result<CpuBackend, Error> {
@@ -86,8 +82,9 @@ impl Embedder {
         CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })
     }
 
-    fn new(gguf: &Gguf, backend: CpuBackend, options: &LoadOptions) -> Result<Self, Error> {
-        let model = Qwen3::load(gguf, backend, &options.allow)?;
+    /// The model of an open file; `options.access` was for whoever opened it.
+    pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
+        let model = Qwen3::load(gguf, Self::backend(options)?, &options.allow)?;
         let memory = Self::needs(gguf, &model, options.memory_budget)?;
         let tokenizer = match &options.tokenizer {
             Some(path) => Tokenizer::from_file(path)?,
@@ -126,11 +123,11 @@ impl Embedder {
         options: &EmbedOptions,
         control: &Control,
     ) -> Result<Embeddings, Error> {
-        let mut call = Call::new(self, options, control)?;
-        let mut embeddings = Embeddings::new(call.dimensions);
+        let mut call = Call::new(self, options, control, true)?;
+        let mut embeddings = Embeddings::new(call.dimensions());
         // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
         texts.iter().try_for_each(|text| call.add(text.as_ref()))?;
-        call.run(|_, vector, tokens| embeddings.push(vector, tokens))?;
+        call.run_in_order(|_, vector, tokens| embeddings.push(vector, tokens))?;
         Ok(embeddings)
     }
 
@@ -138,7 +135,8 @@ impl Embedder {
     /// the number of texts. Texts that share a beginning share work if they are near each other.
     ///
     /// # Errors
-    /// As [`Embedder::embed_with`]; vectors of texts before the one that fails may have been given already.
+    /// As [`Embedder::embed_with`]. Unless `control` ended the call, `each` was then called for all texts before the one
+    /// that failed.
     pub fn embed_each<T: AsRef<str>>(
         &self,
         texts: impl IntoIterator<Item = T>,
@@ -146,14 +144,56 @@ impl Embedder {
         control: &Control,
         mut each: impl FnMut(usize, &[f32], usize),
     ) -> Result<(), Error> {
-        let mut call = Call::new(self, options, control)?;
+        self.in_windows(texts, options, control, |call| call.run_in_order(&mut each))
+    }
+
+    /// [`Embedder::embed_each`] for who needs no order: each vector is given when it is computed, so that nothing computed
+    /// is lost, whatever ends the call.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_each`].
+    pub fn embed_unordered<T: AsRef<str>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+        options: &EmbedOptions,
+        control: &Control,
+        mut each: impl FnMut(usize, &[f32], usize),
+    ) -> Result<(), Error> {
+        self.in_windows(texts, options, control, |call| call.run(&mut each))
+    }
+
+    fn in_windows<T: AsRef<str>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+        options: &EmbedOptions,
+        control: &Control,
+        mut run: impl FnMut(&mut Call) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut call = Call::new(self, options, control, false)?;
         for text in texts {
-            call.add(text.as_ref())?;
-            if call.tokens >= WINDOW_PASSES * call.pass_tokens || call.texts.len() >= WINDOW_TEXTS {
-                call.run(&mut each)?;
+            let added = call.add(text.as_ref());
+            // What was read before a text that cannot be embedded does not share its fate.
+            if added.is_err() || call.is_full() {
+                run(&mut call)?;
             }
+            added?;
         }
-        call.run(each)
+        run(&mut call)
+    }
+
+    /// Whether texts can be embedded, found out without computing a vector: of a list of texts that will be streamed, what
+    /// is wrong is known before any work.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`], save for vectors that are not finite.
+    pub fn check<T: AsRef<str>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+        options: &EmbedOptions,
+    ) -> Result<(), Error> {
+        let control = Control::default();
+        let call = Call::new(self, options, &control, true)?;
+        texts.into_iter().enumerate().try_for_each(|(i, text)| call.tokenize(i, text.as_ref()).map(drop))
     }
 
     /// The model's own number of dimensions, the most that vectors can have.
@@ -222,7 +262,7 @@ impl Embedder {
         MemoryNeeds { available: memory::available(), ..self.memory }
     }
 
-    fn check_dimensions(&self, asked: Option<usize>) -> Result<usize, Error> {
+    pub(crate) fn check_dimensions(&self, asked: Option<usize>) -> Result<usize, Error> {
         let max = self.dimensions();
         let min = MIN_DIMENSIONS.min(max);
         match asked {
@@ -231,185 +271,4 @@ impl Embedder {
             Some(asked) => Err(Error::Dimensions { asked, min, max }),
         }
     }
-
-    /// Tokens of a text with what stands before it and the one token that ends it.
-    fn tokens(&self, i: usize, text: &str, prefix: &str, truncate: Option<Truncate>) -> Result<Vec<u32>, Error> {
-        if text.is_empty() {
-            return Err(Error::EmptyText { text: i });
-        }
-        let encode = |text: &str| self.tokenizer.encode(text).map_err(|source| Error::Tokenize { text: i, source });
-        let mut tokens = encode(&format!("{prefix}{text}"))?;
-        let limit = self.max_tokens();
-        let room = limit - 1;
-        if tokens.len() > room {
-            let Some(end) = truncate else {
-                return Err(Error::TooLong { text: i, tokens: tokens.len() + 1, limit });
-            };
-            // Where no token spans the border between instruction and text, these are the instruction's own tokens.
-            let kept = if prefix.is_empty() { 0 } else { encode(prefix)?.len() };
-            if kept >= room {
-                return Err(Error::InstructionTooLong { tokens: kept, limit });
-            }
-            match end {
-                Truncate::Right => tokens.truncate(room),
-                Truncate::Left => drop(tokens.drain(kept..tokens.len() - (room - kept))),
-            }
-        }
-        tokens.push(self.tokenizer.eos());
-        // Checked here and not by the model, which knows texts by their place in a pass only.
-        let rows = self.model.vocabulary();
-        match tokens.iter().find(|token| **token as usize >= rows) {
-            Some(token) => Err(Error::Vocabulary { text: i, token: *token, rows }),
-            None => Ok(tokens),
-        }
-    }
-}
-
-/// A call under way: texts that were read but have no vectors yet.
-struct Call<'a> {
-    embedder: &'a Embedder,
-    control: &'a Control<'a>,
-    truncate: Option<Truncate>,
-    dimensions: usize,
-    /// What stands before each text, and its tokens when it stands alone.
-    prefix: String,
-    prefix_tokens: Vec<u32>,
-    /// Tokens of a forward pass, unless a single text has more.
-    pass_tokens: usize,
-    /// Texts before those in `texts`.
-    done: Progress,
-    texts: Vec<Vec<u32>>,
-    /// Tokens of `texts`.
-    tokens: usize,
-}
-
-impl<'a> Call<'a> {
-    fn new(embedder: &'a Embedder, options: &EmbedOptions, control: &'a Control<'a>) -> Result<Self, Error> {
-        let prefix = options.prompt.prefix();
-        let encode = |text: &str| embedder.tokenizer.encode(text);
-        let prefix_tokens = encode(&prefix).map_err(|source| Error::Tokenize { text: 0, source })?;
-        Ok(Self {
-            embedder,
-            control,
-            truncate: options.truncate,
-            dimensions: embedder.check_dimensions(options.dimensions)?,
-            prefix,
-            prefix_tokens,
-            pass_tokens: embedder.pass_tokens(),
-            done: Progress::default(),
-            texts: Vec::new(),
-            tokens: 0,
-        })
-    }
-
-    /// Takes a text in.
-    fn add(&mut self, text: &str) -> Result<(), Error> {
-        let i = self.done.texts + self.texts.len();
-        let tokens = self.embedder.tokens(i, text, &self.prefix, self.truncate)?;
-        let memory = &self.embedder.memory;
-        let (budget, limit) = (memory.budget, memory.tokens());
-        if tokens.len() > limit {
-            let needed = memory.of_pass(tokens.len(), 1);
-            return Err(Error::OverBudget { text: i, tokens: tokens.len(), needed, budget, limit });
-        }
-        self.tokens += tokens.len();
-        self.texts.push(tokens);
-        Ok(())
-    }
-
-    /// Runs what was taken in and gives the vectors, in order.
-    fn run(&mut self, mut each: impl FnMut(usize, &[f32], usize)) -> Result<(), Error> {
-        let texts = std::mem::take(&mut self.texts);
-        self.tokens = 0;
-        let first = self.done.texts;
-        let mut vectors = vec![0f32; texts.len() * self.dimensions];
-        // Neighbours in this order have the longest beginnings in common.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        if self.embedder.share_prefixes {
-            order.sort_by_key(|i| &texts[*i]);
-        }
-        let mut rest = &order[..];
-        while !rest.is_empty() {
-            let (pass, others) = rest.split_at(self.texts_of_pass(&texts, rest));
-            rest = others;
-            let tokens: Vec<&[u32]> = pass.iter().map(|i| &texts[*i][..]).collect();
-            let states = self.pass(&tokens)?;
-            let mut broken = None;
-            for (state, i) in states.chunks_exact(self.embedder.dimensions()).zip(pass) {
-                let vector = &mut vectors[i * self.dimensions..][..self.dimensions];
-                vector.copy_from_slice(&state[..self.dimensions]);
-                normalize(vector);
-                if !vector.iter().all(|x| x.is_finite()) {
-                    broken = Some(broken.map_or(*i, |other: usize| other.min(*i)));
-                }
-            }
-            if let Some(i) = broken {
-                return Err(Error::NonFinite { text: first + i });
-            }
-            self.done.texts += pass.len();
-            self.done.tokens += tokens.iter().map(|text| text.len()).sum::<usize>();
-            if let Some(progress) = self.control.progress {
-                progress(self.done);
-            }
-        }
-        for (i, (vector, tokens)) in vectors.chunks_exact(self.dimensions).zip(&texts).enumerate() {
-            each(first + i, vector, tokens.len());
-        }
-        Ok(())
-    }
-
-    /// How many of the first texts of `order` make a pass: those whose tokens, common beginnings counted once, fit.
-    fn texts_of_pass(&self, texts: &[Vec<u32>], order: &[usize]) -> usize {
-        let memory = &self.embedder.memory;
-        let (mut total, mut count) = (0, 0);
-        let mut before: &[u32] = &[];
-        let fits = |i: &&usize| {
-            let text = &texts[**i];
-            let shared = if self.embedder.share_prefixes { common_tokens(before, text) } else { 0 };
-            before = text;
-            total += text.len() - shared;
-            count += 1;
-            total <= self.pass_tokens && memory.of_pass(total, count) <= memory.budget
-        };
-        order.iter().take_while(fits).count().max(1)
-    }
-
-    /// The final hidden states of texts.
-    fn pass(&self, texts: &[&[u32]]) -> Result<Vec<f32>, Error> {
-        let Embedder { model, prefixes, share_prefixes, watch, .. } = self.embedder;
-        let wanted = || !self.control.cancelled() && !self.control.late() && watch.unchanged().is_ok();
-        let known = if *share_prefixes { prefixes.of(texts) } else { Vec::new() };
-        let batch = if *share_prefixes {
-            Batch::continuing(texts, &known.iter().map(|prefix| prefix.tokens()).collect::<Vec<_>>())
-        } else {
-            Batch::separate(texts)
-        };
-        // What the first text has of the instruction, unless that is known. A text's first token may have merged with the
-        // instruction's last.
-        let instruction = &texts[0][..common_tokens(&self.prefix_tokens, texts[0]).min(texts[0].len() - 1)];
-        let is_known = known.iter().any(|prefix| prefix.tokens() == instruction);
-        let keep = *share_prefixes && !instruction.is_empty() && !is_known && prefixes.takes(instruction.len());
-        let pass = Pass { prefixes: &known, keep: keep.then_some((0, instruction)), wanted: &wanted };
-        let outcome = model.run(&batch, &pass);
-        // What was computed from other weights than those that were opened is worth nothing.
-        watch.unchanged()?;
-        let outcome = outcome.map_err(|error| match error {
-            ModelError::Unwanted if self.control.cancelled() => Error::Cancelled,
-            ModelError::Unwanted => Error::DeadlineExceeded,
-            error => error.into(),
-        })?;
-        // Where a value is not finite, what was computed beside it may not be either.
-        if let Some(prefix) = outcome.kept
-            && outcome.states.iter().all(|x| x.is_finite())
-        {
-            prefixes.put(prefix);
-        }
-        Ok(outcome.states)
-    }
-}
-
-/// Divides a vector by its Euclidean length; what is not finite, or has no length, becomes NaN.
-fn normalize(vector: &mut [f32]) {
-    let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
 }

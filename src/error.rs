@@ -5,6 +5,39 @@ use qembed_models::ModelError;
 use qembed_models::gguf::GgufError;
 use qembed_models::tokenizer::TokenizerError;
 
+/// Why no text can be embedded with an instruction. One that is too long for the model is
+/// [`Error::InstructionTooLong`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InstructionError {
+    /// It cannot be tokenized.
+    #[error("cannot be tokenized: {0}")]
+    Tokenize(#[source] TokenizerError),
+    /// It has a token that the model has no embedding for: model and tokenizer do not belong together.
+    #[error("has token {token}, the model's embeddings end at {rows}: the tokenizer is that of another model")]
+    Vocabulary {
+        /// The token.
+        token: u32,
+        /// Rows of the model's token embedding.
+        rows: usize,
+    },
+    /// It leaves no room for a text in the memory budget.
+    #[error(
+        "has {tokens} tokens, which take with the shortest text {needed} bytes of memory; the budget of {budget} allows \
+         {limit} tokens: raise the budget, or shorten it"
+    )]
+    OverBudget {
+        /// Its tokens.
+        tokens: usize,
+        /// Memory that a pass of it and one more token takes, in bytes.
+        needed: u64,
+        /// The budget, in bytes.
+        budget: u64,
+        /// The most tokens that fit.
+        limit: usize,
+    },
+}
+
 /// Why a model could not be opened or a text not be embedded. `text` is an index into the texts of the call, from 0;
 /// messages count from 1.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +130,9 @@ pub enum Error {
         /// The most that the model takes.
         limit: usize,
     },
+    /// The instruction cannot be used, whatever the text.
+    #[error("the instruction {0}")]
+    Instruction(#[from] InstructionError),
     /// A vector with a NaN or infinity in it, or of length zero.
     #[error("the vector of text {} is not finite: the model file is damaged, or its weights overflow", text + 1)]
     NonFinite {
@@ -149,4 +185,19 @@ pub enum Error {
     /// The caller's deadline has passed.
     #[error("the time limit was reached before the work was done")]
     DeadlineExceeded,
+}
+
+impl Error {
+    /// The text that it is about, if it is about one: an index into the texts of the call, from 0.
+    pub fn text(&self) -> Option<usize> {
+        match *self {
+            Error::Tokenize { text, .. }
+            | Error::EmptyText { text }
+            | Error::TooLong { text, .. }
+            | Error::Vocabulary { text, .. }
+            | Error::NonFinite { text }
+            | Error::OverBudget { text, .. } => Some(text),
+            _ => None,
+        }
+    }
 }

@@ -23,7 +23,9 @@
 //! the call, on the order of texts or on the number of threads: the same bits, on one instruction set.
 #![forbid(unsafe_code)]
 
+mod call;
 mod control;
+pub mod corpus;
 mod embedder;
 mod embeddings;
 mod error;
@@ -36,13 +38,14 @@ mod verify;
 pub use control::{Control, Progress};
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
-pub use error::Error;
+pub use error::{Error, InstructionError};
 pub use memory::MemoryNeeds;
-pub use options::{DEFAULT_TASK, EmbedOptions, LoadOptions, Prompt, Truncate};
+pub use options::{DEFAULT_TASK, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
 pub use qembed_kernels::cpu::isa::{Isa, IsaError};
 pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
+pub use qembed_models::text;
 pub use qembed_models::tokenizer::TokenizerError;
 pub use qembed_models::{ConvertError, Level, ModelError, Quantize, QuantizeError, convert, quantize};
 pub use verify::{Check, Verdict, verify};

@@ -1,6 +1,6 @@
 //! The `qembed-q` command. Data goes to standard output, everything for people to standard error.
 //!
-//! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 it was stopped.
 #![forbid(unsafe_code)]
 
 /// A line for people, on standard error. Unlike `eprintln!` it does not panic where that is closed or full.
@@ -13,13 +13,12 @@ macro_rules! say {
 
 mod cli;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(unix)]
     qembed_q::gguf::exit_on_faults("qembed-q: ", " (--no-mmap)");
-    match cli::run(&cli::Arguments::parse()) {
+    match cli::parse().and_then(|arguments| cli::run(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough.
         Err(cli::Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

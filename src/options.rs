@@ -40,6 +40,17 @@ pub enum Truncate {
     Right,
 }
 
+/// What becomes of a text without a character.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// It is an error: most often something went wrong before.
+    #[default]
+    Refuse,
+    /// Its vector is that of the end token (after the instruction, if there is one), which the model's reference
+    /// implementation gives as well. All empty texts have the same.
+    EndToken,
+}
+
 /// How to embed texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EmbedOptions {
@@ -49,6 +60,8 @@ pub struct EmbedOptions {
     pub dimensions: Option<usize>,
     /// Cut texts that exceed the model's context instead of refusing them.
     pub truncate: Option<Truncate>,
+    /// What becomes of empty texts.
+    pub empty: Empty,
 }
 
 /// How to open a model.

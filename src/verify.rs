@@ -312,7 +312,7 @@ impl Checks {
 
     /// The model card's example.
     fn vectors(&mut self, gguf: &Gguf, options: &LoadOptions, published: Option<&Published>) {
-        let found = match similarities(gguf.path(), options) {
+        let found = match similarities(gguf, options) {
             Ok(found) => found,
             Err(error) => {
                 self.fail("vectors", error.to_string());
@@ -404,8 +404,8 @@ fn fingerprint(gguf: &Gguf) -> Result<Option<String>, GgufError> {
 }
 
 /// Similarities of the card's queries (rows) with its documents.
-fn similarities(path: &Path, options: &LoadOptions) -> Result<[[f32; 2]; 2], Error> {
-    let embedder = Embedder::open_with(path, options)?;
+fn similarities(gguf: &Gguf, options: &LoadOptions) -> Result<[[f32; 2]; 2], Error> {
+    let embedder = Embedder::new(gguf, options)?;
     let queries = embedder.embed(&QUERIES, &EmbedOptions { prompt: Prompt::Query, ..EmbedOptions::default() })?;
     let documents = embedder.embed(&DOCUMENTS, &EmbedOptions::default())?;
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();
@@ -420,10 +420,7 @@ fn similarities(path: &Path, options: &LoadOptions) -> Result<[[f32; 2]; 2], Err
 /// published numbers may be off themselves. The δ are those of the built-in model's levels (its card), doubled, since
 /// Qwen3-Embedding has many more layers through which an error passes.
 fn tolerance(gguf: &Gguf, hidden: usize) -> f32 {
-    let values: usize = gguf.tensors().map(|info| info.shape.values()).sum();
-    let bytes: usize = gguf.tensors().filter_map(|info| info.bytes()).sum();
-    let bits = 8.0 * bytes as f32 / values as f32;
-    let delta = match bits {
+    let delta = match gguf.bits_per_value() {
         ..4.0 => 0.0242,
         ..5.3 => 0.0068,
         ..6.3 => 0.0044,

@@ -99,6 +99,27 @@ fn bits(path: &Path) -> Vec<u32> {
     vectors.as_flat().iter().map(|x| x.to_bits()).collect()
 }
 
+/// As Windows programs write them, or a copy through PowerShell.
+#[test]
+fn json_with_a_byte_order_mark() {
+    let original = model(SHAPE_K, "F32");
+    let folder = scratch("marks").join("folder");
+    folder_of(&Gguf::open(&original).unwrap(), &folder, None);
+    for name in ["config.json", "tokenizer.json"] {
+        let path = folder.join(name);
+        fs::write(&path, format!("\u{feff}{}", fs::read_to_string(&path).unwrap())).unwrap();
+    }
+    let output = folder.with_extension("gguf");
+    let run = convert(&folder, &output, &["--type", "F32"]);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(bits(&output) == bits(&original));
+    fs::remove_file(&output).unwrap();
+    let config = fs::read_to_string(folder.join("config.json")).unwrap();
+    let utf16: Vec<u8> = config.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(folder.join("config.json"), utf16).unwrap();
+    refused(&folder, "UTF-16");
+}
+
 #[test]
 fn one_file_or_many_give_the_same_model() {
     let original = model(SHAPE_K, "F32");

@@ -3,7 +3,11 @@
 mod common;
 
 use common::{Parts, SHAPE, SHAPE_K, bits, model, scratch};
-use qembed_q::{DEFAULT_TASK, EmbedOptions, Embedder, Embeddings, Error, Isa, LoadOptions, Prompt, Truncate};
+use qembed_q::{
+    Control, DEFAULT_TASK, EmbedOptions, Embedder, Embeddings, Empty, Error, InstructionError, Isa, LoadOptions,
+    Prompt, Truncate,
+};
+use serde_json::json;
 use std::path::Path;
 
 fn open(path: &Path, isa: Option<&str>, threads: usize) -> Embedder {
@@ -213,6 +217,44 @@ fn a_text_over_the_context_is_an_error_or_is_cut_where_asked() {
     }
 }
 
+/// Whatever is wrong with an instruction, it is never the first text that is named.
+#[test]
+fn an_instruction_that_cannot_be_used_is_named_itself() {
+    let path = model(SHAPE, "F16");
+    let embedder = open(&path, None, 1);
+    let with = |task: String| EmbedOptions { prompt: Prompt::Instruct(task), ..EmbedOptions::default() };
+    let own = "Instruct: \nQuery:".len();
+    let limit = embedder.max_tokens();
+    for tokens in [limit - 1, limit, limit + 100] {
+        let error = embedder.embed(&["a"], &with(text(tokens - own, 0))).unwrap_err();
+        assert!(matches!(error, Error::InstructionTooLong { tokens: t, limit: 400 } if t == tokens), "{error:?}");
+    }
+    assert_eq!(embedder.embed(&["a"], &with(text(limit - 2 - own, 0))).unwrap().tokens(), [limit]);
+
+    let load = LoadOptions { memory_budget: Some(embedder.memory().of_pass(100, 1)), ..LoadOptions::default() };
+    let embedder = Embedder::open_with(&path, &load).unwrap();
+    let error = embedder.embed(&["a"], &with(text(99 - own, 0))).unwrap_err();
+    let Error::Instruction(InstructionError::OverBudget { tokens: 99, limit: 100, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(error.to_string().starts_with("the instruction has 99 tokens") && error.text().is_none(), "{error}");
+    assert_eq!(embedder.embed(&["a"], &with(text(98 - own, 0))).unwrap().tokens(), [100]);
+    let error = embedder.embed(&["a", "bc"], &with(text(98 - own, 0))).unwrap_err();
+    assert!(matches!(error, Error::OverBudget { text: 1, .. }) && error.text() == Some(1), "{error:?}");
+
+    // And one with a token that the model does not know: `X` has the id 355.
+    let mut json = swapped_tokenizer(&path, 100);
+    json["model"]["vocab"]["<more355>"] = json!(u32::from(b'X'));
+    json["model"]["vocab"]["X"] = json!(355);
+    json["added_tokens"][0]["id"] = json!(256);
+    json["model"]["vocab"]["<more256>"] = json!(356);
+    let tokenizer = scratch("instruction").join("tokenizer.json");
+    std::fs::write(&tokenizer, json.to_string()).unwrap();
+    let load = LoadOptions { tokenizer: Some(tokenizer), ..LoadOptions::default() };
+    let error = Embedder::open_with(&path, &load).unwrap().embed(&["a"], &with("X".into())).unwrap_err();
+    assert!(matches!(error, Error::Instruction(InstructionError::Vocabulary { token: 355, rows: 300 })), "{error:?}");
+}
+
 #[test]
 fn an_empty_text_is_an_error_that_names_it() {
     let embedder = open(&model(SHAPE, "F16"), None, 1);
@@ -227,6 +269,66 @@ fn an_empty_text_is_an_error_that_names_it() {
     let texts = [" ", "\n", "\0", "<|endoftext|>", "<|im_start|>"];
     let vectors = embed(&embedder, &texts, &EmbedOptions::default());
     assert_eq!(vectors.tokens(), texts.map(|text| text.len() + 1));
+}
+
+#[test]
+fn an_empty_text_has_the_vector_of_the_end_token_where_asked() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    let with = |prompt| EmbedOptions { prompt, empty: Empty::EndToken, ..EmbedOptions::default() };
+    let vectors = embed(&embedder, &["a", "", "b", ""], &with(Prompt::Document));
+    assert_eq!(vectors.tokens(), [2, 1, 2, 1]);
+    assert!(vectors[1] == vectors[3] && vectors[1] != vectors[0]);
+    assert_eq!(vectors[0], embed(&embedder, &["a"], &EmbedOptions::default())[0]);
+    assert_eq!(embed(&embedder, &[""], &with(Prompt::Document))[0], vectors[1]);
+    // After an instruction: what a text of nothing but that gets.
+    let query = embed(&embedder, &["", "a"], &with(Prompt::Instruct("T".into())));
+    assert_eq!(query[0], embed(&embedder, &["Instruct: T\nQuery:"], &EmbedOptions::default())[0]);
+}
+
+/// The vectors that a call gives before it fails, and its error.
+fn given(embedder: &Embedder, texts: &[String], ordered: bool) -> (Vec<(usize, Vec<u32>)>, Error) {
+    let mut given = Vec::new();
+    let each = |i: usize, vector: &[f32], _: usize| given.push((i, bits(vector)));
+    let (options, control) = (EmbedOptions::default(), Control::default());
+    let error = match ordered {
+        true => embedder.embed_each(texts, &options, &control, each),
+        false => embedder.embed_unordered(texts, &options, &control, each),
+    };
+    (given, error.unwrap_err())
+}
+
+/// Who streams texts gets the vectors of all before the one that fails; who asks before gets the error at once.
+#[test]
+fn texts_before_one_that_fails_have_their_vectors() {
+    let path = scratch("before").join("model.gguf");
+    let mut parts = Parts::of(&model(SHAPE, "F16"));
+    let embeddings = parts.tensor("token_embd.weight");
+    let row = embeddings.data.len() / 300 * usize::from(b'!');
+    embeddings.data[row..row + 2].copy_from_slice(&0x7e00u16.to_le_bytes()); // NaN
+    parts.write(&path);
+    let embedder = open(&path, None, 1);
+    // Several passes and windows; those that fail stand first and last in the order in which passes are made.
+    let good: Vec<String> = (0..10_000).map(|i| format!("{} {}", i * 7919 % 10_000, "y".repeat(i % 9))).collect();
+    let expected = embedder.embed(&good, &EmbedOptions::default()).unwrap();
+    for (bad, foreseen) in [("!", false), ("z!", false), (&"z".repeat(400)[..], true), ("", true)] {
+        for at in [0, 1, 700, 9000] {
+            let mut texts = good.clone();
+            texts[at] = bad.to_owned();
+            texts[9500] = "!".to_owned();
+            let checked = embedder.check(&texts, &EmbedOptions::default());
+            assert_eq!(checked.err().and_then(|error| error.text()), foreseen.then_some(at));
+            for ordered in [true, false] {
+                let (mut given, error) = given(&embedder, &texts, ordered);
+                assert_eq!(error.text(), Some(at), "{error}");
+                if !ordered {
+                    given.sort();
+                }
+                assert!(given.iter().all(|(i, vector)| *vector == bits(&expected[*i])));
+                assert!(given.iter().take(at).map(|(i, _)| *i).eq(0..at));
+                assert!(!ordered || given.len() == at);
+            }
+        }
+    }
 }
 
 #[test]

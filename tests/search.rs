@@ -211,6 +211,188 @@ fn a_folder_is_its_text_files() {
     assert_eq!(found, [(text_of(&deep), Some(1)), (text_of(&deep), Some(3)), (text_of(&b), Some(2))]);
 }
 
+/// The places of all passages that a search finds, and what it says beside them.
+#[track_caller]
+fn places(source: &Path, options: &[&str]) -> (Vec<(String, u64, String)>, String) {
+    let gguf = small();
+    let base = ["search", "x", "--gguf", &gguf, "--in", text_of(source), "--no-cache", "--json", "--top", "99"];
+    let output = run(&[&base[..], options].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let hits: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let place = |hit: &Value| {
+        let path = Path::new(hit["path"].as_str().unwrap()).strip_prefix(source).unwrap().to_string_lossy();
+        (path.into_owned(), hit["line"].as_u64().unwrap(), hit["text"].as_str().unwrap().to_owned())
+    };
+    let mut places: Vec<_> = hits.iter().map(place).collect();
+    places.sort();
+    (places, stderr(&output).to_owned())
+}
+
+fn found<const N: usize>(places: [(&str, u64, &str); N]) -> Vec<(String, u64, String)> {
+    places.map(|(path, line, text)| (path.to_owned(), line, text.to_owned())).to_vec()
+}
+
+/// In whatever way its name is written, and inside a folder as alone.
+#[test]
+fn files_of_objects_are_known_by_their_names() {
+    let folder = scratch("objects");
+    let lines = "\u{feff}{\"text\":\"one\"}\n\n{\"text\":\"two\",\"id\":1}\n";
+    for name in ["a.jsonl", "a.ndjson", "a.JSONL", "a.NdJson"] {
+        let path = folder.join(name);
+        fs::write(&path, lines).unwrap();
+        assert_eq!(places(&path, &[]).0, found([("", 1, "one"), ("", 3, "two")]), "{name}");
+        assert_eq!(places(&folder, &[]).0, found([(name, 1, "one"), (name, 3, "two")]), "{name}");
+        fs::remove_file(path).unwrap();
+    }
+    // One that has no such field is a text in a folder, and an error by itself.
+    fs::write(folder.join("b.jsonl"), "{\"text\":\"one\"}\n{\"body\":\"two\"}\n").unwrap();
+    let whole = "{\"text\":\"one\"}\n{\"body\":\"two\"}";
+    assert_eq!(places(&folder, &[]).0, found([("b.jsonl", 1, whole)]));
+    fs::write(folder.join("b.jsonl"), "{\"body\":\"one\"}\n{\"body\":\"two\"}\n").unwrap();
+    let bodies = places(&folder, &["--field", "body"]).0;
+    assert_eq!(bodies, found([("b.jsonl", 1, "one"), ("b.jsonl", 2, "two")]));
+}
+
+/// Dropped in front of a file, where it would hide a heading; kept elsewhere.
+#[test]
+fn a_mark_in_front_of_a_file_is_no_text() {
+    let folder = scratch("marks");
+    fs::write(folder.join("a.md"), "\u{feff}# one\n\u{feff}two\n# three\n").unwrap();
+    let expected = found([("a.md", 1, "# one\n\u{feff}two"), ("a.md", 3, "# three")]);
+    assert_eq!(places(&folder, &[]), (expected, String::new()));
+    assert_eq!(places(&folder.join("a.md"), &[]).0[0].2, "# one\n\u{feff}two");
+    // UTF-16 is passed over by name, and an error by itself.
+    fs::write(folder.join("b.txt"), b"\xff\xfet\0w\0o\0").unwrap();
+    let (hits, said) = places(&folder, &[]);
+    assert!(hits.len() == 2 && said.contains("passed over 1 file") && said.contains("b.txt: this is UTF-16"), "{said}");
+    let utf16 = folder.join("b.txt");
+    fails(
+        run(&["search", "x", "--gguf", &small(), "--no-cache", "--in", text_of(&utf16)]),
+        1,
+        &["b.txt", "UTF-16", "iconv"],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn links_lead_to_files_once_and_nowhere_else() {
+    use std::os::unix::fs::symlink;
+    let outside = scratch("links_outside");
+    fs::write(outside.join("far.txt"), "far\n").unwrap();
+    fs::write(outside.join("objects.ndjson"), "{\"text\":\"object\"}\n").unwrap();
+    let folder = scratch("links");
+    fs::create_dir(folder.join("deep")).unwrap();
+    fs::write(folder.join("deep/near.txt"), "near\n").unwrap();
+    for (target, link) in [
+        (outside.join("far.txt"), "far.txt"),
+        (outside.join("far.txt"), "again.txt"),
+        (outside.join("objects.ndjson"), "objects.txt"),
+        ("deep/near.txt".into(), "a-link-to-near.txt"),
+        ("..".into(), "deep/up"),
+        (outside.clone(), "folder"),
+        ("round".into(), "round"),
+        ("nowhere".into(), "broken"),
+    ] {
+        symlink(target, folder.join(link)).unwrap();
+    }
+    let pipe = folder.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (hits, said) = places(&folder, &[]);
+    let expected = [("again.txt", 1, "far"), ("deep/near.txt", 1, "near"), ("objects.txt", 1, "object")];
+    assert_eq!(hits, found(expected));
+    for words in
+        ["passed over 2 links to folders", "passed over 2 files or folders", "broken", "round", "1 file that is no"]
+    {
+        assert!(said.contains(words), "{said:?} does not say {words:?}");
+    }
+    // Whoever names a link means what it leads to.
+    assert_eq!(places(&folder.join("folder"), &[]).0.len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_passed_over_by_name() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    // Where anybody can come: a folder of the tests may lie where only its owner can.
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(folder, 0o755);
+    let binary = folder.join("qembed-q");
+    fs::copy(env!("CARGO_BIN_EXE_qembed-q"), &binary).unwrap();
+    let gguf = folder.join("model.gguf");
+    fs::copy(small(), &gguf).unwrap();
+    [&binary, &gguf].into_iter().for_each(|path| set(path, 0o755));
+    let texts = folder.join("texts");
+    fs::create_dir_all(texts.join("barred/deep")).unwrap();
+    fs::write(texts.join("barred/a.txt"), "a\n").unwrap();
+    fs::write(texts.join("b.txt"), "b\n").unwrap();
+    for i in 0..5 {
+        fs::write(texts.join(format!("secret{i}.txt")), "s\n").unwrap();
+        set(&texts.join(format!("secret{i}.txt")), 0o000);
+    }
+    set(&texts.join("barred"), 0o000);
+    let search = |source: &Path| {
+        let mut command = Command::new(&binary);
+        command.args(["search", "x", "--no-cache", "--json", "--gguf", text_of(&gguf), "--in", text_of(source)]);
+        if fs::read_dir(texts.join("barred")).is_ok() {
+            // The superuser may read everything; nobody may not.
+            command.uid(65534).gid(65534);
+        }
+        command.stdin(Stdio::null()).output()
+    };
+    match search(&texts) {
+        Ok(output) => {
+            let said = stderr(&output);
+            assert!(output.status.success(), "{said}");
+            let hits: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(hits.len() == 1 && hits[0]["text"] == "b", "{hits:?}");
+            assert!(said.contains("passed over 6 files or folders") && said.contains("ermission denied"), "{said}");
+            // The first three, and that there are more.
+            assert_eq!(said.matches("cannot read ").count(), 3, "{said}");
+            assert!(said.contains("barred") && said.ends_with("…\n"), "{said}");
+            for alone in ["barred", "secret1.txt"] {
+                fails(search(&texts.join(alone)).unwrap(), 1, &["cannot read", alone, "ermission denied"]);
+            }
+        }
+        Err(error) => println!("SKIPPED: the command cannot be run by another user here: {error}"),
+    }
+    set(&texts.join("barred"), 0o755);
+}
+
+/// What was computed beside a passage that has no vector, or is too much for the memory, is there for the next search.
+#[test]
+fn a_search_that_fails_at_a_passage_keeps_the_others() {
+    let (folder, file) = corpus("fails_at_a_passage");
+    let cache = folder.join("cache");
+    let gguf = folder.join("model.gguf");
+    let mut parts = Parts::of(Path::new(&small()));
+    let embeddings = parts.tensor("token_embd.weight");
+    let row = embeddings.data.len() / 300 * usize::from(b'!');
+    embeddings.data[row..row + 2].copy_from_slice(&0x7e00u16.to_le_bytes()); // NaN
+    parts.write(&gguf);
+    let kept = || -> u64 {
+        let files = fs::read_dir(&cache).unwrap().map(|file| file.unwrap().metadata().unwrap().len());
+        (files.sum::<u64>() - 40) / (32 + 4 * 64)
+    };
+    let search = || {
+        let paths = ["--gguf", text_of(&gguf), "--in", text_of(&file), "--cache", text_of(&cache)];
+        run(&[&["search", "what?", "--json"][..], &paths].concat())
+    };
+    let whole = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{whole}{{\"text\":\"bad!\"}}\n")).unwrap();
+    fails(search(), 1, &["not finite", "texts.jsonl:7", "is kept"]);
+    assert_eq!(kept(), 6);
+    fs::write(&file, whole).unwrap();
+    let before: Vec<_> =
+        fs::read_dir(&cache).unwrap().map(|file| file.unwrap().metadata().unwrap().modified().unwrap()).collect();
+    assert_eq!(hits(search()).len(), 5);
+    let after: Vec<_> =
+        fs::read_dir(&cache).unwrap().map(|file| file.unwrap().metadata().unwrap().modified().unwrap()).collect();
+    assert_eq!((before, kept()), (after, 6), "nothing had to be computed");
+}
+
 #[test]
 fn sources_that_cannot_be_searched() {
     let folder = scratch("bad_sources");
@@ -224,7 +406,7 @@ fn sources_that_cannot_be_searched() {
     fails(search(&folder.join("none")), 1, &["none", "cannot read"]);
     fails(search(&folder), 1, &["holds no text"]);
     fails(search(&file("blank.txt", b"\n \n")), 1, &["blank.txt", "holds no text"]);
-    fails(search(&file("latin1.txt", b"caf\xe9")), 1, &["latin1.txt", "utf-8"]);
+    fails(search(&file("latin1.txt", b"caf\xe9")), 1, &["latin1.txt", "UTF-8"]);
     fails(search(&file("a.jsonl", b"{\"text\":\"a\"}\nno\n")), 1, &["a.jsonl, line 2"]);
     fails(search(&file("b.jsonl", b"{\"body\":\"a\"}\n")), 1, &["b.jsonl, line 1", "\"text\"", "--field"]);
     let body = ["search", "x", "--gguf", gguf, "--no-cache", "--field", "body", "--in"];

@@ -78,7 +78,7 @@ pub fn convert(folder: &Path, output: &Path, options: &Quantize) -> Result<(), C
 
 fn read_json(path: &Path) -> Result<Value, ConvertError> {
     let fail = |problem: String| ConvertError::File { path: path.into(), problem };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let text = crate::text::read(path).map_err(|error| fail(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| fail(format!("not JSON: {error}")))
 }
 

@@ -1,7 +1,7 @@
 //! What can go wrong between a GGUF file and a vector.
 
 use crate::gguf::GgufError;
-use crate::known::NotUnderstood;
+use crate::known::{NotUnderstood, summary};
 use qembed_kernels::WeightError;
 
 /// An error of the model layer. Messages name the item, what was expected and what was found.
@@ -21,7 +21,7 @@ pub enum ModelError {
     #[error("tensor {name} has shape {found}, expected {expected} (row length first)")]
     Shape { name: String, expected: String, found: String },
     /// At least one; each can be allowed by its name.
-    #[error("{}", differs(.0))]
+    #[error("the file is not understood, and its vectors could be wrong: {}", summary(.0))]
     NotUnderstood(Vec<NotUnderstood>),
     #[error("tensor {name}: {source}")]
     Weight { name: String, source: WeightError },
@@ -33,14 +33,4 @@ pub enum ModelError {
     TooLong { text: usize, tokens: usize, limit: usize },
     #[error("the pass was called off")]
     Unwanted,
-}
-
-/// The first few of what was not understood.
-fn differs(items: &[NotUnderstood]) -> String {
-    const SHOWN: usize = 4;
-    let mut shown: Vec<String> = items.iter().take(SHOWN).map(NotUnderstood::to_string).collect();
-    if items.len() > SHOWN {
-        shown.push(format!("and {} more", items.len() - SHOWN));
-    }
-    format!("the file is not understood, and its vectors could be wrong: {}", shown.join("; "))
 }

@@ -181,8 +181,10 @@ pub const KEYS: &[KnownKey] = &[
 /// The tensors that an embedding has no use for: what makes logits.
 pub const TENSORS: &[&str] = &["output.weight", "output.bias"];
 
+type Fits = fn(&str) -> bool;
+
 /// Why tensors with such names are refused, the first that fits.
-const TENSOR_NOTES: &[(fn(&str) -> bool, &str)] = &[
+const TENSOR_NOTES: &[(Fits, &str)] = &[
     (|name| name.contains(".lora_") || name.contains("lora_a") || name.contains("lora_b"), ADAPTER),
     (|name| name.starts_with("cls.") || name.starts_with("cls_"), RERANKER),
     (|name| name.starts_with("dense"), PROJECTION),
@@ -218,6 +220,23 @@ impl fmt::Display for NotUnderstood {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.found, self.why)
     }
+}
+
+/// What has not been understood, by the reason, the first few of each.
+pub(crate) fn summary(items: &[NotUnderstood]) -> String {
+    const SHOWN: usize = 4;
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for item in items {
+        match reasons.iter_mut().find(|(why, _)| *why == item.why) {
+            Some((_, found)) => found.push(&item.found),
+            None => reasons.push((item.why, vec![&item.found])),
+        }
+    }
+    let line = |(why, found): (&str, Vec<&str>)| {
+        let more = if found.len() > SHOWN { format!(", and {} more", found.len() - SHOWN) } else { String::new() };
+        format!("{}{more}: {why}", found[..found.len().min(SHOWN)].join(", "))
+    };
+    reasons.into_iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
 /// All that has not been understood of a Qwen3 file, in its order. Of another architecture it is nothing: such a file is

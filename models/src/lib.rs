@@ -16,6 +16,7 @@ mod quantize;
 mod qwen3;
 #[cfg(feature = "synth")]
 pub mod synth;
+pub mod text;
 pub mod tokenizer;
 
 pub use batch::{Batch, common_tokens};

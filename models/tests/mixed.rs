@@ -41,7 +41,6 @@ fn models_of_any_formats() {
             context: 100,
             eps: 1e-6,
             rope_base: 1e6,
-            warnings: Vec::new(),
         };
         for _ in 0..2 {
             let (gguf, formats) = model(&config, &mut random);
@@ -58,7 +57,7 @@ fn check(gguf: &Gguf, formats: &str) {
         [1, 20, 33, 70].map(|len| (0..len).map(|_| random.below(VOCABULARY) as u32).collect()).into();
     texts[1][..9].copy_from_slice(&beginning);
     texts[3][..9].copy_from_slice(&beginning);
-    let load = |isa: &'static Isa, threads| Qwen3::load(gguf, CpuBackend::new(isa, threads).unwrap()).unwrap();
+    let load = |isa: &'static Isa, threads| Qwen3::load(gguf, CpuBackend::new(isa, threads).unwrap(), &[]).unwrap();
     let scalar = Isa::select(Some("scalar")).unwrap();
     let expected = load(scalar, 2).forward(&Batch::new(&texts)).unwrap();
     let hidden = expected.len() / texts.len();

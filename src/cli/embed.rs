@@ -1,13 +1,16 @@
 //! The command without a subcommand: texts in, vectors out.
 
 use super::Failure;
+use super::input::{EndWords, Input, OnEmpty};
 use super::model::ModelArguments;
 use super::output::{Format, Writer};
+use super::stop::let_finish;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use qembed_q::{Control, EmbedOptions, Progress, Prompt, Truncate};
+use qembed_q::{Control, EmbedOptions, Embedder, Empty, Error, Progress, Prompt, Truncate};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io::{self, BufRead, IsTerminal};
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) struct EmbedArguments {
     /// Texts to embed; `-` stands for the lines of standard input
     #[arg(value_name = "TEXT")]
-    texts: Vec<String>,
+    pub(super) texts: Vec<String>,
 
     #[command(flatten)]
     model: ModelArguments,
@@ -36,6 +39,10 @@ pub(super) struct EmbedArguments {
     #[arg(long, value_name = "END")]
     truncate: Option<TruncateEnd>,
 
+    /// What becomes of an empty text; blank lines at the very end of the input are none
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnEmpty::Error)]
+    empty: OnEmpty,
+
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
@@ -51,75 +58,49 @@ enum TruncateEnd {
     Right,
 }
 
+impl EmbedArguments {
+    fn options(&self) -> EmbedOptions {
+        EmbedOptions {
+            prompt: match (&self.instruct, self.query) {
+                (Some(task), _) => Prompt::Instruct(task.clone()),
+                (None, true) => Prompt::Query,
+                (None, false) => Prompt::Document,
+            },
+            dimensions: self.dim,
+            truncate: self.truncate.map(|end| match end {
+                TruncateEnd::Left => Truncate::Left,
+                TruncateEnd::Right => Truncate::Right,
+            }),
+            empty: match self.empty {
+                OnEmpty::Error => Empty::Refuse,
+                // What is skipped is embedded all the same, so that texts count as in the input. It costs a token a pass.
+                OnEmpty::Skip | OnEmpty::EndToken => Empty::EndToken,
+            },
+        }
+    }
+}
+
 /// Embeds the texts and writes their vectors.
 pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     if arguments.format.is_binary() && io::stdout().is_terminal() {
         return Err(Failure::Usage("binary output would garble the terminal: redirect it to a file or a pipe".into()));
     }
+    if arguments.empty == OnEmpty::Skip && !arguments.format.has_index() {
+        return Err(Failure::Usage(
+            "--empty skip would shift the vectors of all texts that follow; it is for --format jsonl, whose lines say to \
+             which text they belong"
+                .into(),
+        ));
+    }
     let started = Instant::now();
     let embedder = arguments.model.open()?;
     let loaded = started.elapsed();
-
-    if arguments.texts.iter().filter(|text| *text == "-").count() > 1 {
-        return Err(Failure::Usage("standard input can be read once: give `-` only once".into()));
-    }
-    let options = EmbedOptions {
-        prompt: match (&arguments.instruct, arguments.query) {
-            (Some(task), _) => Prompt::Instruct(task.clone()),
-            (None, true) => Prompt::Query,
-            (None, false) => Prompt::Document,
-        },
-        dimensions: arguments.dim,
-        truncate: arguments.truncate.map(|end| match end {
-            TruncateEnd::Left => Truncate::Left,
-            TruncateEnd::Right => Truncate::Right,
-        }),
-    };
-
-    // What goes wrong while texts are read or vectors are written ends the call.
-    let (cancel, failure) = (AtomicBool::new(false), RefCell::new(None));
-    let fail = |error: Failure| {
-        cancel.store(true, Relaxed);
-        failure.borrow_mut().get_or_insert(error);
-    };
-    let total = if arguments.texts.is_empty() || arguments.texts.iter().any(|text| text == "-") {
-        None
-    } else {
-        Some(arguments.texts.len())
-    };
     let started = Instant::now();
-    let done = Cell::new(Progress::default());
-    let bar = OnceCell::new();
-    let show = |progress: Progress| {
-        done.set(progress);
-        if started.elapsed() >= Duration::from_secs(1) {
-            let rate = progress.tokens as f64 / started.elapsed().as_secs_f64();
-            let bar: &ProgressBar = bar.get_or_init(|| new_bar(total));
-            bar.set_position(progress.texts as u64);
-            bar.set_message(format!("{} tokens, {rate:.0} tokens/s", progress.tokens));
-        }
-    };
-    let control = Control { cancel: Some(&cancel), progress: Some(&show), ..Control::default() };
-    let texts = texts(&arguments.texts).map_while(|text| text.map_err(&fail).ok());
-    let dimensions = arguments.dim.unwrap_or(embedder.dimensions());
-    let mut writer = Writer::new(io::stdout().lock(), arguments.format, dimensions);
-    let result = embedder.embed_each(texts, &options, &control, |_, vector, _| {
-        if let Err(error) = writer.push(vector) {
-            fail(error.into());
-        }
-    });
-    if let Some(bar) = bar.get() {
-        bar.finish_and_clear();
-    }
-    if let Some(failure) = failure.take() {
-        return Err(failure);
-    }
-    result?;
+    let done = let_finish(|cancel| embed(arguments, &embedder, cancel))?;
     let embedded = started.elapsed();
-    writer.finish()?;
 
     if arguments.verbose {
-        let Progress { texts, tokens } = done.get();
+        let Progress { texts, tokens } = done;
         let per_second = tokens as f64 / embedded.as_secs_f64();
         let resident = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
         say!(
@@ -139,6 +120,103 @@ pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes the vectors of all texts, or of those before the first that cannot be had: then they are written whole, before
+/// anything is said. Ends early when `cancel` is set.
+fn embed(arguments: &EmbedArguments, embedder: &Embedder, cancel: &'static AtomicBool) -> Result<Progress, Failure> {
+    let input = Input::new(&arguments.texts, arguments.empty, cancel)?;
+    let options = arguments.options();
+    let mut end_words = EndWords::default();
+    if input.can_be_read_twice() {
+        // What is wrong is found before hours of work.
+        let texts = input.texts().inspect(|text| text.iter().for_each(|text| end_words.look_at(text)));
+        before_failure(texts, |texts| embedder.check(texts, &options))?;
+        end_words.warn();
+    }
+
+    let started = Instant::now();
+    let writer = RefCell::new(Writer::new(arguments.format, arguments.dim.unwrap_or(embedder.dimensions()))?);
+    // A vector that cannot be written ends the call.
+    let unwritten = RefCell::new(None);
+    let write = |write: &mut dyn FnMut(&mut Writer) -> io::Result<()>| {
+        if unwritten.borrow().is_none()
+            && let Err(error) = write(&mut writer.borrow_mut())
+        {
+            cancel.store(true, Relaxed);
+            *unwritten.borrow_mut() = Some(error);
+        }
+    };
+    let done = Cell::new(Progress::default());
+    let bar = OnceCell::new();
+    let show = |progress: Progress| {
+        write(&mut |writer| writer.flush());
+        done.set(progress);
+        if started.elapsed() >= Duration::from_secs(1) {
+            let rate = progress.tokens as f64 / started.elapsed().as_secs_f64();
+            let bar: &ProgressBar = bar.get_or_init(|| new_bar(input.total()));
+            bar.set_position(progress.texts as u64);
+            bar.set_message(format!("{} tokens, {rate:.0} tokens/s", progress.tokens));
+        }
+    };
+    let control = Control { cancel: Some(cancel), progress: Some(&show), ..Control::default() };
+    let skipped = RefCell::new(VecDeque::new());
+    let texts = input.texts().enumerate().map(|(i, text)| {
+        text.iter().for_each(|text| end_words.look_at(text));
+        if arguments.empty == OnEmpty::Skip && text.as_ref().is_ok_and(String::is_empty) {
+            skipped.borrow_mut().push_back(i);
+        }
+        text
+    });
+    let each = |i: usize, vector: &[f32], _: usize| {
+        let next = skipped.borrow().front().copied();
+        if next == Some(i) {
+            skipped.borrow_mut().pop_front();
+        } else {
+            write(&mut |writer| writer.push(i, vector));
+        }
+    };
+    let mut result = before_failure(texts, |texts| embedder.embed_each(texts, &options, &control, each));
+    if cancel.load(Relaxed) {
+        // Reading has ended early, and so with success.
+        result = Err(Error::Cancelled.into());
+    }
+    if let Some(bar) = bar.get() {
+        bar.finish_and_clear();
+    }
+    if !input.can_be_read_twice() {
+        end_words.warn();
+    }
+    let (writer, written) = (writer.into_inner(), unwritten.into_inner().map_or(Ok(()), Err));
+    let count = writer.count();
+    // Where nothing was computed, nothing is written, which nobody takes for a result.
+    let finished = if result.is_ok() || count > 0 { writer.finish() } else { Ok(()) };
+    match (result, written.and(finished)) {
+        (Ok(()), Ok(())) => Ok(done.get()),
+        (Err(failure), Ok(())) if count == 0 => Err(failure),
+        (Err(failure), Ok(())) => {
+            if matches!(failure, Failure::Embed(Error::Cancelled)) {
+                say!("qembed-q: stopped; {count} vectors are written");
+            }
+            Err(Failure::Midway { count, failure: Box::new(failure) })
+        }
+        (Err(failure), Err(error)) if !matches!(failure, Failure::Embed(Error::Cancelled)) => {
+            say!("qembed-q: {failure}");
+            Err(error.into())
+        }
+        (_, Err(error)) => Err(error.into()),
+    }
+}
+
+/// Gives the texts up to the first that cannot be had, whose failure ends the work, if that does not fail before.
+fn before_failure<'a>(
+    texts: impl Iterator<Item = Result<String, Failure>> + 'a,
+    work: impl FnOnce(Box<dyn Iterator<Item = String> + '_>) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let mut failure = None;
+    let texts = texts.map_while(|text| text.map_err(|error| failure = Some(error)).ok());
+    work(Box::new(texts))?;
+    failure.map_or(Ok(()), Err)
+}
+
 /// A bar where the number of texts is known; shown on a terminal only.
 fn new_bar(total: Option<usize>) -> ProgressBar {
     let (bar, style) = match total {
@@ -146,48 +224,4 @@ fn new_bar(total: Option<usize>) -> ProgressBar {
         None => (ProgressBar::no_length(), "{spinner} {pos} texts, {msg}, {elapsed}"),
     };
     bar.with_style(ProgressStyle::with_template(style).expect("a template without a fault"))
-}
-
-/// The texts of the command line, with the lines of standard input in place of `-`, or as all of them.
-fn texts(arguments: &[String]) -> impl Iterator<Item = Result<String, Failure>> {
-    let all: &[String] = if arguments.is_empty() { &[String::new()] } else { arguments };
-    let of = |text: &String| -> Box<dyn Iterator<Item = Result<String, Failure>>> {
-        if arguments.is_empty() || text == "-" {
-            Box::new(lines())
-        } else {
-            Box::new(std::iter::once(Ok(text.clone())))
-        }
-    };
-    all.iter().map(of).collect::<Vec<_>>().into_iter().flatten()
-}
-
-/// The lines of standard input as they come, without their line ends (LF or CRLF).
-fn lines() -> impl Iterator<Item = Result<String, Failure>> {
-    let mut stdin = io::stdin().lock();
-    if stdin.is_terminal() {
-        say!("qembed-q: reading texts from the terminal, one a line; end with Ctrl-D (Windows: Ctrl-Z, Enter)");
-    }
-    let mut number = 0;
-    std::iter::from_fn(move || {
-        let mut line = Vec::new();
-        match stdin.read_until(b'\n', &mut line) {
-            Ok(0) if number > 0 => return None,
-            Ok(0) => {
-                number += 1;
-                return Some(Err(Failure::Input("standard input is empty: there is nothing to embed".into())));
-            }
-            Ok(_) => number += 1,
-            Err(error) => return Some(Err(Failure::Input(format!("cannot read standard input: {error}")))),
-        }
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        Some(match std::str::from_utf8(line) {
-            Ok("") => Err(Failure::Input(format!("line {number} of standard input is empty: remove it"))),
-            Ok(line) => Ok(line.to_owned()),
-            Err(error) => {
-                let at = error.valid_up_to() + 1;
-                Err(Failure::Input(format!("line {number} of standard input is not valid UTF-8 (byte {at} of it)")))
-            }
-        })
-    })
 }

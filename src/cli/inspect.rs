@@ -43,14 +43,15 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         writeln!(out)?;
         return Ok(());
     }
-    let values: usize = gguf.tensors().map(|tensor| tensor.shape.values()).sum();
+    // Of a type that cannot be read nothing says that so many values are in the file.
+    let values = gguf.tensors().fold(0, |sum: usize, tensor| sum.saturating_add(tensor.shape.values()));
     let file = [
         ("file", gguf.path().display().to_string()),
         ("GGUF version", gguf.version().to_string()),
         ("size", format!("{} ({} bytes)", size(gguf.file_size()), gguf.file_size())),
         ("files", gguf.part_count().to_string()),
         ("parameters", format!("{:.1} million", values as f64 / 1e6)),
-        ("bits a weight", format!("{:.2}", bytes_of(gguf.tensors()) as f64 * 8.0 / values.max(1) as f64)),
+        ("bits a weight", format!("{:.2}", gguf.bits_per_value())),
     ];
     for (name, value) in file {
         writeln!(out, "{name:<14} {value}")?;
@@ -65,11 +66,10 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     writeln!(out, "\n{}", grid(Style::Plain, &["metadata", "type", "value"], metadata, &[]))?;
     let types = types(&gguf)
         .into_iter()
-        .map(|(name, [count, values, bytes])| [name, count.to_string(), values.to_string(), size(bytes as u64)]);
+        .map(|(name, (count, values, bytes))| [name, count.to_string(), values.to_string(), size_of_tensors(bytes)]);
     writeln!(out, "\n{}", grid(Style::Plain, &["type", "tensors", "values", "size"], types, &[1, 2, 3]))?;
     let tensors = gguf.tensors().map(|tensor| {
-        let bytes = tensor.bytes().map_or("?".into(), |bytes| size(bytes as u64));
-        [tensor.name.clone(), type_name(tensor), tensor.shape.to_string(), bytes]
+        [tensor.name.clone(), type_name(tensor), tensor.shape.to_string(), size_of_tensors(tensor.bytes())]
     });
     writeln!(out, "\n{}", grid(Style::Plain, &["tensor", "type", "shape (row first)", "size"], tensors, &[3]))?;
     Ok(())
@@ -80,22 +80,22 @@ fn tokenizer_beside(gguf: &Gguf) -> Option<PathBuf> {
     Some(gguf.path().with_file_name("tokenizer.json")).filter(|path| path.is_file())
 }
 
-fn bytes_of<'a>(tensors: impl Iterator<Item = &'a TensorInfo>) -> usize {
-    tensors.filter_map(TensorInfo::bytes).sum()
+fn size_of_tensors(bytes: Option<usize>) -> String {
+    bytes.map_or("?".into(), |bytes| size(bytes as u64))
 }
 
 fn type_name(tensor: &TensorInfo) -> String {
     tensor.type_name().map_or_else(|| format!("type {}", tensor.type_id), str::to_owned)
 }
 
-/// Of each type: tensors, values, bytes.
-fn types(gguf: &Gguf) -> BTreeMap<String, [usize; 3]> {
+/// Of each type: tensors, values, and bytes if it can be read.
+fn types(gguf: &Gguf) -> BTreeMap<String, (usize, usize, Option<usize>)> {
     let mut types = BTreeMap::new();
     for tensor in gguf.tensors() {
-        let sums: &mut [usize; 3] = types.entry(type_name(tensor)).or_default();
-        for (sum, more) in sums.iter_mut().zip([1, tensor.shape.values(), tensor.bytes().unwrap_or(0)]) {
-            *sum += more;
-        }
+        let (tensors, values, bytes) = types.entry(type_name(tensor)).or_insert((0, 0usize, Some(0)));
+        *tensors += 1;
+        *values = values.saturating_add(tensor.shape.values());
+        *bytes = bytes.zip(tensor.bytes()).map(|(sum, more)| sum + more);
     }
     types
 }
@@ -110,7 +110,7 @@ fn as_json(gguf: &Gguf) -> serde_json::Value {
         .collect();
     let types: Vec<_> = types(gguf)
         .into_iter()
-        .map(|(name, [tensors, values, bytes])| json!({ "type": name, "tensors": tensors, "values": values, "bytes": bytes }))
+        .map(|(name, (tensors, values, bytes))| json!({ "type": name, "tensors": tensors, "values": values, "bytes": bytes }))
         .collect();
     let not_understood: Vec<_> =
         not_understood(gguf).iter().map(|item| json!({ "name": item.name, "problem": item.to_string() })).collect();

@@ -1,15 +1,18 @@
 //! The command line. Each subcommand is a file here, with its arguments and what it does.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use qembed_q::gguf::GgufProblem;
 use qembed_q::{Error, ModelError};
+use std::ffi::OsString;
 use std::io;
 
 mod bench;
 mod convert;
 mod embed;
 mod info;
+mod input;
 mod inspect;
+mod misplaced;
 mod model;
 mod output;
 mod quantize;
@@ -23,7 +26,7 @@ mod verify;
 /// Embed texts with a Qwen3-Embedding GGUF file, or the small built-in model, on the CPU.
 ///
 /// Each TEXT becomes one vector; without any, or with `-`, each line of standard input does. A text that equals a
-/// command's name is embedded after `--`.
+/// command's name is embedded after `--`; a command stands before its options.
 #[derive(Parser, Debug)]
 #[command(name = "qembed-q", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -71,16 +74,38 @@ pub(crate) enum Failure {
     Embed(#[from] qembed_q::Error),
     #[error("{0}")]
     Input(String),
+    /// What was computed before is written.
+    #[error("{failure}; the vectors of the {count} texts before are written")]
+    Midway { count: usize, failure: Box<Failure> },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+/// Reads the command line. Where that asks for help, or makes no sense to clap, the program ends here.
+pub(crate) fn parse() -> Result<Arguments, Failure> {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut clap = Arguments::command();
+    clap.build();
+    let first = misplaced::first_word(&clap, &words);
+    if let Some(problem) = first.as_ref().and_then(|first| misplaced::option_before_command(&clap, first)) {
+        return Err(Failure::Usage(problem));
+    }
+    let hint = first.and_then(|first| misplaced::misspelt_command(&clap, &first));
+    let arguments = Arguments::try_parse();
+    if let Some(hint) = hint {
+        say!("qembed-q: hint: {hint}");
+    }
+    Ok(arguments.unwrap_or_else(|error| error.exit()))
 }
 
 /// The option that helps with an error of the library, which does not know of options.
 fn way_out(error: &Error) -> String {
     match error {
         Error::Model(ModelError::NotUnderstood(items)) => {
-            let names: Vec<_> = items.iter().map(|item| format!("--allow {}", item.name.escape_debug())).collect();
-            format!(". To load it all the same: {}", names.join(" "))
+            const SHOWN: usize = 8;
+            let names = items.iter().take(SHOWN).map(|item| format!(" --allow {}", item.name.escape_debug()));
+            let more = if items.len() > SHOWN { " …" } else { "" };
+            format!(". To load it all the same:{}{more}", names.collect::<String>())
         }
         Error::Gguf(error) if matches!(error.problem(), GgufProblem::Changed) => " (--no-mmap)".into(),
         _ => String::new(),

@@ -4,7 +4,7 @@ use super::Failure;
 use bytesize::ByteSize;
 use clap::Args;
 use qembed_q::gguf::Access;
-use qembed_q::{Embedder, LoadOptions};
+use qembed_q::{Embedder, Isa, LoadOptions};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,7 @@ pub(super) struct ModelArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Instruction set: amx, avx512vnni, avxvnni, avx2 or scalar [default: $QEMBED_ISA, else the best of this CPU]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = isa_help())]
     isa: Option<String>,
 
     /// The most memory that a forward pass may take, such as 512M [default: half of what is free]
@@ -49,6 +48,10 @@ pub(super) struct ModelArguments {
     /// Compute what texts have in common from their start again for each; the vectors are the same
     #[arg(long)]
     no_sharing: bool,
+}
+
+fn isa_help() -> String {
+    format!("Instruction set: {} [default: $QEMBED_ISA, else the best of this CPU]", Isa::names().join(", "))
 }
 
 /// Where a real model can be had.

@@ -1,28 +1,36 @@
 //! `search`: the passages of files whose vectors lie nearest to that of a query.
 
 use super::Failure;
+use super::input::EndWords;
 use super::model::ModelArguments;
 use super::similarity::cosine;
+use super::stop::let_finish;
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qembed_q::search::{Key, ObjectError, Passage, Passages, SourceError, VectorCache};
-use qembed_q::{Control, EmbedOptions, Embedder, Progress, Prompt};
+use qembed_q::{Control, EmbedOptions, Embedder, Error, Progress, Prompt};
 use serde_json::json;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A text whose vector tells models apart.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog: 0123456789, {[(\"Zwölf Boxkämpfer\")]}.";
+
+/// Files and folders that cannot be read and are named.
+const NAMED: usize = 3;
+/// How often vectors are saved while more are computed: so much work may be lost when the program is killed.
+const SAVED_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
 pub(super) struct SearchArguments {
     /// What to look for
     query: String,
 
-    /// Where: a folder of text files, a text file, or a .jsonl file with one object a line
+    /// Where: a folder of text files, a text file, or a .jsonl or .ndjson file with one object a line
     #[arg(long = "in", value_name = "PATH")]
     source: PathBuf,
 
@@ -30,7 +38,7 @@ pub(super) struct SearchArguments {
     #[arg(long, value_name = "N", default_value = "5")]
     top: NonZeroUsize,
 
-    /// The field of a .jsonl file that holds the text
+    /// The field that holds the text of an object
     #[arg(long, value_name = "NAME", default_value = "text")]
     field: String,
 
@@ -65,19 +73,19 @@ struct Hit<'a> {
 pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     let embedder = arguments.model.open()?;
     let prompt = arguments.instruct.clone().map_or(Prompt::Query, Prompt::Instruct);
+    let mut end_words = EndWords::default();
+    end_words.look_at(&arguments.query);
+    end_words.warn();
     let query = embedder.embed(&[&arguments.query], &EmbedOptions { prompt, ..EmbedOptions::default() })?;
     // A token has at least one byte: a passage of fewer bytes than that fits the model's context, end token included.
-    let Passages { paths, passages, skipped } =
-        Passages::read(&arguments.source, &arguments.field, embedder.max_tokens() - 1).map_err(unreadable)?;
-    if skipped > 0 {
-        let files = if skipped == 1 { "file that is" } else { "files that are" };
-        say!("qembed-q: passed over {skipped} {files} no UTF-8 text, or too large");
-    }
+    let found = Passages::read(&arguments.source, &arguments.field, embedder.max_tokens() - 1).map_err(unreadable)?;
+    say_what_is_passed_over(&found);
+    let Passages { paths, passages, .. } = found;
     if passages.is_empty() {
         return Err(Failure::Input(format!("{} holds no text", arguments.source.display())));
     }
     let keys: Vec<Key> = passages.iter().map(|passage| Key::of(&passage.text)).collect();
-    let vectors = vectors(arguments, &embedder, &passages, &keys)?;
+    let vectors = vectors(arguments, &embedder, &paths, &passages, &keys)?;
     let mut hits: Vec<Hit<'_>> = (passages.iter().zip(&keys))
         .map(|(passage, key)| {
             let vector = vectors.get(key).unwrap_or_default();
@@ -89,6 +97,22 @@ pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     if arguments.json { write_json(&hits) } else { write_text(&hits) }.map_err(Failure::Output)
 }
 
+/// Files that are left out, each kind on a line.
+fn say_what_is_passed_over(found: &Passages) {
+    let kinds = [
+        (found.skipped, "file that is no UTF-8 text, or too large", "files that are no UTF-8 text, or too large"),
+        (found.folder_links, "link to a folder", "links to folders"),
+        (found.unreadable.len(), "file or folder that cannot be read:", "files or folders that cannot be read:"),
+    ];
+    for (count, one, more) in kinds.into_iter().filter(|(count, ..)| *count > 0) {
+        say!("qembed-q: passed over {count} {}", if count == 1 { one } else { more });
+    }
+    found.unreadable.iter().take(NAMED).for_each(|error| say!("  {error}"));
+    if found.unreadable.len() > NAMED {
+        say!("  …");
+    }
+}
+
 fn unreadable(error: SourceError) -> Failure {
     Failure::Input(match error {
         SourceError::Object { source: ObjectError::NoText { .. }, .. } => format!("{error} with --field"),
@@ -96,10 +120,12 @@ fn unreadable(error: SourceError) -> Failure {
     })
 }
 
-/// The vectors of all passages, whose keys are `keys`: those that earlier searches kept, and the others made now.
+/// The vectors of all passages, whose keys are `keys`: those that earlier searches kept, and the others made now. What is
+/// made is kept, however this ends.
 fn vectors(
     arguments: &SearchArguments,
     embedder: &Embedder,
+    paths: &[PathBuf],
     passages: &[Passage],
     keys: &[Key],
 ) -> Result<VectorCache, Failure> {
@@ -120,18 +146,37 @@ fn vectors(
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} passages, {eta} left").expect("a template");
     let bar = ProgressBar::new(missing.len() as u64).with_style(style);
     let show = |progress: Progress| bar.set_position(progress.texts as u64);
-    let control = Control { progress: Some(&show), ..Control::default() };
     let texts = missing.iter().map(|i| &passages[*i].text);
-    let keep = |i: usize, vector: &[f32], _| cache.insert(keys[missing[i]], vector);
-    let result = embedder.embed_each(texts, &EmbedOptions::default(), &control, keep);
-    bar.finish_and_clear();
-    result?;
-    if folder.is_some()
-        && let Err(error) = cache.save(keys)
-    {
-        say!("qembed-q: warning: cannot keep the vectors for the next search: {error}");
+    let mut count = 0;
+    let result = let_finish(|cancel| {
+        let control = Control { cancel: Some(cancel), progress: Some(&show), ..Control::default() };
+        let result = embedder.embed_unordered(texts, &EmbedOptions::default(), &control, |i, vector, _| {
+            cache.insert(keys[missing[i]], vector);
+            count += 1;
+            // A failure is told at the end, if it is still one.
+            let _ = cache.save_now_and_then(keys, SAVED_EVERY);
+        });
+        bar.finish_and_clear();
+        if folder.is_some()
+            && count > 0
+            && let Err(error) = cache.save(keys)
+        {
+            say!("qembed-q: warning: cannot keep the vectors for the next search: {error}");
+        } else if matches!(result, Err(Error::Cancelled)) && folder.is_some() {
+            say!(
+                "qembed-q: stopped; the vectors of {count} of {} passages are kept for the next search",
+                missing.len()
+            );
+        }
+        result
+    });
+    match result.as_ref().err().and_then(|error| Some((error, &passages[missing[error.text()?]]))) {
+        Some((error, Passage { path, line, .. })) => {
+            let kept = if folder.is_some() { "; what is computed is kept for the next search" } else { "" };
+            Err(Failure::Input(format!("{error} (it is the passage at {}:{line}{kept})", paths[*path].display())))
+        }
+        None => Ok(result.map(|()| cache)?),
     }
-    Ok(cache)
 }
 
 /// What the vectors of a cache file depend on besides the passages: the model, with its tokenizer and on this instruction

@@ -1,6 +1,7 @@
 //! `similarity`: the cosine of every text with every other.
 
 use super::Failure;
+use super::input::EndWords;
 use super::model::ModelArguments;
 use clap::Args;
 use qembed_q::{EmbedOptions, Embeddings};
@@ -27,6 +28,9 @@ pub(super) struct SimilarityArguments {
 /// Embeds the texts and writes the matrix of their similarities.
 pub(super) fn run(arguments: &SimilarityArguments) -> Result<(), Failure> {
     let embedder = arguments.model.open()?;
+    let mut end_words = EndWords::default();
+    arguments.texts.iter().for_each(|text| end_words.look_at(text));
+    end_words.warn();
     let options = EmbedOptions { dimensions: arguments.dim, ..EmbedOptions::default() };
     let matrix = matrix(&embedder.embed(&arguments.texts, &options)?);
     let mut out = io::stdout().lock();

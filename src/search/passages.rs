@@ -1,11 +1,11 @@
 //! Passages of files, short enough to be embedded one by one and long enough to mean something alone.
 //!
-//! Nothing is dropped in silence: files that are passed over are counted, and every line that is not blank ends up in
-//! a passage.
+//! Nothing is dropped in silence: what is passed over is counted, and every line that is not blank ends up in a passage.
 
 use ignore::WalkBuilder;
+use qembed_models::text::{TextError, decode};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::string::FromUtf8Error;
 use std::{fs, io};
 
 /// Bytes after which a passage ends at the next blank line.
@@ -33,11 +33,15 @@ pub struct Passages {
     pub paths: Vec<PathBuf>,
     /// Their passages.
     pub passages: Vec<Passage>,
-    /// Files that are no UTF-8 text, or too large.
+    /// Files of a folder that are no UTF-8 text, or too large.
     pub skipped: usize,
+    /// Symbolic links to folders, which are not followed: they may lead anywhere, and in circles.
+    pub folder_links: usize,
+    /// What of a folder could not be read.
+    pub unreadable: Vec<SourceError>,
 }
 
-/// Why a source gave no passages.
+/// Why a source, or a part of it, gave no passages.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -49,21 +53,16 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
-    /// A folder could not be walked through.
-    #[error("cannot read {}: {source}", path.display())]
-    Walk {
-        /// Where the walk began.
-        path: PathBuf,
-        /// What was in the way, and where.
-        source: ignore::Error,
-    },
-    /// A file that was named is no UTF-8 text.
+    /// In a folder, the way on was barred.
+    #[error("cannot read {0}")]
+    Walk(#[from] ignore::Error),
+    /// A file is no UTF-8 text.
     #[error("cannot read {}: {source}", path.display())]
     NotText {
         /// Which.
         path: PathBuf,
-        /// Where it stops being one.
-        source: FromUtf8Error,
+        /// Why not.
+        source: TextError,
     },
     /// A line of a file of objects holds none with a text.
     #[error("{}, {source}", path.display())]
@@ -98,59 +97,118 @@ pub enum ObjectError {
 }
 
 impl Passages {
-    /// Reads `path`: the text files of a folder (without hidden ones and those that `.gitignore` names), the objects of
-    /// a `.jsonl` file, or any text file. No passage exceeds `limit` bytes.
+    /// Reads `path`: any text file, the objects of one whose name ends with `.jsonl` or `.ndjson`, or the files of a folder,
+    /// without hidden ones and those that `.gitignore` names. No passage exceeds `limit` bytes.
+    ///
+    /// Of a folder each file is read once, whether it lies there or a link leads to it; a file of objects of which one has
+    /// no `field` is read as any other text.
     ///
     /// # Errors
-    /// [`SourceError`]; in a folder, files that are no text are passed over and counted.
+    /// When the source itself gives nothing. In a folder, what cannot be read is passed over.
     pub fn read(path: &Path, field: &str, limit: usize) -> Result<Self, SourceError> {
         let mut passages = Passages::default();
-        let cannot_read = |path: &Path, source: io::Error| SourceError::Read { path: path.into(), source };
-        let kind = fs::metadata(path).map_err(|error| cannot_read(path, error))?;
-        if !kind.is_dir() {
-            let bytes = fs::read(path).map_err(|error| cannot_read(path, error))?;
-            let not_text = |source| SourceError::NotText { path: path.into(), source };
-            let text = String::from_utf8(bytes).map_err(not_text)?;
-            passages.paths.push(path.into());
-            if path.extension().is_some_and(|extension| extension == "jsonl") {
-                let found = objects(&text, field, limit);
-                let found = found.map_err(|source| SourceError::Object { path: path.into(), source })?;
-                passages.passages = found.into_iter().map(|(line, text)| Passage { path: 0, line, text }).collect();
+        let cannot_read = |source| SourceError::Read { path: path.into(), source };
+        if fs::metadata(path).map_err(cannot_read)?.is_dir() {
+            passages.read_folder(path, field, limit);
+            let nothing_else = passages.paths.is_empty() && passages.skipped == 0;
+            return if nothing_else && !passages.unreadable.is_empty() {
+                Err(passages.unreadable.swap_remove(0))
             } else {
-                passages.add(&text, limit);
-            }
-            return Ok(passages);
-        }
-        let walk = WalkBuilder::new(path).require_git(false).sort_by_file_path(Path::cmp).build();
-        for entry in walk {
-            let entry = entry.map_err(|source| SourceError::Walk { path: path.into(), source })?;
-            if !entry.file_type().is_some_and(|kind| kind.is_file()) {
-                continue;
-            }
-            let length = entry.metadata().map_err(|source| SourceError::Walk { path: path.into(), source })?.len();
-            let text = match length {
-                0..=MAX_FILE => fs::read(entry.path()).map_err(|error| cannot_read(entry.path(), error))?,
-                _ => vec![0],
+                Ok(passages)
             };
-            match String::from_utf8(text) {
-                Ok(text) if !text.contains('\0') => {
-                    passages.paths.push(entry.into_path());
-                    passages.add(&text, limit);
-                }
-                _ => passages.skipped += 1,
-            }
+        }
+        let bytes = fs::read(path).map_err(cannot_read)?;
+        let text = decode(&bytes).map_err(|source| SourceError::NotText { path: path.into(), source })?;
+        if holds_objects(path) {
+            let found = objects(text, field, limit);
+            let found = found.map_err(|source| SourceError::Object { path: path.into(), source })?;
+            passages.add(path.into(), found);
+        } else {
+            passages.add(path.into(), chunks(text, LONG.min(limit)));
         }
         Ok(passages)
     }
 
-    /// Appends the passages of a text, which belong to the last path.
-    fn add(&mut self, text: &str, limit: usize) {
-        let path = self.paths.len() - 1;
-        self.passages.extend(chunks(text, LONG.min(limit)).map(|(line, text)| Passage { path, line, text }));
+    fn read_folder(&mut self, folder: &Path, field: &str, limit: usize) {
+        for path in self.files(folder) {
+            let read = |path: &Path| match fs::metadata(path)?.len() {
+                0..=MAX_FILE => fs::read(path).map(Some),
+                _ => Ok(None),
+            };
+            let bytes = match read(&path) {
+                Ok(bytes) => bytes,
+                Err(source) => {
+                    self.unreadable.push(SourceError::Read { path, source });
+                    continue;
+                }
+            };
+            match bytes.as_deref().map(decode) {
+                Some(Ok(text)) if !text.contains('\0') => {
+                    let found = if holds_objects(&path) { objects(text, field, limit).ok() } else { None };
+                    let found = found.unwrap_or_else(|| chunks(text, LONG.min(limit)).collect());
+                    self.add(path, found);
+                }
+                Some(Err(source @ TextError::Utf16)) => self.unreadable.push(SourceError::NotText { path, source }),
+                _ => self.skipped += 1,
+            }
+        }
+    }
+
+    /// The files of a folder, in the order of their paths.
+    fn files(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut is_link = HashSet::new();
+        for entry in WalkBuilder::new(folder).require_git(false).sort_by_file_path(Path::cmp).build() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.unreadable.push(error.into());
+                    continue;
+                }
+            };
+            let Some(kind) = entry.file_type().filter(|kind| entry.depth() > 0 && !kind.is_dir()) else { continue };
+            let path = entry.into_path();
+            let target = match kind.is_symlink() {
+                true => fs::metadata(&path).map(|target| target.file_type()),
+                false => Ok(kind),
+            };
+            match target {
+                Ok(target) if target.is_file() => {
+                    if kind.is_symlink() {
+                        is_link.insert(path.clone());
+                    }
+                    files.push(path);
+                }
+                Ok(target) if target.is_dir() => self.folder_links += 1,
+                // A pipe, say, at which one might wait for ever.
+                Ok(_) => self.skipped += 1,
+                Err(source) => self.unreadable.push(SourceError::Read { path, source }),
+            }
+        }
+        if !is_link.is_empty() {
+            let whole = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+            let mut known: HashSet<PathBuf> = files.iter().filter(|path| !is_link.contains(*path)).map(whole).collect();
+            files.retain(|path| !is_link.contains(path) || known.insert(whole(path)));
+        }
+        files
+    }
+
+    /// Appends a file and its passages: of each, the line and the text.
+    fn add(&mut self, path: PathBuf, passages: impl IntoIterator<Item = (usize, String)>) {
+        let number = self.paths.len();
+        self.paths.push(path);
+        self.passages.extend(passages.into_iter().map(|(line, text)| Passage { path: number, line, text }));
     }
 }
 
-/// Cuts a text at blank lines once a piece has [`SHORT`] bytes, before headings, and wherever it must for pieces of
+/// Whether a file has a JSON object a line, by its name or that of the file to which it is a link.
+fn holds_objects(path: &Path) -> bool {
+    let ends = |path: &Path, name: &str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
+    let says_so = |path: &Path| ends(path, "jsonl") || ends(path, "ndjson");
+    says_so(path) || path.is_symlink() && path.canonicalize().is_ok_and(|path| says_so(&path))
+}
+
+/// Cuts a text at blank lines once a piece has 200 bytes, before headings, and wherever it must for pieces of
 /// `limit` bytes (of at least one character). Yields the line on which each piece begins, from 1, and its text.
 pub fn chunks(text: &str, limit: usize) -> impl Iterator<Item = (usize, String)> {
     let mut chunks: Vec<(usize, String)> = Vec::new();

@@ -167,7 +167,7 @@ fn similarities_within_the_tolerance() {
             .unwrap();
         let gguf = Gguf::open(&path).unwrap();
         let options = LoadOptions::default();
-        let own = similarities(&path, &options).unwrap();
+        let own = similarities(&gguf, &options).unwrap();
         let embedder = Embedder::open(&path).unwrap();
         let task = "Given a web search query, retrieve relevant passages that answer the query";
         let queries = QUERIES.map(|query| format!("Instruct: {task}\nQuery:{query}"));

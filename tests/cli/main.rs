@@ -1,16 +1,19 @@
 //! The command from outside: its output, its exit codes and what it says about every kind of bad input.
 //!
-//! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong. On failure standard output stays empty.
+//! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong. On failure standard output stays empty, or holds
+//! whole what was computed before.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod model_files;
+mod nothing_lost;
 mod outputs;
+mod places;
 mod usage;
 
 use common::{SHAPE, SHAPE_K, bits, model, scratch};
 use qembed_kernels::formats::Format;
-use qembed_q::{EmbedOptions, Embedder, Isa, LoadOptions, Prompt};
+use qembed_q::{EmbedOptions, Embedder, Empty, Isa, LoadOptions, Prompt};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -169,20 +169,21 @@ fn tensors_that_an_embedding_does_not_need_are_ignored() {
     assert_eq!(json(&succeeds(run(&["--gguf", text_of(&path), "one"]))), expected(&["one"]));
 }
 
-/// An unknown type is an error that names tensor and type, where the tensor is needed.
+/// A type that cannot be read is an error that names tensor, type and what to take instead, where the tensor is needed.
 #[test]
 fn a_tensor_of_an_unknown_type() {
     let mut bytes = std::fs::read(small()).unwrap();
     let name = b"blk.1.ffn_up.weight";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 16;
     assert_eq!(bytes[at..at + 4], 1u32.to_le_bytes()); // F16
-    for (id, words) in [(16u32, "IQ2_XXS"), (99, "99")] {
+    let path = scratch("unknown_type").join("model.gguf");
+    for (id, name, instead) in [(16u32, "IQ2_XXS", "Q2_K"), (39, "MXFP4", "Q4_0 or Q4_K_M"), (99, "type 99", "Q8_0")] {
         bytes[at..at + 4].copy_from_slice(&id.to_le_bytes());
-        let path = scratch("unknown_type").join("model.gguf");
-        let output = run_on(&path, &bytes);
-        let said = stderr(&output).to_ascii_uppercase();
-        assert!(said.contains("BLK.1.FFN_UP.WEIGHT") && said.contains(words), "{said}");
-        fails(output, 1, &["blk.1.ffn_up.weight"]);
+        fails(run_on(&path, &bytes), 1, &["blk.1.ffn_up.weight", name, instead]);
+        let shown = String::from_utf8(succeeds(run(&["inspect", text_of(&path)]))).unwrap();
+        let lines: Vec<&str> = shown.lines().filter(|line| line.contains(name)).collect();
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.contains('?')), "the type and the tensor: {shown}");
+        assert!(shown.contains("bits a weight  16."), "of what can be read: {shown}");
     }
 }
 

@@ -124,6 +124,13 @@ impl Gguf {
         self.parts.iter().map(|p| p.bytes.len() as u64).sum()
     }
 
+    /// Bits that a value takes on average, in tensors whose types can be read.
+    pub fn bits_per_value(&self) -> f64 {
+        let sizes = self.tensors.iter().filter_map(|tensor| Some((tensor.shape.values(), tensor.bytes()?)));
+        let (values, bytes) = sizes.fold((0, 0), |sum, tensor| (sum.0 + tensor.0, sum.1 + tensor.1));
+        8.0 * bytes as f64 / values.max(1) as f64
+    }
+
     /// What the header says about each tensor, in file order.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = &TensorInfo> {
         self.tensors.iter()

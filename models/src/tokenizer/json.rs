@@ -19,8 +19,8 @@ pub(crate) struct TokenizerJson {
 
 impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self, TokenizerError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TokenizerError::Read { path: path.to_path_buf(), source })?;
+        let text =
+            crate::text::read(path).map_err(|source| TokenizerError::Read { path: path.to_path_buf(), source })?;
         Self::parse(&text).map_err(|reason| TokenizerError::Json { path: path.to_path_buf(), reason })
     }
 

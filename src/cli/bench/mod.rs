@@ -240,9 +240,7 @@ fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate
     let mut found = Vec::new();
     let mut add = |label: String, path: PathBuf| {
         let gguf = open(&path)?;
-        let values: usize = gguf.tensors().map(|tensor| tensor.shape.values()).sum();
-        let bytes: usize = gguf.tensors().filter_map(|tensor| tensor.bytes()).sum();
-        found.push(Candidate { label, path, bytes: gguf.file_size(), bits: 8.0 * bytes as f64 / values.max(1) as f64 });
+        found.push(Candidate { label, path, bytes: gguf.file_size(), bits: gguf.bits_per_value() });
         Ok::<_, Failure>(())
     };
     if !arguments.files.is_empty() {

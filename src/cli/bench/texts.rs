@@ -1,10 +1,11 @@
 //! The texts on which levels are compared.
 
 use super::super::Failure;
+use qembed_q::corpus::Lines;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// Of each query, the passages that answer it and how well.
@@ -108,7 +109,7 @@ fn qrels(folder: &Path) -> Result<PathBuf, Failure> {
 fn each_line(path: &Path, mut each: impl FnMut(usize, &str) -> Result<(), String>) -> Result<(), Failure> {
     let fail = |error: &dyn std::fmt::Display| Failure::Input(format!("{}: {error}", path.display()));
     let file = File::open(path).map_err(|error| fail(&error))?;
-    for (i, line) in BufReader::new(file).lines().enumerate() {
+    for (i, line) in Lines::new(BufReader::new(file)).enumerate() {
         let line = line.map_err(|error| fail(&error))?;
         if !line.trim().is_empty() {
             each(i + 1, &line).map_err(|error| fail(&format_args!("line {}: {error}", i + 1)))?;
@@ -158,6 +159,17 @@ mod tests {
         assert_eq!(texts.passages, ["T one", "two"]);
         assert_eq!(texts.queries, ["which?"]);
         assert_eq!(texts.relevant, [vec![(1, 2.0)]]);
+        // A byte order mark belongs to no file's first line.
+        for name in ["corpus.jsonl", "queries.jsonl", "qrels/test.tsv"] {
+            write(name, &format!("\u{feff}{}", std::fs::read_to_string(folder.path().join(name)).unwrap()));
+        }
+        let marked = Texts::beir(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((marked.queries, marked.passages, marked.relevant), (texts.queries, texts.passages, texts.relevant));
+        let lines = folder.path().join("lines");
+        std::fs::write(&lines, "\u{feff}one\n\ntwo\n").unwrap();
+        assert_eq!(Texts::lines(&lines).unwrap_or_else(|error| panic!("{error}")).passages, ["one", "two"]);
+        std::fs::write(&lines, b"\xff\xfeo\0n\0e\0\n\0").unwrap();
+        assert!(Texts::lines(&lines).unwrap_err().to_string().contains("UTF-16"));
         let error = |name: &str, text: &str| {
             write(name, text);
             Texts::beir(folder.path()).unwrap_err().to_string()
