@@ -1,7 +1,9 @@
 //! What `search` makes of a file's text, in memory: passages, of lines or of JSON objects.
 #![no_main]
 
+use qembed_models::text::decode;
 use qembed_q::search::{chunks, objects};
+use std::borrow::Cow;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let [limit, mode, rest @ ..] = bytes else { return };
@@ -9,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         0..128 => usize::from(*limit),
         more => usize::from(*more - 128) * 8,
     };
-    let text = String::from_utf8_lossy(rest);
+    let text = decode(rest).map_or_else(|_| String::from_utf8_lossy(rest), Cow::Borrowed);
     let fits = |passage: &str| !passage.is_empty() && (passage.len() <= limit || passage.chars().count() == 1);
     if mode % 2 == 1 {
         match objects(&text, "t", limit) {

@@ -4,7 +4,7 @@ use crate::scratch;
 use arbitrary::Arbitrary;
 use qembed_models::not_understood;
 use qembed_q::gguf::{Access, Gguf};
-use qembed_q::{EmbedOptions, Embedder, Isa, LoadOptions, Prompt, Truncate, verify};
+use qembed_q::{EmbedOptions, Embedder, Empty, Isa, LoadOptions, Prompt, Truncate, verify};
 
 /// Bytes of a text, so that an execution stays short.
 const TEXT: usize = 40;
@@ -19,6 +19,7 @@ pub struct Ask {
     instruction: Option<String>,
     dimensions: Option<u8>,
     truncate: Option<bool>,
+    empty: bool,
     verify: u8,
     texts: [String; 2],
 }
@@ -51,6 +52,7 @@ pub fn pass(file: &[u8], ask: &Ask) {
         prompt: ask.instruction.as_ref().map_or(Prompt::Document, |task| Prompt::Instruct(short(task).into())),
         dimensions: ask.dimensions.map(usize::from),
         truncate: ask.truncate.map(|left| if left { Truncate::Left } else { Truncate::Right }),
+        empty: if ask.empty { Empty::EndToken } else { Empty::Refuse },
     };
     let texts = ask.texts.each_ref().map(|text| short(text));
     let together = match embedder.embed(&texts, &options) {
