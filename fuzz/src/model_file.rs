@@ -73,8 +73,8 @@ struct Width(u8);
 impl Width {
     fn values(&self) -> usize {
         match self.0 {
-            0..96 => [32, 64, 96][usize::from(self.0) % 3],
-            96..128 => 256,
+            0..112 => [32, 64, 96][usize::from(self.0) % 3],
+            112..128 => 256,
             odd => usize::from(odd) - 127,
         }
     }
@@ -383,7 +383,7 @@ impl ModelFile {
         config.heads.kv_heads = 1 + usize::from(dims.kv_heads % 2);
         config.heads.heads = config.heads.kv_heads * (1 + usize::from(dims.group % 3));
         config.heads.head_dim = match dims.head_dim {
-            0..128 => [16, 32, 64, 128][usize::from(dims.head_dim) % 4],
+            0..128 => [16, 32, 64][usize::from(dims.head_dim) % 3],
             odd => 2 * (usize::from(odd) - 127).min(48),
         };
         config
