@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod error;
 pub mod gguf;
+mod json;
 mod level;
 mod quantize;
 mod qwen3;
@@ -23,7 +24,7 @@ pub use builtin::builtin;
 #[cfg(feature = "builtin-master")]
 pub use builtin::builtin_master;
 pub use config::{ARCHITECTURE, Config, tensor_shapes};
-pub use convert::{ConvertError, convert};
+pub use convert::{CONVERT_KEYS, Convert, ConvertError, KnownFile, KnownKey, Treatment, convert};
 pub use error::ModelError;
 pub use level::{Level, Place, UnknownLevel};
 pub use quantize::{Quantize, QuantizeError, plan, quantize};
