@@ -47,5 +47,8 @@ pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
 pub use qembed_models::tokenizer::TokenizerError;
-pub use qembed_models::{ConvertError, Level, ModelError, Quantize, QuantizeError, convert, quantize};
+pub use qembed_models::{
+    CONVERT_KEYS, Convert, ConvertError, JsonKey, JsonTreatment, KnownFile, Level, ModelError, Quantize, QuantizeError,
+    convert, quantize,
+};
 pub use verify::{Check, Verdict, verify};

@@ -142,3 +142,50 @@ fn weights_that_are_not_finite_are_named() {
     refused(&run, "blk.");
     assert_eq!(entries(folder.path()), ["in.gguf"], "no part of the output is left");
 }
+
+/// A weight that the level has no number for is no infinity: it is named, and so is what holds it.
+#[test]
+fn weights_that_are_too_large_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    let with = |value: f32| {
+        let mut parts = common::Parts::of(&common::model("tiny", "F32"));
+        let tensor = parts.tensor("blk.0.ffn_up.weight");
+        tensor.data[4 * 777..][..4].copy_from_slice(&value.to_le_bytes());
+        parts.write(&input);
+    };
+    let written = |level: &str| {
+        let run = quantize(&input, &output, &["--type", level, "--force"]);
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert_eq!(run.status.success(), output.exists(), "{level}: {said}");
+        let _ = fs::remove_file(&output);
+        run.status.success().then_some(()).ok_or(said)
+    };
+    for (value, level, fitting) in [
+        (1e6, "F16", "BF16, F32 or Q8_0"),
+        (-65520.0, "F16", "BF16, F32 or Q8_0"),
+        (1e6, "Q4_0", "BF16, F32 or Q8_0"),
+        (-1e7, "Q8_0", "BF16 or F32"),
+        (1e7, "F16", "BF16 or F32"),
+        (1e9, "Q4_K_M", "BF16 or F32"),
+        (1e30, "Q6_K", "BF16 or F32"),
+        (3.4e38, "BF16", "F32"),
+    ] {
+        with(value);
+        let said = written(level).unwrap_err();
+        let expected =
+            format!("tensor blk.0.ffn_up.weight: value 777 is {value}, too large for {}; {fitting} can hold it", {
+                let input = Gguf::open(&input).unwrap();
+                let plan = qembed_models::plan(&input, level.parse().unwrap()).unwrap();
+                plan.into_iter().find(|(name, _)| name == "blk.0.ffn_up.weight").unwrap().1
+            });
+        assert!(said.contains(&expected), "expected {expected:?} in: {said}");
+        for level in ["F32", "BF16", "Q8_0"] {
+            assert_eq!(written(level).is_ok(), fitting.contains(level), "{value} as {level}");
+        }
+    }
+    with(65519.0);
+    for level in Level::ALL {
+        written(level.name()).unwrap();
+    }
+}

@@ -9,8 +9,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &b"It's 3 caf\xc3\xa9s.<|im_start|>"[..]),
     };
-    let Ok(json) = String::from_utf8(tokenizer_json(json)) else { return };
-    let tokenizer = match Tokenizer::from_json(&json) {
+    let tokenizer = match Tokenizer::from_json(&tokenizer_json(json)) {
         Ok(tokenizer) => tokenizer,
         Err(error) => return drop(error.to_string()),
     };

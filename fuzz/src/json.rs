@@ -75,6 +75,11 @@ const TEXTS: &[&str] = &[
     "other.safetensors",
 ];
 
+/// The names that a change can bring in.
+pub fn json_names() -> Vec<String> {
+    NAMES.iter().map(|name| (*name).into()).collect()
+}
+
 /// A file of a folder.
 #[derive(Arbitrary, Debug)]
 pub enum Document {

@@ -12,7 +12,7 @@ mod scratch;
 mod walk;
 
 pub use folder::Folder;
-pub use json::{Document, JsonEdit, tokenizer_json};
+pub use json::{Document, JsonEdit, json_names, tokenizer_json};
 pub use model_file::{ModelFile, VOCABULARY};
 pub use passes::{Ask, pass};
 pub use scratch::scratch;
@@ -23,7 +23,7 @@ pub use walk::walk;
 mod tests {
     use super::*;
     use arbitrary::{Arbitrary, Unstructured};
-    use qembed_q::{Embedder, Quantize, convert};
+    use qembed_q::{Convert, Embedder, Quantize, convert};
 
     fn untouched<T: Arbitrary<'static>>() -> T {
         T::arbitrary(&mut Unstructured::new(&[])).expect("nothing but defaults")
@@ -42,7 +42,9 @@ mod tests {
     fn the_folder_becomes_a_model_file() {
         let path = scratch().join("untouched-folder.gguf");
         let level = "Q8_0".parse().unwrap();
-        let options = Quantize { level, choose: &|_| None, threads: 1, force: true, progress: &|_, _| () };
+        let quantize = Quantize { level, choose: &|_| None, threads: 1, force: true, progress: &|_, _| () };
+        let note = |line: &str| panic!("{line}");
+        let options = Convert { quantize, allow: &[], note: &note };
         convert(&untouched::<Folder>().write(), &path, &options).unwrap();
         Embedder::open(&path).unwrap().embed(&["text"], &Default::default()).unwrap();
     }

@@ -10,6 +10,7 @@ mod config;
 mod convert;
 mod error;
 pub mod gguf;
+mod json;
 mod known;
 mod level;
 mod quantize;
@@ -25,7 +26,7 @@ pub use builtin::builtin;
 #[cfg(feature = "builtin-master")]
 pub use builtin::builtin_master;
 pub use config::{ARCHITECTURE, Config, tensor_shapes};
-pub use convert::{ConvertError, convert};
+pub use convert::{CONVERT_KEYS, Convert, ConvertError, JsonKey, JsonTreatment, KnownFile, convert};
 pub use error::ModelError;
 pub use known::{KEYS, KnownKey, NotUnderstood, TENSORS, Treatment, is_called_reranker, is_judged, not_understood};
 pub use level::{Level, Place, UnknownLevel};

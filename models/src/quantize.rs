@@ -29,6 +29,8 @@ pub enum QuantizeError {
         "tensor {tensor}: value {index} is {value}, and only finite weights can be quantized; is the file damaged?"
     )]
     NotFinite { tensor: String, index: usize, value: f32 },
+    #[error("tensor {tensor}: value {index} is {value}, too large for {format}; {fitting} can hold it")]
+    TooLarge { tensor: String, index: usize, value: f32, format: Format, fitting: String },
     #[error("tensor {tensor} has rows of {row_len} values, which {format} cannot store: its blocks have {block}")]
     Rows { tensor: String, row_len: usize, format: Format, block: usize },
     #[error("{0} can be read but not written: choose another type")]
@@ -218,8 +220,35 @@ impl Piece {
             let (tensor, index, value) = (tensor.name.clone(), rows.start * row_len + at, self.values[at]);
             return Err(QuantizeError::NotFinite { tensor, index, value });
         }
+        if let Some(at) = format.too_large(&self.values) {
+            let (name, index, value) = (tensor.name.clone(), rows.start * row_len + at, self.values[at]);
+            let fitting = fitting(tensor);
+            return Err(QuantizeError::TooLarge { tensor: name, index, value, format, fitting });
+        }
         format.quantize(&self.values, &mut self.bytes);
         Ok(())
+    }
+}
+
+/// Names of formats that hold every value of a tensor.
+fn fitting(tensor: &Tensor) -> String {
+    let (row_len, bytes) = (tensor.shape.row_len(), tensor.data.len() / tensor.shape.rows());
+    let mut values = vec![0.0; row_len];
+    let mut fits = |format: Format| {
+        format.row_bytes(row_len).is_some()
+            && tensor.data.chunks_exact(bytes).all(|row| {
+                tensor.format.dequantize(row, &mut values);
+                format.too_large(&values).is_none()
+            })
+    };
+    let names: Vec<_> = [Format::BF16, Format::F32, Format::Q8_0]
+        .into_iter()
+        .filter(|format| fits(*format))
+        .map(Format::name)
+        .collect();
+    match &names[..] {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::quantize::byte_bar;
 use super::stop::clean_up_when_stopped;
 use super::table::size;
 use clap::Args;
-use qembed_q::{Level, Quantize, convert, default_threads};
+use qembed_q::{Convert, Level, Quantize, convert, default_threads};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -20,6 +20,10 @@ pub(super) struct ConvertArguments {
     #[arg(long = "type", value_name = "TYPE", default_value = "F16")]
     level: Level,
 
+    /// Leave a key, module or tensor out of account that is not understood; may be given again
+    #[arg(long, value_name = "NAME")]
+    allow: Vec<String>,
+
     /// Replace the output if it exists
     #[arg(long)]
     force: bool,
@@ -33,15 +37,19 @@ pub(super) struct ConvertArguments {
 pub(super) fn run(arguments: &ConvertArguments) -> Result<(), Failure> {
     clean_up_when_stopped(|| ());
     let bar = byte_bar();
-    let options = Quantize {
-        level: arguments.level,
-        choose: &|_| None,
-        threads: arguments.threads.map_or_else(default_threads, usize::from),
-        force: arguments.force,
-        progress: &|done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
+    let options = Convert {
+        quantize: Quantize {
+            level: arguments.level,
+            choose: &|_| None,
+            threads: arguments.threads.map_or_else(default_threads, usize::from),
+            force: arguments.force,
+            progress: &|done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            },
         },
+        allow: &arguments.allow,
+        note: &|line| bar.suspend(|| say!("qembed-q: {line}")),
     };
     let done = convert(&arguments.folder, &arguments.output, &options);
     bar.finish_and_clear();

@@ -1,6 +1,6 @@
 //! `docs/understood.md`: what of a model file is read, passed over and refused, from the tables by which the loader goes.
 
-use qembed_models::{KEYS, TENSORS, Treatment};
+use qembed_models::{CONVERT_KEYS, JsonTreatment, KEYS, TENSORS, Treatment};
 
 const INTRODUCTION: &str = "\
 # What of a model file is understood
@@ -22,6 +22,13 @@ same value.
 |---|---|---|
 ";
 
+const CONVERT: &str = "
+## The JSON files of `convert`
+
+By the same rule `convert` judges what stands beside the safetensors of a folder. Where keys that are not in the table are refused, this is
+so unless their value says nothing.
+";
+
 /// The page.
 pub(super) fn markdown() -> String {
     let keys = KEYS.iter().map(|key| {
@@ -33,13 +40,31 @@ pub(super) fn markdown() -> String {
         };
         format!("| `{}` | {done} | {} |\n", key.name, key.note)
     });
+    let files = CONVERT_KEYS.iter().map(|file| {
+        let others = if file.others_refused { "refused" } else { "passed over" };
+        let rows = file.keys.iter().map(|key| {
+            let done = match key.treatment {
+                JsonTreatment::Honoured => "read".into(),
+                JsonTreatment::PassedOver => "passed over".into(),
+                JsonTreatment::Only(words) => format!("refused, unless {words}"),
+                JsonTreatment::Refused => "refused, unless it says nothing".into(),
+            };
+            format!("| `{}` | {done} | {} |\n", key.name, key.why)
+        });
+        let rows: String = rows.collect();
+        format!(
+            "\n### {}\n\nOther keys are {others}.\n\n| key | what is done | about |\n|---|---|---|\n{rows}",
+            file.name
+        )
+    });
     let ignored: Vec<_> = TENSORS.iter().map(|name| format!("`{name}`")).collect();
     format!(
         "{INTRODUCTION}{}\n\
          ## Tensors\n\n\
          Read: `token_embd.weight`, `output_norm.weight` and, of each of the `block_count` layers, the eleven tensors of a Qwen3 \
-         layer.\nPassed over, since only logits need them: {}.\nEvery other tensor is refused.\n",
+         layer.\nPassed over, since only logits need them: {}.\nEvery other tensor is refused.\n{CONVERT}{}",
         keys.collect::<String>(),
-        ignored.join(", ")
+        ignored.join(", "),
+        files.collect::<String>()
     )
 }

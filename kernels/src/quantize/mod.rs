@@ -12,6 +12,7 @@
 
 mod lanes;
 mod pack;
+mod range;
 
 use crate::formats::Format;
 use half::{bf16, f16};
@@ -45,8 +46,9 @@ impl Format {
         !matches!(self, Format::IQ4_NL | Format::IQ4_XS)
     }
 
-    /// Writes finite values as blocks of this format with little squared error, the same bytes on every machine. Scales
-    /// beyond the range of f16 become its largest number.
+    /// Writes finite values as blocks of this format with little squared error, the same bytes on every machine. What is
+    /// [too large](Self::too_large) comes back as something else: infinite from a float, smaller from a block, whose scales
+    /// are always finite.
     ///
     /// # Panics
     /// When `bytes` does not hold exactly [`row_bytes`](Self::row_bytes) of `values.len()` values, or when the format
@@ -117,9 +119,13 @@ fn search<P: Pack, L: Lanes>(values: &[f32]) -> Found {
     for (g, group) in values.chunks_exact(P::GROUP).enumerate() {
         (plain[g], fitted[g]) = if P::HAS_MIN { with_min::<P, L>(group) } else { without_min::<P, L>(group) };
     }
-    let mut best = settle::<P, L>(values, &fitted, shared::<P>(&fitted));
+    let scales = |lines| {
+        let (d, dmin) = shared::<P>(lines);
+        (to_f16(d), to_f16(dmin))
+    };
+    let mut best = settle::<P, L>(values, &fitted, scales(&fitted));
     // The plain line is the better start for rows of a few large values, and the usual choice for large code ranges.
-    let other = settle::<P, L>(values, &plain, shared::<P>(&plain));
+    let other = settle::<P, L>(values, &plain, scales(&plain));
     if other.error < best.error {
         best = other;
     }
@@ -131,10 +137,11 @@ fn search<P: Pack, L: Lanes>(values: &[f32]) -> Found {
                 Line { scale: d.to_f32() * f32::from(best.scales[g]), min: dmin.to_f32() * f32::from(best.mins[g]) };
         }
         let next = settle::<P, L>(values, &lines, (d, dmin));
-        if next.error >= best.error {
+        if next.error < best.error {
+            best = next;
+        } else {
             break;
         }
-        best = next;
     }
     best
 }
@@ -214,9 +221,9 @@ fn with_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
     (plain, line)
 }
 
-/// The f16 scales of a block with which the largest line has the largest code.
+/// The scales of a block with which the largest line has the largest code.
 #[inline(always)]
-fn shared<P: Pack>(lines: &[Line; GROUPS]) -> (f16, f16) {
+fn shared<P: Pack>(lines: &[Line; GROUPS]) -> (f32, f32) {
     let largest = |of: fn(&Line) -> f32| {
         lines[..P::LEN / P::GROUP]
             .iter()
@@ -226,7 +233,7 @@ fn shared<P: Pack>(lines: &[Line; GROUPS]) -> (f16, f16) {
     // A range around zero reaches one further below.
     let (low, high) = P::SCALES;
     let end = if low < 0 { low } else { high };
-    (to_f16(largest(|line| line.scale) / end as f32), to_f16(largest(|line| line.min) / P::MINS.max(1) as f32))
+    (largest(|line| line.scale) / end as f32, largest(|line| line.min) / P::MINS.max(1) as f32)
 }
 
 /// The codes with the least error for given f16 scales, near the given lines.

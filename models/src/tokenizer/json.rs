@@ -9,19 +9,21 @@ use serde_json::Value;
 
 use super::split::PATTERN;
 use super::{TokenType, TokenizerError, Vocabulary};
+use crate::json;
 
 /// The strings of a `tokenizer.json`, which a [`Vocabulary`] borrows.
 pub(crate) struct TokenizerJson {
     pub(crate) tokens: Vec<String>,
     pub(crate) token_types: Vec<i32>,
     pub(crate) merges: Vec<String>,
+    /// What its post-processor makes of a text, `None` for the text: the text alone, or tokens around it.
+    pub(crate) template: Vec<Option<String>>,
 }
 
 impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self, TokenizerError> {
-        let text =
-            crate::text::read(path).map_err(|source| TokenizerError::Read { path: path.to_path_buf(), source })?;
-        Self::parse(&text).map_err(|reason| TokenizerError::Json { path: path.to_path_buf(), reason })
+        let bytes = std::fs::read(path).map_err(|source| TokenizerError::Read { path: path.to_path_buf(), source })?;
+        Self::parse(&bytes).map_err(|reason| TokenizerError::Json { path: path.to_path_buf(), reason })
     }
 
     pub(super) fn vocabulary(&self) -> Vocabulary<'_> {
@@ -38,8 +40,8 @@ impl TokenizerJson {
     }
 
     /// The reason is a clause that says what is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let json: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let json = json::parse(bytes)?;
         check_pipeline(&json)?;
         let model = &json["model"];
         let vocab = model["vocab"].as_object().ok_or("`model.vocab` is missing")?;
@@ -73,7 +75,7 @@ impl TokenizerJson {
         let count = tokens.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         token_types.truncate(count);
         let tokens = tokens.into_iter().take(count).enumerate();
-        let tokens =
+        let tokens: Vec<_> =
             tokens.map(|(id, token)| token.ok_or(format!("no token has id {id}"))).collect::<Result<_, _>>()?;
 
         let merges = model["merges"].as_array().ok_or("`model.merges` is missing")?;
@@ -85,8 +87,32 @@ impl TokenizerJson {
             },
             _ => Err(format!("merge {i} is not a pair of tokens")),
         });
-        Ok(Self { tokens, token_types, merges: merges.collect::<Result<_, _>>()? })
+        let template = template(&json["post_processor"], &tokens);
+        Ok(Self { tokens, token_types, merges: merges.collect::<Result<_, _>>()?, template })
     }
+}
+
+/// What a post-processor makes of one text: for byte-level BPE only a template changes it.
+fn template(processor: &Value, tokens: &[String]) -> Vec<Option<String>> {
+    let steps = processor["processors"].as_array().map_or(std::slice::from_ref(processor), Vec::as_slice);
+    let mut result = vec![None];
+    for step in steps {
+        let parts = match step["type"].as_str() {
+            None | Some("ByteLevel") => continue,
+            Some("TemplateProcessing") => step["single"].as_array().map_or(&[][..], Vec::as_slice),
+            Some(other) => return vec![Some(other.to_owned())],
+        };
+        let part = |part: &Value| {
+            let Some(id) = part["SpecialToken"]["id"].as_str() else { return vec![None] };
+            let ids = step["special_tokens"][id]["ids"].as_array().map_or(&[][..], Vec::as_slice);
+            let token = |id: &Value| Some(tokens.get(usize::try_from(id.as_u64()?).ok()?)?.clone());
+            ids.iter().map(|id| Some(token(id).unwrap_or_else(|| id.to_string()))).collect()
+        };
+        let made: Vec<_> = parts.iter().flat_map(part).collect();
+        // A template around what the steps before made.
+        result = made.into_iter().flat_map(|part| if part.is_none() { result.clone() } else { vec![part] }).collect();
+    }
+    result
 }
 
 /// The `tokenizer.json` of Qwen3-Embedding in all that changes ids.

@@ -1,12 +1,16 @@
 //! `qembed-q convert`: a folder written from a model's own weights gives the same model again, to the bit.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod config;
+mod modules;
+mod weights;
 
 use common::{SHAPE_K, model, scratch, tokenizer_json};
 use qembed_models::gguf::Gguf;
 use qembed_q::{EmbedOptions, Embedder, Format};
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +20,47 @@ fn convert(folder: &Path, output: &Path, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_qembed-q")).arg("convert").arg(folder).arg(output).args(more).output().unwrap()
 }
 
+/// What the program says when it refuses a folder.
+#[track_caller]
+fn refused_with(folder: &Path, more: &[&str], why: &str) -> String {
+    let output = folder.with_extension("gguf");
+    let _ = fs::remove_file(&output);
+    let run = convert(folder, &output, more);
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.code() == Some(1) && said.contains(why), "expected {why:?} in: {said}");
+    assert!(run.stdout.is_empty() && !output.exists());
+    said
+}
+
 #[track_caller]
 fn refused(folder: &Path, why: &str) {
+    refused_with(folder, &[], why);
+}
+
+/// The file, as F32, and what the program says with it.
+#[track_caller]
+fn converted_with(folder: &Path, more: &[&str]) -> (PathBuf, String) {
     let output = folder.with_extension("gguf");
-    let run = convert(folder, &output, &[]);
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.code() == Some(1) && said.contains(why), "expected {why:?} in: {said}");
-    assert!(!output.exists());
+    let run = convert(folder, &output, &[&["--type", "F32", "--force"], more].concat());
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.success(), "{said}");
+    (output, said)
+}
+
+/// The bytes of the file; nothing is noted.
+#[track_caller]
+fn converted(folder: &Path) -> Vec<u8> {
+    let (output, said) = converted_with(folder, &[]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    fs::read(output).unwrap()
+}
+
+/// Changes a JSON file, or makes one of an empty group.
+fn change(path: &Path, with: impl FnOnce(&mut Value)) {
+    let mut json = fs::read(path).map_or_else(|_| json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
+    with(&mut json);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, json.to_string()).unwrap();
 }
 
 /// The name that `transformers` gives a tensor.
@@ -177,9 +215,19 @@ fn folders_that_are_no_such_model_are_refused() {
     };
     config("type", "\"qwen3\"", "\"llama\"", "model_type is \"llama\"");
     config("layers", "\"num_hidden_layers\":2", "\"num_hidden_layers\":3", "blk.2.attn_norm.weight is missing");
-    config("fewer", "\"num_hidden_layers\":2", "\"num_hidden_layers\":1", "blk.1.attn_k.weight is unknown");
-    config("width", "\"intermediate_size\":256", "\"intermediate_size\":512", "config.json makes it [256, 512]");
-    config("missing", "\"rms_norm_eps\"", "\"other\"", "rms_norm_eps is null");
+    config(
+        "fewer",
+        "\"num_hidden_layers\":2",
+        "\"num_hidden_layers\":1",
+        "tensor layers.1.input_layernorm.weight: it is unknown",
+    );
+    config(
+        "width",
+        "\"intermediate_size\":256",
+        "\"intermediate_size\":512",
+        "mlp.down_proj.weight is [256, 256], config.json makes it [512, 256]",
+    );
+    config("missing", "\"hidden_size\":256,", "", "hidden_size is null");
     config("scaling", "\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"yarn\"}", "scaled rotary");
     config("vocab", "\"vocab_size\":300", "\"vocab_size\":200", "259 tokens, but config.json");
     config("json", "{", "", "not JSON");
@@ -223,9 +271,8 @@ fn folders_of_other_kinds_give_the_same_model() {
     let expected = bits(&convert_ok(&folder));
     assert!(expected == bits(&original));
 
-    // Transformers 5 has the base in a group; a head's width of hidden / heads need not be said.
+    // Transformers 5 has the base in a group.
     edit(folder.join("config.json"), "\"rope_theta\":1000000", "\"rope_parameters\":{\"rope_theta\":1000000}");
-    edit(folder.join("config.json"), "\"head_dim\":64,", "");
     assert!(bits(&convert_ok(&folder)) == expected);
 
     // More rows than tokens: the rest is filled with tokens that no text has. 300 rows, 259 tokens.
