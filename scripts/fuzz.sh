@@ -5,20 +5,20 @@
 #   EXECUTIONS=1000 ...              of each target; by default ten million of a parser in memory, a hundred thousand of what writes
 #                                    files or runs a model
 #   SANITIZER=none ...               without AddressSanitizer, which finds what unsafe code does wrong and takes twice the time
+#   NICE=5 ...                       with more of a busy machine than what others leave (19)
 #
 # Needs Linux, Rust and a C++ compiler; installs cargo-fuzz in fuzz/target. The corpus stays in fuzz/corpus and is where the next run goes
 # on from. An input that fails is made smaller and kept in fuzz/artifacts; the exit status is then 1.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
-renice -n 19 $$ > /dev/null
-# The flags of sanitizers are not stable; no other toolchain than the one at hand is needed for them.
-export RUSTC_BOOTSTRAP=1
+renice -n "${NICE:-19}" $$ > /dev/null
 [ $# -gt 0 ] || set -- gguf tokenizer_json passages gguf_pass quantize convert vector_cache
 
 export PATH=$PWD/target/tools/bin:$PATH
 command -v cargo-fuzz > /dev/null || cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.2
+# The flags of sanitizers are not stable; no other toolchain than the one at hand is needed for them.
 for target in "$@"; do
-    cargo fuzz build --sanitizer "${SANITIZER:-address}" "$target"
+    RUSTC_BOOTSTRAP=1 cargo fuzz build --sanitizer "${SANITIZER:-address}" "$target"
 done
 cargo run --quiet --example seeds
 
