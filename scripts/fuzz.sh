@@ -32,7 +32,7 @@ cargo test --quiet --lib
 
 # Freed memory is kept from reuse for as long as an execution lasts, not much longer: the caches would be lost with it.
 export ASAN_OPTIONS=quarantine_size_mb=8:malloc_context_size=2:detect_stack_use_after_return=0:allocator_release_to_os_interval_ms=-1
-options=(-timeout=300 -rss_limit_mb=2048 -malloc_limit_mb=1024 -detect_leaks=0)
+options=(-timeout=300 -report_slow_units=120 -rss_limit_mb=2048 -malloc_limit_mb=1024 -detect_leaks=0)
 host=$(rustc -vV | sed -n 's/^host: //p')
 failed=0
 table='| target | executions | a second | corpus | edges reached | found |
