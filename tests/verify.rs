@@ -66,6 +66,7 @@ fn damage_is_found() {
     finds("shape", |m| m.tensor("blk.0.attn_q.weight").shape.reverse(), "tensors", "blk.0.attn_q.weight is");
     finds("pooling", |m| _ = m.metadata.set("qwen3.pooling_type", 1u32), "understood", "pooling_type is 1");
     finds("architecture", |m| _ = m.metadata.set("general.architecture", "bert"), "metadata", "bert");
+    finds("layers", |m| _ = m.metadata.set("qwen3.block_count", u32::MAX), "metadata", "so many layers");
     finds("rope", |m| _ = m.metadata.set("qwen3.rope.freq_base", 0f32), "metadata", "rope.freq_base");
     finds("pre", |m| _ = m.metadata.set("tokenizer.ggml.pre", "llama-bpe"), "tokenizer", "llama-bpe");
     finds("end", |m| _ = m.metadata.set("tokenizer.ggml.add_eos_token", false), "tokenizer", "no token ends a text");

@@ -22,6 +22,9 @@ pub(crate) const PARTS: [&str; 11] = [
     "ffn_down",
 ];
 
+/// More than any model has; names of tensors are made for each.
+pub(crate) const MAX_LAYERS: usize = 4096;
+
 /// Hyperparameters of a Qwen3 model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -90,8 +93,12 @@ impl Config {
                 return Err(bad(name, &n, "it must equal attention.key_length"));
             }
         }
+        let layers = match size("block_count")? {
+            n if n > MAX_LAYERS => return Err(bad("block_count", &n, "no model has so many layers")),
+            n => n,
+        };
         Ok(Self {
-            layers: size("block_count")?,
+            layers,
             hidden,
             ffn: size("feed_forward_length")?,
             heads: Heads { heads, kv_heads, head_dim },

@@ -2,13 +2,10 @@
 
 use super::judge::{Judge, says_nothing, shown};
 use super::keys::{CONFIG, ROPE};
-use crate::config::{ARCHITECTURE, Config};
+use crate::config::{ARCHITECTURE, Config, MAX_LAYERS};
 use qembed_kernels::Heads;
 use serde_json::Value;
 use std::path::Path;
-
-/// More than any model has; names of tensors are made for each.
-const MAX_LAYERS: usize = 4096;
 
 /// Judges all keys of a `config.json`.
 ///

@@ -40,7 +40,7 @@ impl TokenizerJson {
     }
 
     /// The reason is a clause that says what is wrong.
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let json = json::parse(bytes)?;
         check_pipeline(&json)?;
         let model = &json["model"];

@@ -248,6 +248,15 @@ impl Tokenizer {
         Self::new(&TokenizerJson::read(tokenizer_json)?.vocabulary())
     }
 
+    /// [`Tokenizer::from_file`] of a file's bytes.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`], save that there is nothing to be read.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        let bad = |reason| TokenizerError::Json { path: "(in memory)".into(), reason };
+        Self::new(&TokenizerJson::parse(bytes).map_err(bad)?.vocabulary())
+    }
+
     /// The tokens of `text`, without an end-of-text token. Text that spells a control token is plain text.
     ///
     /// # Errors
