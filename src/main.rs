@@ -14,13 +14,14 @@ macro_rules! say {
 mod cli;
 
 use clap::Parser;
+use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match cli::run(&cli::Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough.
-        Err(cli::Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(cli::Failure::Output(error)) if reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(failure) => {
             say!("qembed-q: {failure}");
             ExitCode::from(match failure {
@@ -29,4 +30,10 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+fn reader_is_gone(error: &io::Error) -> bool {
+    // What Windows says of some closed pipes, and the standard library has no kind for.
+    const PIPE_NOT_CONNECTED: i32 = 233;
+    error.kind() == io::ErrorKind::BrokenPipe || cfg!(windows) && error.raw_os_error() == Some(PIPE_NOT_CONNECTED)
 }

@@ -55,9 +55,11 @@ impl Passages {
             }
             return Ok(passages);
         }
-        let walk = WalkBuilder::new(path).require_git(false).sort_by_file_path(Path::cmp).build();
+        // With one kind of separators, on systems that know two.
+        let path = path.components().collect::<PathBuf>();
+        let walk = WalkBuilder::new(&path).require_git(false).sort_by_file_path(Path::cmp).build();
         for entry in walk {
-            let entry = entry.map_err(|error| cannot_read(path, &error))?;
+            let entry = entry.map_err(|error| cannot_read(&path, &error))?;
             if !entry.file_type().is_some_and(|kind| kind.is_file()) {
                 continue;
             }
