@@ -63,3 +63,32 @@ export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=$wine
 export WINEPREFIX=$home/prefix WINEDEBUG=-all WINEDLLOVERRIDES=mscoree,mshtml= LC_ALL=C.UTF-8
 WINEPATH=$(printf 'Z:%s/dll' "$home" | tr / '\\')
 export WINEPATH
+
+# Apart from what another compiler built.
+export CARGO_TARGET_DIR=$home/build
+if [ "${CHECK:-}" ]; then
+    exec "$home/bin/cargo-clippy" clippy --workspace --all-targets --target $triple -- -D warnings
+fi
+
+# compare: the vectors of the built-in model, on each instruction set that both programs offer.
+compare() {
+    cargo build --quiet --target $triple
+    (unset RUSTC RUSTDOC CARGO_TARGET_DIR CARGO_INCREMENTAL && cargo build --quiet)
+    local isa compared=0
+    for isa in scalar avx2 avxvnni avx512vnni; do
+        local arguments=(--format raw --isa "$isa" "The capital of China is Beijing." "import { useState } from 'react';")
+        "$target/debug/qembed-q" "${arguments[@]}" > "$home/linux.raw" 2> /dev/null || continue
+        $wine "$CARGO_TARGET_DIR/$triple/debug/qembed-q.exe" "${arguments[@]}" > "$home/windows.raw" 2> /dev/null
+        cmp "$home/linux.raw" "$home/windows.raw" || return 1
+        echo "$isa: the bits of Linux"
+        compared=$((compared + 1))
+    done
+    [ $compared != 0 ]
+}
+
+if [ ! "${BITS:-}" ]; then
+    [ $# != 0 ] || set -- --workspace --no-fail-fast
+    cargo test --target $triple "$@"
+    [ "$*" = "--workspace --no-fail-fast" ] || exit 0
+fi
+compare
