@@ -13,6 +13,7 @@ macro_rules! say {
 
 mod cli;
 
+use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     match cli::parse().and_then(|arguments| cli::run(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough.
-        Err(cli::Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(cli::Failure::Output(error)) if reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(failure) => {
             say!("qembed-q: {failure}");
             ExitCode::from(match failure {
@@ -30,4 +31,10 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+fn reader_is_gone(error: &io::Error) -> bool {
+    // What Windows says of some closed pipes, and the standard library has no kind for.
+    const PIPE_NOT_CONNECTED: i32 = 233;
+    error.kind() == io::ErrorKind::BrokenPipe || cfg!(windows) && error.raw_os_error() == Some(PIPE_NOT_CONNECTED)
 }

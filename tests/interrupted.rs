@@ -1,20 +1,17 @@
-//! Runs that are stopped, killed, or find no room: nothing that looks whole is left, and the next run cleans up.
-#![cfg(unix)]
+//! Runs that are stopped, killed, or find no room: nothing that looks whole is left, and the next run cleans up. Windows
+//! has neither signals nor limits on the size of files, so there a run can only be killed.
 
 mod common;
 
-use common::{Parts, SHAPE_K, model, scratch, tokenizer_json};
+#[cfg(unix)]
+use common::stopped_by;
+use common::{PATIENCE, Parts, SHAPE_K, model, scratch};
 use qembed_models::gguf::{Gguf, GgufBuilder};
-use qembed_q::{EmbedOptions, Embedder, Format};
-use serde_json::json;
+use qembed_q::Format;
 use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-
-/// Far more than anything here takes; reached on failure alone.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Names of a folder's entries, sorted.
 fn entries(folder: &Path) -> Vec<String> {
@@ -42,7 +39,9 @@ fn endless(path: &Path) {
 }
 
 /// The same as a folder for `convert`.
+#[cfg(unix)]
 fn endless_folder(folder: &Path) {
+    use serde_json::json;
     const FFN: u64 = 1 << 23;
     fs::create_dir_all(folder).unwrap();
     let config = json!({
@@ -51,7 +50,8 @@ fn endless_folder(folder: &Path) {
         "vocab_size": 300, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000,
     });
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    fs::write(folder.join("tokenizer.json"), tokenizer_json(&Gguf::open(model(SHAPE_K, "F16")).unwrap())).unwrap();
+    fs::write(folder.join("tokenizer.json"), common::tokenizer_json(&Gguf::open(model(SHAPE_K, "F16")).unwrap()))
+        .unwrap();
     let mut at = 0u64;
     let mut header = serde_json::Map::new();
     let mut tensor = |name: &str, shape: &[u64]| {
@@ -96,26 +96,17 @@ fn started(arguments: &[&str], folder: &Path) -> Child {
     child
 }
 
-/// Sends a signal and waits.
-fn stopped_by(signal: &str, mut child: Child) -> ExitStatus {
-    assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if begun.elapsed() > PATIENCE {
-            child.kill().unwrap();
-            panic!("it goes on after {signal}");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+/// Ends it as nothing can prevent, and waits.
+fn killed(mut child: Child) -> ExitStatus {
+    child.kill().unwrap();
+    child.wait().unwrap()
 }
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_run_leaves_nothing() {
     let folder = scratch("stopped");
@@ -141,8 +132,8 @@ fn a_killed_run_leaves_nothing_that_looks_whole_and_the_next_one_cleans_up() {
     let folder = scratch("killed");
     let (input, output) = (folder.join("in.gguf"), folder.join("out.gguf"));
     endless(&input);
-    let status = stopped_by("KILL", started(&["quantize", text(&input), text(&output), "--type", "Q4_K_M"], &folder));
-    assert_eq!(status.code(), None, "killed by the signal");
+    let status = killed(started(&["quantize", text(&input), text(&output), "--type", "Q4_K_M"], &folder));
+    assert!(!status.success());
     assert!(!output.exists());
     let left = partial(&folder).expect("a killed process cannot clean up");
     assert!(left.file_name().unwrap().to_str().unwrap().starts_with(".out.gguf."));
@@ -162,17 +153,20 @@ fn a_killed_run_leaves_nothing_that_looks_whole_and_the_next_one_cleans_up() {
     let same = folder.join("other.gguf");
     assert!(run(&same).success(), "two runs with one target do not disturb each other");
     assert!(partial(&folder).is_some_and(|path| path.to_string_lossy().contains(&format!(".{}-", other.id()))));
-    stopped_by("TERM", other);
-    assert_eq!(entries(&folder), ["in.gguf", "other.gguf", "out.gguf"]);
+    killed(other);
     Gguf::open(&same).expect("still whole");
+    assert!(run(&same).success());
+    assert_eq!(entries(&folder), ["in.gguf", "other.gguf", "out.gguf"]);
 }
 
 /// Runs with a limit on the size of files: as on a full disk, a write in the middle of the file fails.
+#[cfg(unix)]
 fn without_room(arguments: &[&str], kilobytes: u32, ignore: &str) -> std::process::Output {
     let script = format!("ulimit -c 0; ulimit -f {}; {ignore} exec \"$0\" \"$@\"", kilobytes * 2);
     Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_qembed-q")]).args(arguments).output().unwrap()
 }
 
+#[cfg(unix)]
 #[test]
 fn no_room_is_an_error_that_leaves_nothing() {
     let folder = scratch("room");
@@ -212,6 +206,7 @@ fn no_room_is_an_error_that_leaves_nothing() {
     assert_eq!(fs::read(&output).unwrap(), fs::read(&whole).unwrap());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_bench_leaves_nothing() {
     let folder = scratch("bench");
@@ -222,179 +217,6 @@ fn a_stopped_bench_leaves_nothing() {
         assert_eq!(stopped_by(signal, child).code(), Some(130), "{signal}");
         assert_eq!(entries(&folder), [""; 0], "{signal}");
     }
-}
-
-/// A long run of `embed` whose texts come from `stdin`, when it has written the first vectors to `out`.
-fn embedding(format: &str, stdin: Stdio, out: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
-    command.arg("--gguf").arg(model(SHAPE_K, "F16")).args(["--threads", "1", "--format", format]);
-    let mut child = command.stdin(stdin).stdout(File::create(out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until(&mut child, || fs::metadata(out).unwrap().len() > 0);
-    child
-}
-
-fn wait_until(child: &mut Child, happened: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !happened() {
-        assert!(child.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE, "it never happened");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Far more than are computed here.
-fn line(i: usize) -> String {
-    format!("{i} {}", "x".repeat(i % 40))
-}
-
-/// The vectors in an output that is whole, or, where it was `cut` off, in the part that is.
-fn vectors(format: &str, mut out: &[u8], cut: bool) -> Vec<Vec<f32>> {
-    const BYTES: usize = 4 * 256;
-    let floats = |row: &[u8]| row.chunks(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect();
-    let numbers = |value: serde_json::Value| serde_json::from_value::<Vec<f32>>(value).unwrap();
-    match format {
-        "json" => serde_json::from_slice(out).unwrap(),
-        "jsonl" => {
-            let end = out.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-            assert!(cut || end == out.len());
-            let lines = std::str::from_utf8(&out[..end]).unwrap().lines();
-            let objects = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-            objects.map(|mut object| numbers(object["embedding"].take())).collect()
-        }
-        "npy" => {
-            let header = String::from_utf8_lossy(&out[..128]).into_owned();
-            let count: usize = header.split("'shape': (").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
-            out = &out[128..];
-            assert!(
-                count > 0 && (if cut { count * BYTES <= out.len() } else { count * BYTES == out.len() }),
-                "{count}"
-            );
-            out[..count * BYTES].chunks(BYTES).map(floats).collect()
-        }
-        _ => {
-            assert!(cut || out.len().is_multiple_of(BYTES));
-            out.chunks_exact(BYTES).map(floats).collect()
-        }
-    }
-}
-
-#[track_caller]
-fn assert_first(vectors: &[Vec<f32>]) {
-    let texts: Vec<String> = (0..vectors.len()).map(line).collect();
-    let expected = Embedder::open(model(SHAPE_K, "F16")).unwrap().embed(&texts, &EmbedOptions::default()).unwrap();
-    assert!(!vectors.is_empty() && vectors.iter().zip(expected.iter()).all(|(a, b)| a == b));
-}
-
-#[test]
-fn a_stopped_embed_has_written_what_it_computed() {
-    let folder = scratch("embed");
-    let (input, out) = (folder.join("lines"), folder.join("out"));
-    fs::write(&input, (0..1_000_000).map(|i| line(i) + "\n").collect::<String>()).unwrap();
-    for format in ["json", "jsonl", "raw", "npy"] {
-        for signal in ["INT", "TERM", "KILL"] {
-            if (format, signal) == ("json", "KILL") {
-                continue; // nobody can close the array
-            }
-            let status = stopped_by(signal, embedding(format, File::open(&input).unwrap().into(), &out));
-            assert_eq!(status.code(), if signal == "KILL" { None } else { Some(130) }, "{format} {signal}");
-            assert_first(&vectors(format, &fs::read(&out).unwrap(), signal == "KILL"));
-        }
-    }
-}
-
-/// It waits for more texts, in a read that nothing ends.
-#[test]
-fn a_stopped_embed_need_not_wait_for_its_input() {
-    let out = scratch("embed_waits").join("out");
-    for format in ["json", "npy"] {
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        let feeder = std::thread::spawn(move || {
-            // More than are looked at together.
-            let _ = writer.write_all((0..5000).map(|i| line(i) + "\n").collect::<String>().as_bytes());
-            writer
-        });
-        let child = embedding(format, reader.into(), &out);
-        let writer = feeder.join().unwrap();
-        assert_eq!(stopped_by("INT", child).code(), Some(130));
-        assert_first(&vectors(format, &fs::read(&out).unwrap(), false));
-        drop(writer);
-    }
-}
-
-/// Who started it so that it outlives its terminal does not want it stopped by that.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_run_under_nohup_goes_on() {
-    let out = scratch("nohup").join("out");
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    let script = "trap '' HUP; exec \"$0\" \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_qembed-q"), "--format", "raw", "--gguf"]);
-    command.arg(model(SHAPE_K, "F16")).stdin(reader).stdout(File::create(&out).unwrap()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    drop(command);
-    // Up to 64 lines wait to be read, and more in the pipe; those that are computed have been read by the handler's time.
-    writer.write_all((0..5000).map(|i| line(i) + "\n").collect::<String>().as_bytes()).unwrap();
-    wait_until(&mut child, || fs::metadata(&out).unwrap().len() > 0);
-    assert!(Command::new("kill").args(["-s", "HUP", &child.id().to_string()]).status().unwrap().success());
-    drop(writer);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
-    let found = vectors("raw", &fs::read(&out).unwrap(), false);
-    assert_eq!(found.len(), 5000);
-    assert_first(&found);
-}
-
-/// A first search that is stopped, even twice at once as some programs do it, keeps what it has; the next one goes on.
-#[test]
-fn a_stopped_search_keeps_its_vectors() {
-    const TEXTS: usize = 4_000;
-    let folder = scratch("search");
-    let (texts, cache) = (folder.join("texts.jsonl"), folder.join("cache"));
-    let lines: String = (0..TEXTS).map(|i| format!("{{\"text\":\"{}\"}}\n", line(i))).collect();
-    fs::write(&texts, lines).unwrap();
-    let gguf = model(SHAPE_K, "F16");
-    let command = |extra: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
-        command.args(["search", "what", "--json", "--gguf", text(&gguf), "--in", text(&texts)]);
-        command.args(extra).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    };
-    let kept = || entries_of(&cache).iter().map(|path| fs::metadata(path).unwrap().len()).max().unwrap_or(0);
-    let whole = 8 + TEXTS as u64 * (32 + 4 * 256) + 32;
-    for signals in [&["INT"][..], &["TERM"], &["INT", "INT"]] {
-        // How long it takes until there is something to keep is not known from outside.
-        let (mut delay, mut before) = (Duration::from_millis(20), kept());
-        before = if before == whole { 0 } else { before };
-        loop {
-            let mut child = command(&["--cache", text(&cache)]).spawn().unwrap();
-            std::thread::sleep(delay);
-            for signal in signals {
-                Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-            }
-            let status = child.wait().unwrap();
-            let mut said = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-            assert!(!said.contains("panicked"), "{said}");
-            if status.code() == Some(130) && kept() > before {
-                assert!(said.contains("are kept for the next search"), "{said}");
-                break;
-            }
-            assert!(status.code() != Some(0), "it was to be stopped before it ends: after {delay:?}");
-            delay += delay / 2;
-        }
-        assert!(kept() < whole, "and it goes on from there");
-    }
-    let run = |extra: &[&str]| {
-        let output = command(extra).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
-    };
-    assert_eq!(run(&["--cache", text(&cache)]), run(&["--no-cache"]));
-    assert_eq!(kept(), whole);
-    assert_eq!(entries(&cache).len(), 1, "nothing is left over");
-}
-
-fn entries_of(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).map_or(Vec::new(), |entries| entries.map(|entry| entry.unwrap().path()).collect())
 }
 
 #[test]

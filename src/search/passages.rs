@@ -158,6 +158,8 @@ impl Passages {
     fn files(&mut self, folder: &Path) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut is_link = HashSet::new();
+        // With one kind of separators, on systems that know two.
+        let folder = folder.components().collect::<PathBuf>();
         for entry in WalkBuilder::new(folder).require_git(false).sort_by_file_path(Path::cmp).build() {
             let entry = match entry {
                 Ok(entry) => entry,

@@ -104,7 +104,8 @@ fn metadata_of_another_model() {
     changed(set_u32("qwen3.attention.head_count_kv", 3), &["head_count is 4", "multiple"]);
     changed(set_u32("qwen3.attention.key_length", 31), &["key_length is 31", "even"]);
     changed(set_u32("qwen3.attention.value_length", 16), &["value_length is 16", "key_length"]);
-    changed(set_u32("qwen3.block_count", u32::MAX), &["blk.2.", "missing"]);
+    changed(set_u32("qwen3.block_count", u32::MAX), &["block_count is 4294967295", "so many layers"]);
+    changed(set_u32("qwen3.block_count", 3), &["blk.2.", "missing"]);
     changed(set_u32("qwen3.embedding_length", u32::MAX), &["token_embd.weight", "4294967295"]);
     for value in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         let key = "qwen3.attention.layer_norm_rms_epsilon";

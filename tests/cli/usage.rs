@@ -93,7 +93,6 @@ fn output_that_cannot_be_written() {
     assert_eq!((output.status.code(), json(&output.stdout)), (Some(0), expected(&["one"])));
 }
 
-#[cfg(unix)]
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     // Far more than a pipe holds, and nobody reads.

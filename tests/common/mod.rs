@@ -6,7 +6,9 @@ use qembed_models::synth::{Spec, write};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Small, with everything that tells heads, key heads and widths apart; every byte of a text is one token.
 pub(crate) const SHAPE: &str = "tiny,layers=2,hidden=64,ffn=96,heads=4,kv_heads=2,head_dim=32,vocab=300,context=400";
@@ -38,6 +40,26 @@ pub(crate) fn scratch(test: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// Far more than anything here takes; reached on failure alone.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Sends a signal and waits.
+#[cfg(unix)]
+pub(crate) fn stopped_by(signal: &str, mut child: Child) -> ExitStatus {
+    assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("it goes on after {signal}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// The tokenizer of a [`model`] as Hugging Face's tokenizer.json.

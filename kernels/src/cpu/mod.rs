@@ -288,12 +288,14 @@ impl Backend for CpuBackend {
 
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
         let half = head_dim / 2;
-        let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / base.powf((2 * i) as f32 / head_dim as f32)).collect();
+        // By `libm`: those of the standard library are the operating system's, whose last bits differ.
+        let exponent = |i: usize| f64::from((2 * i) as f32 / head_dim as f32);
+        let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / libm::pow(f64::from(base), exponent(i)) as f32).collect();
         let (mut cos, mut sin) =
             (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
         for position in positions {
             for frequency in &frequencies {
-                let (s, c) = (*position as f32 * frequency).sin_cos();
+                let (s, c) = libm::sincosf(*position as f32 * frequency);
                 cos.push(c);
                 sin.push(s);
             }

@@ -1,7 +1,7 @@
 //! A mapped file that is cut while it is read: the system has no page to give and sends a signal, which ends a program
 //! without a word unless it has said beforehand what it wants to say.
 //!
-//! Only what is safe in a signal handler happens there: atomic loads, `write`, `_exit`, `sigaction`.
+//! Only what is safe in a signal handler happens there: atomic operations, `write`, `pause`, `_exit`, `sigaction`.
 #![allow(unsafe_code)]
 
 use super::error::GgufProblem;
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// The signals of such a fault, which differ by system.
 const SIGNALS: [c_int; 2] = [libc::SIGBUS, libc::SIGSEGV];
@@ -20,6 +20,8 @@ static MAPPINGS: [AtomicPtr<Explained>; 64] = [const { AtomicPtr::new(ptr::null_
 
 /// What is said besides the error.
 static AROUND: OnceLock<[&str; 2]> = OnceLock::new();
+/// Whether it is being said: several threads may run into the same hole.
+static SAID: AtomicBool = AtomicBool::new(false);
 /// What the signals did before.
 static BEFORE: [OnceLock<sigaction>; 2] = [const { OnceLock::new() }; 2];
 
@@ -57,6 +59,9 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, _context: *mut c_voi
         let fits = |explained: &&Explained| explained.addresses.contains(&at);
         let explained = MAPPINGS.iter().filter_map(|slot| slot.load(Ordering::Acquire).as_ref()).find(fits);
         if let Some((explained, [before, after])) = explained.zip(AROUND.get()) {
+            while SAID.swap(true, Ordering::AcqRel) {
+                libc::pause();
+            }
             for text in [before, &explained.error[..], after, "\n"] {
                 libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
             }

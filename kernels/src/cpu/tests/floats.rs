@@ -88,6 +88,20 @@ fn rope_angles_are_those_of_the_formula() {
     }
 }
 
+/// They decide over the bits of a vector, so they are the same on every operating system and processor.
+#[test]
+fn rope_angles_have_the_same_bits_everywhere() {
+    let positions: Vec<u32> = (0..4096).chain(32000..32768).collect();
+    let rope = backend(Isa::select(None).unwrap()).rope(&positions, 128, 1e6);
+    // FNV-1a.
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for x in rope.cos.iter().chain(&rope.sin) {
+        hash =
+            x.to_bits().to_le_bytes().iter().fold(hash, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    }
+    assert_eq!(hash, 0x3518_2ed0_58b0_791d, "{hash:#x}");
+}
+
 #[test]
 fn norm_rope_rotates_normed_heads() {
     for isa in isas() {
