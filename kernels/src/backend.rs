@@ -74,8 +74,9 @@ pub trait Backend: Send + Sync {
     /// Cosines and sines of the rotary embedding, one row per token of the batch.
     type Rope: Send;
 
-    /// Takes a weight matrix over, [n × k] with rows of k values; the bytes are used in place. Its products round their
-    /// input no more than `precision` allows.
+    /// Takes a weight matrix over, [n × k] with rows of k values; the bytes are used in place, and not looked at: any are a
+    /// matrix, though its values, and what is made of them, may not be finite. Its products round their input no more than
+    /// `precision` allows.
     ///
     /// # Errors
     /// When the bytes do not hold such a matrix.
