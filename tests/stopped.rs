@@ -147,6 +147,7 @@ fn a_stopped_search_keeps_its_vectors() {
     };
     let kept = || entries_of(&cache).iter().map(|path| fs::metadata(path).unwrap().len()).max().unwrap_or(0);
     let whole = 8 + TEXTS as u64 * (32 + 4 * 256) + 32;
+    let mut restarts = 0;
     for signals in [&["INT"][..], &["TERM"], &["INT", "INT"]] {
         // How long it takes until there is something to keep is not known from outside.
         let (mut delay, mut before) = (Duration::from_millis(20), kept());
@@ -161,14 +162,20 @@ fn a_stopped_search_keeps_its_vectors() {
             let mut said = String::new();
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             assert!(!said.contains("panicked"), "{said}");
-            if status.code() == Some(130) && kept() > before {
+            if status.code() == Some(130) && (before + 1..whole).contains(&kept()) {
                 assert!(said.contains("are kept for the next search"), "{said}");
                 break;
             }
-            assert!(status.code() != Some(0), "it was to be stopped before it ends: after {delay:?}");
+            if kept() == whole {
+                // All was done before the signal came: once more from nothing.
+                fs::remove_dir_all(&cache).unwrap();
+                (delay, before) = (Duration::from_millis(20), 0);
+                restarts += 1;
+                assert!(restarts < 10, "it is never stopped before it ends");
+                continue;
+            }
             delay += delay / 2;
         }
-        assert!(kept() < whole, "and it goes on from there");
     }
     let run = |extra: &[&str]| {
         let output = command(extra).output().unwrap();
