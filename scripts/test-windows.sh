@@ -70,18 +70,27 @@ if [ "${CHECK:-}" ]; then
     exec "$home/bin/cargo-clippy" clippy --workspace --all-targets --target $triple -- -D warnings
 fi
 
-# compare: the vectors of the built-in model, on each instruction set that both programs offer.
+# compare: the vectors of the built-in model, on each instruction set that both programs offer. Texts in many languages, a line
+# each, and one that fills the context.
 compare() {
     cargo build --quiet --target $triple
     (unset RUSTC RUSTDOC CARGO_TARGET_DIR CARGO_INCREMENTAL && cargo build --quiet)
+    local linux=("$target/debug/qembed-q") windows=($wine "$CARGO_TARGET_DIR/$triple/debug/qembed-q.exe")
     local isa compared=0
-    for isa in scalar avx2 avxvnni avx512vnni; do
-        local arguments=(--format raw --isa "$isa" "The capital of China is Beijing." "import { useState } from 'react';")
-        "$target/debug/qembed-q" "${arguments[@]}" > "$home/linux.raw" 2> /dev/null || continue
-        $wine "$CARGO_TARGET_DIR/$triple/debug/qembed-q.exe" "${arguments[@]}" > "$home/windows.raw" 2> /dev/null
-        cmp "$home/linux.raw" "$home/windows.raw" || return 1
-        echo "$isa: the bits of Linux"
-        compared=$((compared + 1))
+    { cat src/cli/bench/texts.tsv && tr '\n' ' ' < docs/kernels.md; } > "$home/texts"
+    for isa in amx avx512vnni avxvnni avx2 scalar; do
+        local arguments=(--format raw --isa "$isa" --truncate right)
+        if ! "${linux[@]}" "${arguments[@]}" x > /dev/null 2>&1; then
+            echo "$isa: not on this machine"
+        elif ! "${windows[@]}" "${arguments[@]}" x > /dev/null 2>&1; then
+            echo "$isa: not offered on Windows"
+        else
+            "${linux[@]}" "${arguments[@]}" < "$home/texts" > "$home/linux.raw" 2> /dev/null
+            "${windows[@]}" "${arguments[@]}" < "$home/texts" > "$home/windows.raw" 2> /dev/null
+            cmp "$home/linux.raw" "$home/windows.raw"
+            echo "$isa: the bits of Linux in $(stat -c %s "$home/linux.raw") bytes of vectors"
+            compared=$((compared + 1))
+        fi
     done
     [ $compared != 0 ]
 }
