@@ -64,20 +64,19 @@ fi
 # The test binaries, and the libraries that they are linked to.
 rm -rf guest
 mkdir -p guest/bin guest/proc guest/dev guest/tmp
-# add NAME TARGET...: a test target of cargo's.
+# add NAME TARGET CRATE: a test target of the workspace, of this crate.
 add() {
     local name=$1 binary
-    shift
-    binary=$(cd "$scripts/.." && cargo test "$@" --no-run --message-format=json |
-        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    binary=$(cd "$scripts/.." && cargo test --workspace "${@:2:$#-2}" --no-run --message-format=json |
+        sed -n "/\"name\":\"${*: -1}\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p")
     strip -o "guest/bin/$name" "$binary"
     ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
         mkdir -p "guest$(dirname "$library")"
         cp -L "$library" "guest$library"
     done
 }
-add kernels -p qembed-kernels --lib
-add models -p qembed-models --test mixed
+add kernels --lib qembed_kernels
+add models --test mixed mixed
 busybox=$(find root -path '*bin/busybox')
 cp "$busybox" guest/bin/busybox
 cp "$scripts/x86-emulator/init" guest/init

@@ -248,3 +248,25 @@ fn an_input_is_never_the_output() {
     assert!(Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(arguments).status().unwrap().success());
     assert_eq!(Gguf::open(&output).unwrap().part_count(), 1, "it is written whole");
 }
+
+/// Who has the old file mapped keeps its contents.
+#[test]
+fn a_mapped_file_is_replaced_or_kept() {
+    let folder = scratch("mapped");
+    let (source, output) = (model(SHAPE_K, "F16"), folder.join("out.gguf"));
+    fs::copy(model(SHAPE_K, "Q8_0"), &output).unwrap();
+    let mapped = Gguf::open(&output).unwrap();
+    let before = fs::read(&output).unwrap();
+    let arguments = ["quantize", text(&source), text(&output), "--type", "Q4_K_M", "--force"];
+    let run = Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    if cfg!(windows) {
+        assert!(run.status.code() == Some(1) && said.contains("has mapped cannot be replaced"), "{said}");
+        assert!(fs::read(&output).unwrap() == before);
+    } else {
+        assert!(run.status.success() && fs::read(&output).unwrap() != before, "{said}");
+    }
+    let weights = &mapped.require_tensor("token_embd.weight").unwrap().data;
+    assert!(before.windows(weights.len()).any(|part| *part == weights[..]));
+    assert_eq!(entries(&folder), ["out.gguf"]);
+}

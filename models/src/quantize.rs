@@ -42,6 +42,9 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             ": free some space, or write elsewhere"
         }
+        io::ErrorKind::PermissionDenied if cfg!(windows) => {
+            ": a file that a program has mapped cannot be replaced on Windows; if none has, look at its permissions"
+        }
         _ => "",
     }
 }

@@ -230,6 +230,7 @@ fn folders_that_are_no_such_model_are_refused() {
     config("missing", "\"hidden_size\":256,", "", "hidden_size is null");
     config("scaling", "\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"yarn\"}", "scaled rotary");
     config("vocab", "\"vocab_size\":300", "\"vocab_size\":200", "259 tokens, but config.json");
+    config("rows", "\"vocab_size\":300", "\"vocab_size\":4000000000", "config.json makes it [256, 4000000000]");
     config("json", "{", "", "not JSON");
 
     let folder = good("end");

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A file that is written under a temporary name beside its target and takes the target's name on [`Self::commit`].
-/// Dropped without a commit, it leaves nothing behind. A reader that has the old target mapped keeps the old contents.
+/// Dropped without a commit, it leaves nothing behind. A reader that has the old target mapped keeps the old contents;
+/// on Windows it cannot be replaced then.
 #[derive(Debug)]
 pub struct AtomicFile {
     target: PathBuf,
