@@ -25,7 +25,7 @@ fn forward(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("forward/{level}"));
         group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2));
         for isa in Isa::all().filter(|isa| isa.name != "scalar") {
-            let backend = CpuBackend::new(isa, default_threads()).expect("threads");
+            let backend = CpuBackend::new(isa, default_threads());
             let model = Qwen3::load(&gguf, backend, &[]).expect("a model");
             for tokens in LENGTHS {
                 let batch = Batch::new(&[(0..tokens as u32).map(|i| i * 7 % 1000).collect::<Vec<_>>()]);

@@ -37,7 +37,7 @@ const PASS: usize = 1024;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let backend = CpuBackend::new(Isa::select(arguments.isa.as_deref())?, arguments.threads)?;
+    let backend = CpuBackend::new(Isa::select(arguments.isa.as_deref())?, arguments.threads);
     let model = Qwen3::load(&Gguf::open(&arguments.gguf)?, backend, &[])?;
     let text = |text| (0..arguments.tokens).map(|i| ((i * 7 + text) % 1000) as u32).collect::<Vec<_>>();
     let texts: Vec<_> = (0..arguments.texts).map(text).collect();

@@ -5,14 +5,15 @@ use crate::control::Control;
 use crate::embeddings::Embeddings;
 use crate::error::Error;
 use crate::memory::{self, MemoryNeeds};
-use crate::options::{EmbedOptions, LoadOptions};
-use crate::prefixes::PrefixCache;
+use crate::options::{Device, EmbedOptions, LoadOptions};
+use crate::planner::Limits;
+use crate::tokens::{Encoder, Tokens};
 use qembed_kernels::cpu::CpuBackend;
 use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::default_threads;
 use qembed_models::gguf::{Gguf, Watch};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Qwen3, is_called_reranker};
+use qembed_models::{ModelError, PassMemory, Qwen3, Qwen3Runner, Runner, Text, is_called_reranker};
 use std::path::Path;
 
 /// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough that
@@ -26,14 +27,12 @@ const MAX_THREADS: usize = 1024;
 
 /// An embedding model, ready to use.
 pub struct Embedder {
-    pub(crate) model: Qwen3<CpuBackend>,
+    pub(crate) runner: Box<dyn Runner>,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) prefixes: PrefixCache<CpuBackend>,
-    pub(crate) share_prefixes: bool,
     pub(crate) memory: MemoryNeeds,
     warnings: Vec<String>,
     /// The model file, which must stay as it is.
-    pub(crate) watch: Watch,
+    watch: Watch,
 }
 
 impl Embedder {
@@ -73,35 +72,44 @@ impl Embedder {
         Self::new(&qembed_models::builtin()?, options)
     }
 
-    fn backend(options: &LoadOptions) -> Result<CpuBackend, Error> {
-        let threads = options.threads.unwrap_or_else(default_threads);
-        if threads > MAX_THREADS {
-            return Err(Error::TooManyThreads { threads, limit: MAX_THREADS });
+    /// The model of a file on the device asked for.
+    fn runner(gguf: &Gguf, options: &LoadOptions) -> Result<Box<dyn Runner>, Error> {
+        let prefixes = options.share_prefixes.then_some(options.prefix_cache);
+        match options.device {
+            Device::Cpu => {
+                let threads = options.threads.unwrap_or_else(default_threads);
+                if threads > MAX_THREADS {
+                    return Err(Error::TooManyThreads { threads, limit: MAX_THREADS });
+                }
+                let backend = CpuBackend::new(Isa::select(options.isa.as_deref())?, threads);
+                Ok(Box::new(Qwen3Runner::new(Qwen3::load(gguf, backend, &options.allow)?, prefixes)))
+            }
         }
-        let isa = Isa::select(options.isa.as_deref())?;
-        CpuBackend::new(isa, threads).map_err(|source| Error::Threads { threads, source })
     }
 
     /// The model of an open file; `options.access` was for whoever opened it.
     pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
-        let model = Qwen3::load(gguf, Self::backend(options)?, &options.allow)?;
-        let memory = Self::needs(gguf, &model, options.memory_budget)?;
+        Self::on(Self::runner(gguf, options)?, gguf, options)
+    }
+
+    /// The same with a runner that is there already.
+    fn on(runner: Box<dyn Runner>, gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
+        let memory = Self::needs(gguf, &*runner, options.memory_budget)?;
         let tokenizer = match &options.tokenizer {
             Some(path) => Tokenizer::from_file(path)?,
             None => Tokenizer::from_gguf(gguf)?,
         };
-        let allowed = |name: &&String| model.allowed().iter().any(|item| item.name == **name);
+        let allowed = |name: &&String| runner.allowed().iter().any(|item| item.name == **name);
         let idle = options.allow.iter().filter(|name| !allowed(name));
-        let warnings = (model.allowed().iter().map(|item| format!("{item}; it is passed over, as allowed")))
+        let warnings = (runner.allowed().iter().map(|item| format!("{item}; it is passed over, as allowed")))
             .chain(idle.map(|name| format!("nothing by the name of {name:?} had to be allowed")))
             .chain(is_called_reranker(gguf).then(|| {
                 "the file calls itself a reranker: its vectors are of no use, it scores pairs of texts".into()
             }))
             .chain(tokenizer.warnings().iter().cloned())
             .collect();
-        let prefixes = PrefixCache::new(options.prefix_cache, model.prefix_bytes_per_token());
-        let (share_prefixes, watch) = (options.share_prefixes, gguf.watch());
-        Ok(Self { model, tokenizer, prefixes, share_prefixes, memory, warnings, watch })
+        let watch = gguf.watch();
+        Ok(Self { runner, tokenizer, memory, warnings, watch })
     }
 
     /// One vector of length 1 for each text, in their order.
@@ -123,10 +131,35 @@ impl Embedder {
         options: &EmbedOptions,
         control: &Control,
     ) -> Result<Embeddings, Error> {
-        let mut call = Call::new(self, options, control, true)?;
-        let mut embeddings = Embeddings::new(call.dimensions());
+        self.check_dimensions(options.dimensions)?;
         // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
-        texts.iter().try_for_each(|text| call.add(text.as_ref()))?;
+        self.embed_tokens(self.tokenize(texts, options)?, options.dimensions, control)
+    }
+
+    /// Texts as tokens, for [`Embedder::embed_tokens`]: the cheap part of embedding, on whatever thread. Of `options`, the
+    /// dimensions are for later.
+    ///
+    /// # Errors
+    /// A text that is empty or too long; errors name the text.
+    pub fn tokenize<T: AsRef<str>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Vec<Tokens>, Error> {
+        let encoder = Encoder::new(self, options)?;
+        texts.iter().enumerate().map(|(i, text)| encoder.encode(i, text.as_ref())).collect()
+    }
+
+    /// One vector of length 1 for each text that this embedder has tokenized, in their order, whatever their instructions;
+    /// of `dimensions` values, the model's own number by default.
+    ///
+    /// # Errors
+    /// Dimensions that cannot be had, a vector that is not finite, a device that fails, and when `control` ends it.
+    pub fn embed_tokens(
+        &self,
+        texts: impl IntoIterator<Item = Tokens>,
+        dimensions: Option<usize>,
+        control: &Control,
+    ) -> Result<Embeddings, Error> {
+        let mut call = Call::new(self, dimensions, control, true)?;
+        let mut embeddings = Embeddings::new(call.dimensions());
+        texts.into_iter().for_each(|tokens| call.add(tokens));
         call.run_in_order(|_, vector, tokens| embeddings.push(vector, tokens))?;
         Ok(embeddings)
     }
@@ -169,14 +202,15 @@ impl Embedder {
         control: &Control,
         mut run: impl FnMut(&mut Call) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut call = Call::new(self, options, control, false)?;
+        let encoder = Encoder::new(self, options)?;
+        let mut call = Call::new(self, options.dimensions, control, false)?;
         for text in texts {
-            let added = call.add(text.as_ref());
+            let tokens = encoder.encode(call.added(), text.as_ref());
             // What was read before a text that cannot be embedded does not share its fate.
-            if added.is_err() || call.is_full() {
+            if tokens.is_err() || call.is_full() {
                 run(&mut call)?;
             }
-            added?;
+            call.add(tokens?);
         }
         run(&mut call)
     }
@@ -191,19 +225,19 @@ impl Embedder {
         texts: impl IntoIterator<Item = T>,
         options: &EmbedOptions,
     ) -> Result<(), Error> {
-        let control = Control::default();
-        let call = Call::new(self, options, &control, true)?;
-        texts.into_iter().enumerate().try_for_each(|(i, text)| call.tokenize(i, text.as_ref()).map(drop))
+        self.check_dimensions(options.dimensions)?;
+        let encoder = Encoder::new(self, options)?;
+        texts.into_iter().enumerate().try_for_each(|(i, text)| encoder.encode(i, text.as_ref()).map(drop))
     }
 
     /// The model's own number of dimensions, the most that vectors can have.
     pub fn dimensions(&self) -> usize {
-        self.model.config().hidden
+        self.runner.config().hidden
     }
 
     /// The most tokens that a text may have, instruction and end token included.
     pub fn max_tokens(&self) -> usize {
-        self.model.config().context
+        self.runner.config().context
     }
 
     /// Tokens of a forward pass, unless a single text has more.
@@ -211,14 +245,19 @@ impl Embedder {
         self.memory.tokens().min(TOKENS_PER_PASS)
     }
 
+    /// The device's name, such as `cpu`.
+    pub fn device(&self) -> &'static str {
+        self.runner.device().name
+    }
+
     /// The instruction-set tier in use.
     pub fn isa(&self) -> &'static str {
-        self.model.backend().isa().name
+        self.runner.device().isa
     }
 
     /// The number of threads that work.
     pub fn threads(&self) -> usize {
-        self.model.backend().threads()
+        self.runner.device().threads
     }
 
     /// Size of the model file, all parts, in bytes.
@@ -231,14 +270,34 @@ impl Embedder {
         self.warnings.iter().map(String::as_str)
     }
 
-    fn needs(gguf: &Gguf, model: &Qwen3<CpuBackend>, budget: Option<u64>) -> Result<MemoryNeeds, Error> {
+    /// What bounds a pass.
+    pub(crate) fn limits(&self) -> Limits {
+        let shares_prefixes = self.runner.shares_prefixes();
+        Limits { tokens: self.pass_tokens(), memory: self.memory, shares_prefixes }
+    }
+
+    /// The final hidden states of the texts of a pass, [texts × hidden].
+    pub(crate) fn states(&self, pass: &[(usize, Tokens)], control: &Control) -> Result<Vec<f32>, Error> {
+        let texts: Vec<Text> = pass.iter().map(|(_, tokens)| tokens.as_text()).collect();
+        let wanted = || !control.cancelled() && !control.late() && self.watch.unchanged().is_ok();
+        let states = self.runner.run(&texts, &wanted);
+        // What was computed from other weights than those that were opened is worth nothing.
+        self.watch.unchanged()?;
+        states.map_err(|error| match error {
+            ModelError::Unwanted if control.cancelled() => Error::Cancelled,
+            ModelError::Unwanted => Error::DeadlineExceeded,
+            error => error.into(),
+        })
+    }
+
+    fn needs(gguf: &Gguf, runner: &dyn Runner, budget: Option<u64>) -> Result<MemoryNeeds, Error> {
         let available = memory::available();
-        let per_token = model.bytes_per_token() as u64;
+        let PassMemory { per_token, per_text, limit } = runner.memory();
         let needs = MemoryNeeds {
             file: gguf.file_size(),
-            fixed: memory::fixed(model.vocabulary()),
+            fixed: memory::fixed(runner.vocabulary()),
             per_token,
-            per_text: model.bytes_per_text() as u64,
+            per_text,
             budget: 0,
             available,
         };
@@ -254,7 +313,14 @@ impl Embedder {
         if budget < least {
             return Err(Error::BudgetTooSmall { budget, least });
         }
-        Ok(MemoryNeeds { budget: budget.min(left - needs.fixed), ..needs })
+        let budget = budget.min(left - needs.fixed);
+        // A device's own memory holds the weights as well.
+        let room = limit.map_or(u64::MAX, |limit| limit.saturating_sub(needs.file));
+        if room < least {
+            let (device, limit) = (runner.device().name, limit.unwrap_or(u64::MAX));
+            return Err(Error::DeviceTooSmall { device, limit, needed: needs.file + least });
+        }
+        Ok(MemoryNeeds { budget: budget.min(room), ..needs })
     }
 
     /// What the model takes of memory, and what there is.
@@ -270,5 +336,108 @@ impl Embedder {
             Some(asked) if (min..=max).contains(&asked) => Ok(asked),
             Some(asked) => Err(Error::Dimensions { asked, min, max }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Prompt;
+    use qembed_models::Config;
+    use qembed_models::NotUnderstood;
+    use qembed_models::synth::{Spec, write};
+    use std::sync::Mutex;
+
+    /// A model of which only the shape is real: it gives each text the number of its tokens.
+    struct Counting {
+        config: Config,
+        limit: Option<u64>,
+        /// Texts of each pass.
+        passes: &'static Mutex<Vec<usize>>,
+    }
+
+    impl Runner for Counting {
+        fn config(&self) -> &Config {
+            &self.config
+        }
+        fn vocabulary(&self) -> usize {
+            300
+        }
+        fn allowed(&self) -> &[NotUnderstood] {
+            &[]
+        }
+        fn device(&self) -> qembed_kernels::Device {
+            qembed_kernels::Device::new("abacus", "beads", 1)
+        }
+        fn memory(&self) -> PassMemory {
+            PassMemory { per_token: 1000, per_text: 100, limit: self.limit }
+        }
+        fn shares_prefixes(&self) -> bool {
+            true
+        }
+        fn run(&self, texts: &[Text], wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, ModelError> {
+            if !wanted() {
+                return Err(ModelError::Unwanted);
+            }
+            self.passes.lock().unwrap().push(texts.len());
+            let state = |text: &Text| {
+                let mut state = vec![1.0; self.config.hidden];
+                state[0] = text.tokens.len() as f32;
+                state
+            };
+            Ok(texts.iter().flat_map(state).collect())
+        }
+    }
+
+    /// An embedder over such a model, and what it asked for.
+    fn embedder(limit: impl Fn(u64) -> Option<u64>) -> (Result<Embedder, Error>, &'static Mutex<Vec<usize>>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let dims = "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=1000";
+        let spec = Spec { dims: dims.parse().unwrap(), level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
+        write(&spec, &path).unwrap();
+        let gguf = Gguf::open_with(&path, qembed_models::gguf::Access::Read).unwrap();
+        let passes = Box::leak(Box::default());
+        let config = Config::read(&gguf).unwrap();
+        let runner = Counting { config, limit: limit(gguf.file_size()), passes };
+        (Embedder::on(Box::new(runner), &gguf, &LoadOptions::default()), passes)
+    }
+
+    #[test]
+    fn any_runner_will_do() {
+        let (embedder, passes) = embedder(|_| None);
+        let embedder = embedder.unwrap();
+        assert_eq!((embedder.device(), embedder.isa()), ("abacus", "beads"));
+        let options = EmbedOptions::default();
+        let vectors = embedder.embed(&["a", "abc", "a"], &options).unwrap();
+        assert_eq!((&vectors[0], vectors.tokens()[1]), (&vectors[2], 4));
+        assert_eq!(vectors[0][0] / vectors[0][1], 2.0);
+        assert_eq!(*passes.lock().unwrap(), [3]);
+
+        // Tokens of two callers, with instructions and without, are one list to it.
+        let query = EmbedOptions { prompt: Prompt::Query, ..EmbedOptions::default() };
+        let tokens =
+            [embedder.tokenize(&["a"], &query).unwrap(), embedder.tokenize(&["abc"], &options).unwrap()].concat();
+        let mixed = embedder.embed_tokens(tokens.clone(), Some(32), &Control::default()).unwrap();
+        assert_eq!((mixed.len(), mixed.tokens()[0], &mixed[1]), (2, tokens[0].len(), &vectors[1]));
+        assert!(matches!(
+            embedder.embed_tokens(tokens, Some(31), &Control::default()),
+            Err(Error::Dimensions { asked: 31, min: 32, max: 32 })
+        ));
+    }
+
+    #[test]
+    fn what_a_device_can_hold_bounds_a_pass() {
+        let least = 1000 * MIN_TOKENS_PER_PASS as u64 + 100;
+        let (small, _) = embedder(|file| Some(file + least - 1));
+        let error = small.err().unwrap();
+        assert!(matches!(error, Error::DeviceTooSmall { device: "abacus", .. }), "{error}");
+        let (embedder, passes) = embedder(|file| Some(file + least));
+        let embedder = embedder.unwrap();
+        assert_eq!(embedder.memory().budget, least);
+        let texts: Vec<String> = (0..8).map(|i| format!("{i}{}", "a".repeat(20))).collect();
+        embedder.embed(&texts, &EmbedOptions::default()).unwrap();
+        let passes = passes.lock().unwrap();
+        assert!(passes.len() > 1 && passes.iter().sum::<usize>() == 8, "{passes:?}");
     }
 }

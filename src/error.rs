@@ -63,13 +63,17 @@ pub enum Error {
     /// The instruction set asked for cannot be used.
     #[error(transparent)]
     Isa(#[from] IsaError),
-    /// The operating system gave no threads.
-    #[error("cannot start {threads} threads: {source}; ask for fewer")]
-    Threads {
-        /// Threads asked for.
-        threads: usize,
-        /// What the operating system said.
-        source: std::io::Error,
+    /// A device that cannot hold the model and a small pass.
+    #[error(
+        "{device} holds {limit} bytes, the model and a small pass take {needed}: take a smaller level, or another device"
+    )]
+    DeviceTooSmall {
+        /// The device's name.
+        device: &'static str,
+        /// Bytes that it can hold.
+        limit: u64,
+        /// Bytes that are needed at least.
+        needed: u64,
     },
     /// More threads than a pool can hold.
     #[error("{threads} threads asked for, the limit is {limit}")]

@@ -31,8 +31,9 @@ mod embeddings;
 mod error;
 mod memory;
 mod options;
-mod prefixes;
+mod planner;
 pub mod search;
+mod tokens;
 mod verify;
 
 pub use control::{Control, Progress};
@@ -40,7 +41,7 @@ pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, InstructionError};
 pub use memory::MemoryNeeds;
-pub use options::{DEFAULT_TASK, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
+pub use options::{DEFAULT_TASK, Device, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
 pub use qembed_kernels::cpu::isa::{Isa, IsaError};
 pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;
@@ -51,4 +52,5 @@ pub use qembed_models::{
     CONVERT_KEYS, Convert, ConvertError, JsonKey, JsonTreatment, KnownFile, Level, ModelError, Quantize, QuantizeError,
     convert, quantize,
 };
+pub use tokens::Tokens;
 pub use verify::{Check, Verdict, verify};

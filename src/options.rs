@@ -64,9 +64,20 @@ pub struct EmbedOptions {
     pub empty: Empty,
 }
 
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor, by the best of its instruction sets or the one named.
+    #[default]
+    Cpu,
+}
+
 /// How to open a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
+    /// Where the model runs.
+    pub device: Device,
     /// Threads to work with; the number of physical cores by default.
     pub threads: Option<usize>,
     /// Instruction-set tier, such as `avx2`; by default what the environment variable `QEMBED_ISA` names, else the best.
@@ -89,6 +100,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
+            device: Device::default(),
             threads: None,
             isa: None,
             access: Access::Mapped,

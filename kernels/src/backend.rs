@@ -25,6 +25,35 @@ pub enum WeightError {
     },
 }
 
+/// What a device is, for people and for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Device {
+    /// One word, lower case, such as `cpu`.
+    pub name: &'static str,
+    /// The instruction set or family of which its code is.
+    pub isa: &'static str,
+    /// Threads of the host that work.
+    pub threads: usize,
+}
+
+impl Device {
+    /// A device of this name.
+    pub fn new(name: &'static str, isa: &'static str, threads: usize) -> Self {
+        Self { name, isa, threads }
+    }
+}
+
+/// What a device says when it could not do its work: of memory, of a lost connection, of a failed submission.
+#[derive(Debug, thiserror::Error)]
+#[error("{device}: {source}")]
+pub struct DeviceError {
+    /// The device, by its name.
+    pub device: &'static str,
+    /// Its own words.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// Shape of the attention of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
@@ -62,11 +91,13 @@ pub type Product<'a, B> = (&'a <B as Backend>::Weight, &'a mut <B as Backend>::T
 /// A device: how its memory looks and what it can compute.
 pub trait Backend: Send + Sync {
     /// A matrix of f32 [rows × cols].
-    type Tensor: Send;
+    type Tensor: Send + Sync;
     /// Rows of activations, prepared as the input of [`Backend::matmul`].
     type Acts: Send;
     /// A weight matrix [n × k] in its storage format.
     type Weight: Send + Sync;
+    /// A matrix of which single rows are looked up, in its storage format.
+    type Table: Send + Sync;
     /// A vector of f32 parameters.
     type Vector: Send + Sync;
     /// Which forms of an input a set of weights consumes.
@@ -74,6 +105,21 @@ pub trait Backend: Send + Sync {
     /// Cosines and sines of the rotary embedding, one row per token of the batch.
     type Rope: Send;
 
+    /// What it is.
+    fn device(&self) -> Device;
+    /// The most bytes that the device can hold, weights and a pass together; `None` where only the host's memory bounds it.
+    fn limit(&self) -> Option<u64> {
+        None
+    }
+    /// Is told of a mapping of which weights will be handed over, before any of them: a device that reads the host's memory
+    /// registers it once, as a whole. Nothing is copied.
+    ///
+    /// # Errors
+    /// When the device cannot read it.
+    fn adopt(&self, mapping: &Bytes) -> Result<(), DeviceError> {
+        let _ = mapping;
+        Ok(())
+    }
     /// Takes a weight matrix over, [n × k] with rows of k values; the bytes are used in place, and not looked at: any are a
     /// matrix, though its values, and what is made of them, may not be finite. Its products round their input no more than
     /// `precision` allows.
@@ -88,6 +134,19 @@ pub trait Backend: Send + Sync {
         k: usize,
         precision: Precision,
     ) -> Result<Self::Weight, WeightError>;
+    /// Takes a matrix over of which rows are looked up, [rows × cols]; the bytes are used in place. A device may leave it to
+    /// the host, since a pass needs few of its rows.
+    ///
+    /// # Errors
+    /// When the bytes do not hold such a matrix.
+    fn table(&self, format: Format, bytes: Bytes, rows: usize, cols: usize) -> Result<Self::Table, WeightError>;
+    /// A pass begins. What the device needs for any pass, such as threads, it gets at the first.
+    ///
+    /// # Errors
+    /// When it does not get it.
+    fn begin(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
     /// Takes a parameter vector over.
     fn vector(&self, values: &[f32]) -> Self::Vector;
     /// What `weight` wants its input to be.
@@ -106,7 +165,7 @@ pub trait Backend: Send + Sync {
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Self::Rope;
 
     /// `out[i] = table[tokens[i]]`.
-    fn embed(&self, table: &Self::Weight, tokens: &[u32], out: &mut Self::Tensor);
+    fn embed(&self, table: &Self::Table, tokens: &[u32], out: &mut Self::Tensor);
     /// `out = x / rms(x) · weight`, row by row.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Acts);
     /// `to[first + i] = from[rows[i]]`.
@@ -134,6 +193,12 @@ pub trait Backend: Send + Sync {
     fn gated(&self, input: &Self::Acts, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Acts);
     /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`: the normed rows that are wanted.
     fn rms_norm_rows(&self, x: &Self::Tensor, rows: &[usize], weight: &Self::Vector, eps: f32, out: &mut Self::Tensor);
-    /// Waits for all that was queued and gives the content of `x`.
-    fn read(&self, x: &Self::Tensor) -> Vec<f32>;
+    /// Stands between the layers of a pass: a device that queues work may submit what it has, so that it computes while the
+    /// host goes on.
+    fn checkpoint(&self) {}
+    /// Waits for all that was queued and gives the content of `x`, row after row.
+    ///
+    /// # Errors
+    /// When the device could not do its work; nothing of the pass is of use then.
+    fn read(&self, x: &Self::Tensor) -> Result<Vec<f32>, DeviceError>;
 }

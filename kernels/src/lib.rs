@@ -8,5 +8,5 @@ pub mod formats;
 mod pool;
 mod quantize;
 
-pub use backend::{Backend, Heads, Node, Precision, Product, WeightError};
+pub use backend::{Backend, Device, DeviceError, Heads, Node, Precision, Product, WeightError};
 pub use pool::default_threads;

@@ -7,21 +7,21 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 /// How many times a waiting thread looks for work before it yields its core, and before it sleeps.
 const SPINS: usize = 2_000;
 const YIELDS: usize = 50;
 
-/// `f(task, worker)`, borrowed from the frame of [`Pool::run`] with its lifetime erased.
+/// `f(task, worker)`, borrowed from the frame of [`Workers::run`] with its lifetime erased.
 #[derive(Clone, Copy)]
 struct Job {
     f: *const (dyn Fn(usize, usize) + Sync),
     tasks: usize,
 }
 
-// SAFETY: the closure behind `f` is Sync, and `Pool::run` keeps it alive until every worker has left the job.
+// SAFETY: the closure behind `f` is Sync, and `Workers::run` keeps it alive until every worker has left the job.
 unsafe impl Send for Job {}
 
 #[derive(Default)]
@@ -96,20 +96,68 @@ fn wait(ready: impl Fn() -> bool) -> bool {
     false
 }
 
-/// A fixed set of worker threads. The calling thread works too, as worker 0.
+/// A number of threads that work on loops together. The calling thread works too, as worker 0; the others are made for the
+/// first loop, and again in a process that was forked off, which has none of its parent's threads. (Not while a loop of
+/// another thread runs: the fork keeps its lock for ever.)
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
-    /// One loop at a time: callers on several threads take turns.
-    turn: Mutex<()>,
+    threads: usize,
+    /// Locked while a loop runs: callers on several threads take turns.
+    workers: Mutex<Option<Workers>>,
 }
 
 impl Pool {
     /// A pool in which `threads` threads work, the caller of [`Pool::run`] included; 0 counts as 1.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { threads: threads.max(1), workers: Mutex::new(None) }
+    }
+
+    /// Threads that work on a loop.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Makes the threads unless they are there.
     ///
     /// # Errors
     /// When the operating system does not give them all; those that it gave have ended then.
-    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
+    pub(crate) fn ready(&self) -> std::io::Result<()> {
+        self.workers().map(drop)
+    }
+
+    fn workers(&self) -> std::io::Result<MutexGuard<'_, Option<Workers>>> {
+        let mut workers = self.workers.lock().unwrap_or_else(|e| e.into_inner());
+        if workers.as_ref().is_none_or(|workers| workers.process != std::process::id()) {
+            *workers = None;
+            *workers = Some(Workers::new(self.threads - 1)?);
+        }
+        Ok(workers)
+    }
+
+    /// Calls `f(task, worker)` once for every task in `0..tasks`; returns when all are done. `worker` is in
+    /// `0..self.threads()`, and no two calls that run at the same time have the same one. Where the operating system gives no
+    /// threads, which [`Self::ready`] tells, the caller does the work alone.
+    ///
+    /// # Panics
+    /// With the first panic of a task. Must not be called from inside a task.
+    pub(crate) fn run(&self, tasks: usize, f: impl Fn(usize, usize) + Sync) {
+        match self.workers().as_deref() {
+            Ok(Some(workers)) if self.threads > 1 && tasks > 1 => workers.run(tasks, &f),
+            // With the lock: worker 0 is one at a time.
+            _ => (0..tasks).for_each(|task| f(task, 0)),
+        }
+    }
+}
+
+/// The threads of a pool but its caller.
+struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// The process whose threads they are.
+    process: u32,
+}
+
+impl Workers {
+    fn new(threads: usize) -> std::io::Result<Self> {
         Self::with(threads, |worker, work| std::thread::Builder::new().name(format!("qembed-{worker}")).spawn(work))
     }
 
@@ -119,31 +167,16 @@ impl Pool {
         spawn: impl Fn(usize, Box<dyn FnOnce() + Send>) -> std::io::Result<JoinHandle<()>>,
     ) -> std::io::Result<Self> {
         // Dropped on an error, it ends the threads that it has.
-        let mut pool = Self { shared: Arc::default(), threads: Vec::new(), turn: Mutex::new(()) };
-        for worker in 1..threads.max(1) {
-            let shared = pool.shared.clone();
-            pool.threads.push(spawn(worker, Box::new(move || shared.worker(worker)))?);
+        let mut workers = Self { shared: Arc::default(), threads: Vec::new(), process: std::process::id() };
+        for worker in 1..=threads {
+            let shared = workers.shared.clone();
+            workers.threads.push(spawn(worker, Box::new(move || shared.worker(worker)))?);
         }
-        Ok(pool)
+        Ok(workers)
     }
 
-    /// Threads that work on a loop.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads.len() + 1
-    }
-
-    /// Calls `f(task, worker)` once for every task in `0..tasks`; returns when all are done. `worker` is in
-    /// `0..self.threads()`, and no two calls that run at the same time have the same one.
-    ///
-    /// # Panics
-    /// With the first panic of a task. Must not be called from inside a task.
-    pub(crate) fn run(&self, tasks: usize, f: impl Fn(usize, usize) + Sync) {
-        let _turn = self.turn.lock().unwrap_or_else(|e| e.into_inner());
-        if self.threads.is_empty() || tasks <= 1 {
-            (0..tasks).for_each(|task| f(task, 0));
-            return;
-        }
-        let f: &(dyn Fn(usize, usize) + Sync) = &f;
+    /// [`Pool::run`]. One call at a time.
+    fn run(&self, tasks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
         // SAFETY: only the lifetime changes; this function returns after the last worker has left the job (below).
         let f =
             unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(f) };
@@ -168,8 +201,12 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Workers {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // There is nothing here to end, or to wait for.
+            return self.threads.drain(..).for_each(std::mem::forget);
+        }
         self.shared.stop.store(true, Ordering::Release);
         self.publish(None);
         for thread in self.threads.drain(..) {
@@ -191,7 +228,7 @@ mod tests {
     #[test]
     fn every_task_runs_once_for_any_number_of_threads() {
         for threads in [1, 2, 3, 8] {
-            let pool = Pool::new(threads).unwrap();
+            let pool = Pool::new(threads);
             for tasks in [0, 1, 2, 7, 1000] {
                 let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                 pool.run(tasks, |task, worker| {
@@ -205,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3);
         let panicked = catch_unwind(AssertUnwindSafe(|| pool.run(100, |task, _| assert_ne!(task, 50, "planted"))));
         assert!(panicked.is_err());
         let sum = AtomicUsize::new(0);
@@ -220,7 +257,7 @@ mod tests {
     fn a_thread_that_is_not_given_ends_the_others() {
         for given in 0..4 {
             let running = Arc::new(AtomicUsize::new(0));
-            let result = Pool::with(8, |worker, work| {
+            let result = Workers::with(7, |worker, work| {
                 if worker > given {
                     return Err(std::io::Error::other("no more threads"));
                 }
@@ -236,9 +273,34 @@ mod tests {
         }
     }
 
+    /// Threads are made for the first loop, and again by a process that has none of them.
+    #[test]
+    fn threads_are_made_when_they_are_needed() {
+        let pool = Pool::new(3);
+        assert!(pool.workers.lock().unwrap().is_none());
+        let seen = || {
+            let ids = Mutex::new(std::collections::HashSet::new());
+            // Each waits until all three have come.
+            let met = std::sync::Barrier::new(3);
+            pool.run(3, |_, _| {
+                ids.lock().unwrap().insert(std::thread::current().id());
+                met.wait();
+            });
+            ids.into_inner().unwrap()
+        };
+        let before = seen();
+        assert_eq!((before.len(), seen() == before), (3, true));
+        // As a fork finds them: they belong to another process.
+        let mut workers = pool.workers.lock().unwrap();
+        workers.as_mut().unwrap().process ^= 1;
+        drop(workers);
+        let after = seen();
+        assert_eq!((after.len(), after.intersection(&before).count()), (3, 1), "only the caller is the same");
+    }
+
     #[test]
     fn callers_on_several_threads_take_turns() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2);
         let sum = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -52,7 +52,7 @@ impl Batch {
         let mut work = Vec::new();
         let mut rest = 0;
         while rest < sorted.len() {
-            let known = |text: &[u32]| longest_beginning(text, beginnings);
+            let known = |text: &[u32]| longest_beginning(text, beginnings.iter().map(AsRef::as_ref));
             let parent = known(sorted[rest]);
             let run = sorted[rest..].iter().take_while(|text| known(text) == parent).count();
             work.push((rest..rest + run, parent.map_or(0, |i| beginnings[i].as_ref().len()), parent));
@@ -179,10 +179,11 @@ pub fn common_tokens(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The longest of `beginnings` with which `text` begins and after which it goes on.
-fn longest_beginning<P: AsRef<[u32]>>(text: &[u32], beginnings: &[P]) -> Option<usize> {
-    let fits = |i: &usize| text.len() > beginnings[*i].as_ref().len() && text.starts_with(beginnings[*i].as_ref());
-    (0..beginnings.len()).filter(fits).max_by_key(|i| beginnings[*i].as_ref().len())
+/// The longest of `beginnings` with which `text` begins and after which it goes on; its number.
+pub(crate) fn longest_beginning<'a>(text: &[u32], beginnings: impl Iterator<Item = &'a [u32]>) -> Option<usize> {
+    let fits = |beginning: &[u32]| text.len() > beginning.len() && text.starts_with(beginning);
+    let fitting = beginnings.enumerate().filter(|(_, beginning)| fits(beginning));
+    fitting.max_by_key(|(_, beginning)| beginning.len()).map(|(i, _)| i)
 }
 
 #[cfg(test)]

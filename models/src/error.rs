@@ -2,7 +2,7 @@
 
 use crate::gguf::GgufError;
 use crate::known::{NotUnderstood, summary};
-use qembed_kernels::WeightError;
+use qembed_kernels::{DeviceError, WeightError};
 
 /// An error of the model layer. Messages name the item, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,8 @@ pub enum ModelError {
     Token { text: usize, token: u32, limit: usize },
     #[error("text {text} of the batch has {tokens} tokens, the limit of the model's context is {limit}")]
     TooLong { text: usize, tokens: usize, limit: usize },
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error("the pass was called off")]
     Unwanted,
 }

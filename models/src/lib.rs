@@ -13,8 +13,10 @@ pub mod gguf;
 mod json;
 mod known;
 mod level;
+mod prefixes;
 mod quantize;
 mod qwen3;
+mod runner;
 #[cfg(feature = "synth")]
 pub mod synth;
 pub mod text;
@@ -32,3 +34,4 @@ pub use known::{KEYS, KnownKey, NotUnderstood, TENSORS, Treatment, is_called_rer
 pub use level::{Level, Place, UnknownLevel};
 pub use quantize::{Quantize, QuantizeError, plan, quantize};
 pub use qwen3::{Outcome, Pass, Prefix, Qwen3};
+pub use runner::{PassMemory, Qwen3Runner, Runner, Text};

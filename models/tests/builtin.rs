@@ -9,7 +9,7 @@ use qembed_models::{Batch, Qwen3, builtin};
 
 fn vector(gguf: &Gguf, isa: &'static Isa) -> Vec<u32> {
     let tokens = Tokenizer::from_gguf(gguf).unwrap().encode_for_embedding("Bytes at any address").unwrap();
-    let model = Qwen3::load(gguf, CpuBackend::new(isa, 1).unwrap(), &[]).unwrap();
+    let model = Qwen3::load(gguf, CpuBackend::new(isa, 1), &[]).unwrap();
     model.forward(&Batch::new(&[&tokens])).unwrap().iter().map(|x| x.to_bits()).collect()
 }
 

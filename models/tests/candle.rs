@@ -64,7 +64,7 @@ fn compare(level: &str, shape: &str, least: f64) {
     let expected = by_candle(&path, &texts);
     let gguf = Gguf::open(&path).unwrap();
     for isa in Isa::all() {
-        let model = Qwen3::load(&gguf, CpuBackend::new(isa, 1).unwrap(), &[]).unwrap();
+        let model = Qwen3::load(&gguf, CpuBackend::new(isa, 1), &[]).unwrap();
         let states = model.forward(&Batch::new(&texts)).unwrap();
         for ((state, expected), text) in states.chunks_exact(model.config().hidden).zip(&expected).zip(&texts) {
             let cosine = cosine(state, expected);

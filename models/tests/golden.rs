@@ -30,7 +30,7 @@ struct Case {
 fn vectors_are_those_of_the_reference() {
     for golden in models() {
         for isa in Isa::all() {
-            let model = Qwen3::load(&golden.gguf, CpuBackend::new(isa, 2).unwrap(), &[]).unwrap();
+            let model = Qwen3::load(&golden.gguf, CpuBackend::new(isa, 2), &[]).unwrap();
             let hidden = model.config().hidden;
             let all: Vec<&[u32]> = golden.cases.iter().map(|case| &case.ids[..]).collect();
             let together = model.forward(&Batch::new(&all)).unwrap();
@@ -167,7 +167,7 @@ fn batches_that_cannot_be_run_are_errors() {
     let dims = "tiny,layers=1,hidden=32,ffn=32,heads=2,kv_heads=1,head_dim=16,vocab=300,context=8".parse().unwrap();
     write(&Spec { dims, level: "F32".parse().unwrap(), seed: 1, vocabulary: None }, path).unwrap();
     let isa = Isa::select(None).unwrap();
-    let model = Qwen3::load(&Gguf::open(path).unwrap(), CpuBackend::new(isa, 1).unwrap(), &[]).unwrap();
+    let model = Qwen3::load(&Gguf::open(path).unwrap(), CpuBackend::new(isa, 1), &[]).unwrap();
     let run = |texts: &[&[u32]]| model.forward(&Batch::new(texts)).map_err(|error| error.to_string());
     assert!(run(&[]).unwrap().is_empty());
     assert!(model.forward(&Batch::default()).unwrap().is_empty());

@@ -161,7 +161,7 @@ fn published_files_load() {
     for list in lists() {
         let gguf = list.build();
         let isa = Isa::all().next().unwrap();
-        let model = Qwen3::load(&gguf, CpuBackend::new(isa, 1).unwrap(), &[]);
+        let model = Qwen3::load(&gguf, CpuBackend::new(isa, 1), &[]);
         let model = model.unwrap_or_else(|error| panic!("{}: {error}", list.name));
         let config = model.config();
         assert_eq!(config.layers, list.number("qwen3.block_count"), "{}", list.name);

@@ -39,7 +39,7 @@ fn changed(change: impl FnOnce(&mut GgufBuilder), extra: Option<&str>) -> Gguf {
 
 /// The bits of a text's vector.
 fn bits(gguf: &Gguf, allow: &[String]) -> Result<Vec<u32>, ModelError> {
-    let model = Qwen3::load(gguf, CpuBackend::new(Isa::select(None).unwrap(), 1).unwrap(), allow)?;
+    let model = Qwen3::load(gguf, CpuBackend::new(Isa::select(None).unwrap(), 1), allow)?;
     let tokens = Tokenizer::from_gguf(gguf).unwrap().encode_for_embedding("some text").unwrap();
     Ok(model.forward(&Batch::new(&[tokens]))?.iter().map(|x| x.to_bits()).collect())
 }

@@ -20,7 +20,7 @@ pub use acts::{Acts, Form};
 pub use tensor::Tensor;
 pub use weight::Weight;
 
-use crate::backend::{Backend, Heads, Node, Precision, Product, WeightError};
+use crate::backend::{Backend, Device, DeviceError, Heads, Node, Precision, Product, WeightError};
 use crate::buffer::{Arena, Buffer};
 use crate::formats::Format;
 use crate::pool::Pool;
@@ -50,6 +50,13 @@ pub struct CpuBackend {
     arena: Arc<Arena>,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system does not give {threads} threads: {source}; ask for fewer")]
+struct NoThreads {
+    threads: usize,
+    source: std::io::Error,
+}
+
 /// What a worker keeps from task to task.
 struct Scratch {
     /// For each of two tiles, made when first needed.
@@ -62,12 +69,9 @@ struct Scratch {
 }
 
 impl CpuBackend {
-    /// A backend on `threads` threads (0: one).
-    ///
-    /// # Errors
-    /// When the operating system gives no thread.
-    pub fn new(isa: &'static Isa, threads: usize) -> std::io::Result<Self> {
-        let pool = Pool::new(threads)?;
+    /// A backend on `threads` threads (0: one), which are made when the first pass begins.
+    pub fn new(isa: &'static Isa, threads: usize) -> Self {
+        let pool = Pool::new(threads);
         let scratch = || {
             Mutex::new(Scratch {
                 panels: Default::default(),
@@ -78,7 +82,12 @@ impl CpuBackend {
             })
         };
         let scratch = (0..pool.threads()).map(|_| scratch()).collect();
-        Ok(Self { isa, pool, scratch, arena: Arena::new() })
+        Self { isa, pool, scratch, arena: Arena::new() }
+    }
+
+    /// The content of `x`, row after row.
+    pub fn read(&self, x: &Tensor) -> Vec<f32> {
+        (0..x.rows).flat_map(|row| x.row(row)).copied().collect()
     }
 
     /// The instruction-set tier in use.
@@ -228,9 +237,25 @@ impl Backend for CpuBackend {
     type Tensor = Tensor;
     type Acts = Acts;
     type Weight = Weight;
+    type Table = Weight;
     type Vector = Vec<f32>;
     type Form = Form;
     type Rope = Rope;
+
+    fn device(&self) -> Device {
+        Device::new("cpu", self.isa.name, self.threads())
+    }
+
+    fn begin(&self) -> Result<(), DeviceError> {
+        let threads = self.threads();
+        self.pool
+            .ready()
+            .map_err(|source| DeviceError { device: "cpu", source: Box::new(NoThreads { threads, source }) })
+    }
+
+    fn table(&self, format: Format, bytes: Bytes, rows: usize, cols: usize) -> Result<Weight, WeightError> {
+        self.weight(format, bytes, rows, cols, Precision::Standard)
+    }
 
     fn weight(
         &self,
@@ -428,7 +453,7 @@ impl Backend for CpuBackend {
         });
     }
 
-    fn read(&self, x: &Tensor) -> Vec<f32> {
-        (0..x.rows).flat_map(|row| x.row(row)).copied().collect()
+    fn read(&self, x: &Tensor) -> Result<Vec<f32>, DeviceError> {
+        Ok(CpuBackend::read(self, x))
     }
 }

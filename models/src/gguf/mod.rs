@@ -114,6 +114,11 @@ impl Gguf {
         self.parts[0].alignment
     }
 
+    /// The bytes of each file, of which tensors are slices; mapped, unless they were read.
+    pub fn mappings(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().map(|part| &part.bytes)
+    }
+
     /// The number of files: 1, or the parts of a split model.
     pub fn part_count(&self) -> usize {
         self.parts.len()

@@ -167,7 +167,7 @@ pub(super) fn backends(threads: usize) -> impl Iterator<Item = (CpuBackend, Form
     isas().flat_map(move |isa| {
         let coarse = isa.coarse_attention.map(|attention| if attention.serves == HALVES { HALVES } else { WORDS });
         let forms = [FLOATS].into_iter().chain(coarse);
-        forms.map(move |form| (CpuBackend::new(isa, threads).unwrap(), form))
+        forms.map(move |form| (CpuBackend::new(isa, threads), form))
     })
 }
 
@@ -276,7 +276,7 @@ fn a_broken_text_harms_no_other() {
 fn attention_is_as_fine_as_what_comes_next() {
     let rests = Form { halves: true, rests: true, ..Form::NONE };
     for isa in isas() {
-        let (backend, heads) = (CpuBackend::new(isa, 1).unwrap(), Heads { heads: 2, kv_heads: 1, head_dim: 32 });
+        let (backend, heads) = (CpuBackend::new(isa, 1), Heads { heads: 2, kv_heads: 1, head_dim: 32 });
         let batch = Batch::new(heads, &[20, 150], 1.0, 5);
         let (rows, cols) = (170, batch.q_cols());
         let (q, k) = (tensor(&backend, rows, cols, &batch.q), tensor(&backend, rows, batch.kv_cols(), &batch.k));

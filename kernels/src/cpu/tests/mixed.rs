@@ -125,7 +125,7 @@ fn layers_of_any_formats() {
                         assert_bits(&what, ours, &expected[first * n..(first + count) * n]);
                     }
                 };
-                (1..=3).for_each(|threads| check(&CpuBackend::new(isa, threads).unwrap(), 0, ROWS));
+                (1..=3).for_each(|threads| check(&CpuBackend::new(isa, threads), 0, ROWS));
                 for (first, count) in [(0, 1), (ROWS - 1, 1), (7, 20)] {
                     check(&backend(isa), first, count);
                 }

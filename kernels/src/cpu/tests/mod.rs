@@ -90,7 +90,7 @@ impl Random {
 }
 
 fn backend(isa: &'static Isa) -> CpuBackend {
-    CpuBackend::new(isa, 1).expect("one thread needs no thread")
+    CpuBackend::new(isa, 1)
 }
 
 /// Every tier that this machine has, or the one that `QEMBED_TEST_ISA` names.

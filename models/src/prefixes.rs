@@ -1,7 +1,9 @@
-//! Keys and values of instructions, kept from call to call.
+//! Keys and values of prefixes, such as instructions, kept from pass to pass.
 
+use crate::batch::longest_beginning;
+use crate::qwen3::Prefix;
+use crate::runner::Text;
 use qembed_kernels::Backend;
-use qembed_models::Prefix;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The most recently used prefixes within a number of bytes.
@@ -17,20 +19,36 @@ impl<B: Backend> PrefixCache<B> {
         Self { budget, bytes_per_token, prefixes: Mutex::new(Vec::new()) }
     }
 
-    /// Whether a prefix of so many tokens fits at all.
-    pub(crate) fn takes(&self, tokens: usize) -> bool {
-        tokens * self.bytes_per_token <= self.budget
+    /// What a pass over `texts`, of whose prefixes `known` are at hand, should keep: texts by their number, and their prefixes.
+    /// Each once, the first ones that fit together; none with which a longer one begins, and none that is all of its text.
+    pub(crate) fn worth_keeping<'a>(&self, texts: &[Text<'a>], known: &[Arc<Prefix<B>>]) -> Vec<(usize, &'a [u32])> {
+        let mut wanted: Vec<(usize, &[u32])> = (texts.iter().enumerate())
+            .map(|(i, text)| (i, &text.tokens[..text.prefix.min(text.tokens.len().saturating_sub(1))]))
+            .filter(|(_, prefix)| !prefix.is_empty() && !known.iter().any(|known| known.tokens() == *prefix))
+            .collect();
+        wanted.sort_by_key(|(_, prefix)| *prefix);
+        // Equal ones, and those that begin another, stand before it.
+        let mut longest: Vec<(usize, &[u32])> = Vec::new();
+        for (i, prefix) in wanted {
+            if longest.last().is_some_and(|(_, before)| prefix.starts_with(before)) {
+                longest.pop();
+            }
+            longest.push((i, prefix));
+        }
+        let mut bytes = 0;
+        longest.retain(|(_, prefix)| {
+            let with = bytes + prefix.len() * self.bytes_per_token;
+            let fits = with <= self.budget;
+            bytes = if fits { with } else { bytes };
+            fits
+        });
+        longest
     }
 
     /// The prefixes with which one of `texts` begins; the longest of each text.
     pub(crate) fn of<T: AsRef<[u32]>>(&self, texts: &[T]) -> Vec<Arc<Prefix<B>>> {
         let mut prefixes = self.lock();
-        let fits =
-            |text: &[u32], prefix: &Prefix<B>| text.len() > prefix.tokens().len() && text.starts_with(prefix.tokens());
-        let longest = |text: &T| {
-            let fitting = (0..prefixes.len()).filter(|i| fits(text.as_ref(), &prefixes[*i]));
-            fitting.max_by_key(|i| prefixes[*i].tokens().len())
-        };
+        let longest = |text: &T| longest_beginning(text.as_ref(), prefixes.iter().map(|prefix| prefix.tokens()));
         let mut used: Vec<usize> = texts.iter().filter_map(longest).collect();
         used.sort_unstable();
         used.dedup();
@@ -61,11 +79,11 @@ impl<B: Backend> PrefixCache<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gguf::Gguf;
+    use crate::synth::{Spec, write};
+    use crate::{Batch, Pass, Qwen3};
     use qembed_kernels::cpu::CpuBackend;
     use qembed_kernels::cpu::isa::Isa;
-    use qembed_models::gguf::Gguf;
-    use qembed_models::synth::{Spec, write};
-    use qembed_models::{Batch, Pass, Qwen3};
 
     #[test]
     fn what_was_used_last_stays_within_the_budget() {
@@ -74,14 +92,30 @@ mod tests {
         let dims =
             "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=100".parse().unwrap();
         write(&Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None }, &path).unwrap();
-        let backend = CpuBackend::new(Isa::select(None).unwrap(), 1).unwrap();
+        let backend = CpuBackend::new(Isa::select(None).unwrap(), 1);
         let model = Qwen3::load(&Gguf::open(&path).unwrap(), backend, &[]).unwrap();
         let prefix = |tokens: &[u32]| {
-            let pass = Pass { prefixes: &[], keep: Some((0, tokens)), wanted: &|| true };
-            model.run(&Batch::new(&[tokens]), &pass).unwrap().kept.unwrap()
+            let pass = Pass { prefixes: &[], keep: &[(0, tokens)], wanted: &|| true };
+            model.run(&Batch::new(&[tokens]), &pass).unwrap().kept.pop().unwrap()
         };
         let cache = PrefixCache::new(48, 8); // six tokens
-        assert!(cache.takes(6) && !cache.takes(7));
+        let text = |tokens: &'static [u32], prefix| Text { tokens, prefix };
+        let all = [
+            text(&[5, 6, 9], 2),
+            text(&[1, 2, 3, 9], 3),
+            text(&[1, 2, 9], 2),
+            text(&[1, 2, 3, 8], 3),
+            text(&[4], 1),
+            text(&[7, 7, 7, 7, 9], 4),
+            text(&[8, 9], 0),
+        ];
+        assert_eq!(
+            cache.worth_keeping(&all, &[]),
+            [(3, &[1, 2, 3][..]), (0, &[5, 6])],
+            "once, the longest, while they fit"
+        );
+        assert_eq!(cache.worth_keeping(&all[..3], &[Arc::new(prefix(&[1, 2, 3]))]), [(2, &[1, 2][..]), (0, &[5, 6])]);
+        assert!(PrefixCache::<CpuBackend>::new(7, 8).worth_keeping(&all, &[]).is_empty());
         let found = |text: &[u32]| cache.of(&[text]).iter().map(|prefix| prefix.tokens().to_vec()).collect::<Vec<_>>();
 
         cache.put(prefix(&[1, 2]));

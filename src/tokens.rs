@@ -1,0 +1,117 @@
+//! From texts to tokens that are ready for a pass.
+
+use crate::embedder::Embedder;
+use crate::error::{Error, InstructionError};
+use crate::options::{EmbedOptions, Empty, Truncate};
+use qembed_models::{Text, common_tokens};
+
+/// A text as the tokens that a pass computes: its instruction's, its own, and the one that ends it. Made by
+/// [`Embedder::tokenize`], for that embedder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tokens {
+    ids: Vec<u32>,
+    /// How many of the first ones are the instruction's.
+    prefix: usize,
+}
+
+impl Tokens {
+    /// The numbers of the tokens, the end token last.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Number of tokens: at least one, the end token.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn as_text(&self) -> Text<'_> {
+        Text { tokens: &self.ids, prefix: self.prefix }
+    }
+}
+
+/// Options made ready for many texts.
+pub(crate) struct Encoder<'a> {
+    embedder: &'a Embedder,
+    truncate: Option<Truncate>,
+    empty: Empty,
+    /// What stands before each text, and its tokens when it stands alone.
+    prefix: String,
+    prefix_tokens: Vec<u32>,
+}
+
+impl<'a> Encoder<'a> {
+    pub(crate) fn new(embedder: &'a Embedder, options: &EmbedOptions) -> Result<Self, Error> {
+        let prefix = options.prompt.prefix();
+        let prefix_tokens = embedder.tokenizer.encode(&prefix).map_err(InstructionError::Tokenize)?;
+        let encoder = Self { embedder, truncate: options.truncate, empty: options.empty, prefix, prefix_tokens };
+        encoder.check_instruction()?;
+        Ok(encoder)
+    }
+
+    /// Whether an instruction leaves room for a text: where it does not, no text is to blame.
+    fn check_instruction(&self) -> Result<(), Error> {
+        let tokens = self.prefix_tokens.len();
+        if tokens == 0 {
+            return Ok(());
+        }
+        let (rows, limit) = (self.embedder.runner.vocabulary(), self.embedder.max_tokens());
+        if let Some(&token) = self.prefix_tokens.iter().find(|token| **token as usize >= rows) {
+            return Err(InstructionError::Vocabulary { token, rows }.into());
+        }
+        if tokens + 1 >= limit {
+            return Err(Error::InstructionTooLong { tokens, limit });
+        }
+        let memory = &self.embedder.memory;
+        if tokens + 1 >= memory.tokens() {
+            let (needed, budget, limit) = (memory.of_pass(tokens + 2, 1), memory.budget, memory.tokens());
+            return Err(InstructionError::OverBudget { tokens, needed, budget, limit }.into());
+        }
+        Ok(())
+    }
+
+    /// Text `i` of a call.
+    pub(crate) fn encode(&self, i: usize, text: &str) -> Result<Tokens, Error> {
+        if text.is_empty() && self.empty == Empty::Refuse {
+            return Err(Error::EmptyText { text: i });
+        }
+        let tokenizer = &self.embedder.tokenizer;
+        let encoded = tokenizer.encode(&format!("{}{text}", self.prefix));
+        let mut ids = encoded.map_err(|source| Error::Tokenize { text: i, source })?;
+        let limit = self.embedder.max_tokens();
+        let room = limit - 1;
+        if ids.len() > room {
+            // Where no token spans the border between instruction and text, these are the instruction's own tokens.
+            let kept = self.prefix_tokens.len();
+            match self.truncate {
+                None => return Err(Error::TooLong { text: i, tokens: ids.len() + 1, limit }),
+                Some(Truncate::Right) => ids.truncate(room),
+                Some(Truncate::Left) => drop(ids.drain(kept..ids.len() - (room - kept))),
+            }
+        }
+        // The first token of the text may have merged with the instruction's last.
+        let prefix = common_tokens(&self.prefix_tokens, &ids);
+        ids.push(tokenizer.eos());
+        // Checked here and not by the model, which knows texts by their place in a pass only.
+        let rows = self.embedder.runner.vocabulary();
+        if let Some(&token) = ids.iter().find(|token| **token as usize >= rows) {
+            return Err(Error::Vocabulary { text: i, token, rows });
+        }
+        let memory = &self.embedder.memory;
+        let (budget, limit) = (memory.budget, memory.tokens());
+        if ids.len() > limit {
+            let needed = memory.of_pass(ids.len(), 1);
+            return Err(Error::OverBudget { text: i, tokens: ids.len(), needed, budget, limit });
+        }
+        Ok(Tokens { ids, prefix })
+    }
+}
+
+#[cfg(test)]
+impl Tokens {
+    /// Tokens of no text.
+    pub(crate) fn of_ids(ids: &[u32]) -> Self {
+        Self { ids: ids.to_vec(), prefix: 0 }
+    }
+}
