@@ -2,18 +2,16 @@
 
 use crate::call::Call;
 use crate::control::Control;
+use crate::device;
 use crate::embeddings::Embeddings;
 use crate::error::Error;
 use crate::memory::{self, MemoryNeeds};
-use crate::options::{Device, EmbedOptions, LoadOptions};
+use crate::options::{EmbedOptions, LoadOptions};
 use crate::planner::Limits;
 use crate::tokens::{Encoder, Tokens};
-use qembed_kernels::cpu::CpuBackend;
-use qembed_kernels::cpu::isa::Isa;
-use qembed_kernels::default_threads;
 use qembed_models::gguf::{Gguf, Watch};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{ModelError, PassMemory, Qwen3, Qwen3Runner, Runner, Text, is_called_reranker};
+use qembed_models::{ModelError, PassMemory, Runner, Text, is_called_reranker};
 use std::path::Path;
 
 /// Tokens of one forward pass, unless a single text has more. Enough that unpacking weights costs little, few enough that
@@ -23,7 +21,6 @@ const TOKENS_PER_PASS: usize = 1024;
 const MIN_TOKENS_PER_PASS: usize = 64;
 /// Fewest dimensions that the models were trained to be cut to.
 const MIN_DIMENSIONS: usize = 32;
-const MAX_THREADS: usize = 1024;
 
 /// An embedding model, ready to use.
 pub struct Embedder {
@@ -72,24 +69,9 @@ impl Embedder {
         Self::new(&qembed_models::builtin()?, options)
     }
 
-    /// The model of a file on the device asked for.
-    fn runner(gguf: &Gguf, options: &LoadOptions) -> Result<Box<dyn Runner>, Error> {
-        let prefixes = options.share_prefixes.then_some(options.prefix_cache);
-        match options.device {
-            Device::Cpu => {
-                let threads = options.threads.unwrap_or_else(default_threads);
-                if threads > MAX_THREADS {
-                    return Err(Error::TooManyThreads { threads, limit: MAX_THREADS });
-                }
-                let backend = CpuBackend::new(Isa::select(options.isa.as_deref())?, threads);
-                Ok(Box::new(Qwen3Runner::new(Qwen3::load(gguf, backend, &options.allow)?, prefixes)))
-            }
-        }
-    }
-
     /// The model of an open file; `options.access` was for whoever opened it.
     pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
-        Self::on(Self::runner(gguf, options)?, gguf, options)
+        Self::on(device::load(gguf, options)?, gguf, options)
     }
 
     /// The same with a runner that is there already.

@@ -26,6 +26,7 @@
 mod call;
 mod control;
 pub mod corpus;
+mod device;
 mod embedder;
 mod embeddings;
 mod error;
@@ -37,11 +38,12 @@ mod tokens;
 mod verify;
 
 pub use control::{Control, Progress};
+pub use device::Device;
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, InstructionError};
 pub use memory::MemoryNeeds;
-pub use options::{DEFAULT_TASK, Device, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
+pub use options::{DEFAULT_TASK, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
 pub use qembed_kernels::cpu::isa::{Isa, IsaError};
 pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;

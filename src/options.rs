@@ -1,5 +1,6 @@
 //! Choices of a caller.
 
+use crate::device::Device;
 use qembed_models::gguf::Access;
 use std::path::PathBuf;
 
@@ -62,15 +63,6 @@ pub struct EmbedOptions {
     pub truncate: Option<Truncate>,
     /// What becomes of empty texts.
     pub empty: Empty,
-}
-
-/// Where a model runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Device {
-    /// The processor, by the best of its instruction sets or the one named.
-    #[default]
-    Cpu,
 }
 
 /// How to open a model.
