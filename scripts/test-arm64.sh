@@ -51,8 +51,8 @@ if ! "$home"/arm/lib/ld-linux-aarch64.so.1 --version > /dev/null 2>&1; then
 fi
 
 # Apart from what another compiler built.
-export CARGO_TARGET_DIR=$home/build CARGO_INCREMENTAL=0
-packages=(-p qembed-kernels --lib)
+export CARGO_TARGET_DIR=$home/build CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only
+packages=(-p qembed-kernels)
 [ "${FAST:-}" ] || packages=(--workspace)
 
 # run MODEL TIERS: a run on a CPU model that must offer exactly these tiers.
@@ -60,10 +60,10 @@ run() {
     export QEMU_CPU=$1 QEMBED_REQUIRE_ISA=$2
     echo "== $1: $2"
     local tests=(cargo test --quiet --no-fail-fast --target $triple)
-    "${tests[@]}" -p qembed-kernels --lib required_tiers_run -- --nocapture 2>&1 |
+    "${tests[@]}" "${packages[@]}" --lib required_tiers_run -- --nocapture 2>&1 |
         grep -x "tiers that the tests run on: ${2//,/, }, scalar" &&
         # shellcheck disable=SC2086
-        "${tests[@]}" "${packages[@]}" -- ${TESTS:-} 2>&1 | tee "$home/$1.log"
+        "${tests[@]}" "${packages[@]}" ${FAST:+--lib} -- ${TESTS:-} 2>&1 | tee "$home/$1.log"
 }
 
 [ $# != 0 ] || set -- i8mm dotprod neon

@@ -6,9 +6,10 @@ use qembed_models::synth::{Spec, write};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Small, with everything that tells heads, key heads and widths apart; every byte of a text is one token.
 pub(crate) const SHAPE: &str = "tiny,layers=2,hidden=64,ffn=96,heads=4,kv_heads=2,head_dim=32,vocab=300,context=400";
@@ -49,7 +50,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 #[cfg(unix)]
 pub(crate) fn stopped_by(signal: &str, mut child: Child) -> ExitStatus {
     assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
-    let begun = Instant::now();
+    let begun = std::time::Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status;

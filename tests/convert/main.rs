@@ -7,7 +7,7 @@ mod modules;
 mod weights;
 
 use common::{SHAPE_K, model, scratch, tokenizer_json};
-use qembed_models::gguf::Gguf;
+use qembed_models::gguf::{Access, Gguf};
 use qembed_q::{EmbedOptions, Embedder, Format};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
