@@ -17,7 +17,21 @@
 //! # }
 //! ```
 //!
-//! `Embedder::builtin()` needs no file: with the feature `builtin`, on by default, a small model is part of the program.
+//! # Features
+//!
+//! Embedding needs none of them: `default-features = false` gives the library without model file and command line.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `builtin` | a small model, part of the program: `Embedder::builtin()` |
+//! | `convert` | `convert`: model files of Hugging Face's folders |
+//! | `search` | `search`: passages of files and folders, vectors kept on disk |
+//! | `verify` | `verify`: is a model file what it claims? |
+//! | `cli` | the command `qembed-q`; with the three above |
+//!
+//! `builtin` and `cli` are on by default.
+//!
+//! # Promises
 //!
 //! An [`Embedder`] is `Send + Sync`: share it by reference or in an `Arc`. A vector never depends on what else was in
 //! the call, on the order of texts or on the number of threads: the same bits, on one instruction set.
@@ -32,7 +46,9 @@ mod error;
 mod memory;
 mod options;
 mod prefixes;
+#[cfg(feature = "search")]
 pub mod search;
+#[cfg(feature = "verify")]
 mod verify;
 
 pub use control::{Control, Progress};
@@ -47,8 +63,10 @@ pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
 pub use qembed_models::tokenizer::TokenizerError;
+pub use qembed_models::{ByteProgress, Choose, Level, ModelError, Quantize, QuantizeError, quantize};
+#[cfg(feature = "convert")]
 pub use qembed_models::{
-    CONVERT_KEYS, Convert, ConvertError, JsonKey, JsonTreatment, KnownFile, Level, ModelError, Quantize, QuantizeError,
-    convert, quantize,
+    CONVERT_KEYS, Convert, ConvertError, ConvertNote, FileProblem, JsonKey, JsonTreatment, KnownFile, convert,
 };
+#[cfg(feature = "verify")]
 pub use verify::{Check, Verdict, verify};

@@ -3,16 +3,18 @@
 use super::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use qembed_q::{CONVERT_KEYS, Convert, JsonTreatment, Level, Quantize};
+use qembed_q::{CONVERT_KEYS, Convert, ConvertNote, JsonTreatment, Quantize};
 use std::cell::RefCell;
 
 /// What the library says of a folder: the error, or the notes.
 fn library(folder: &Path, allow: &[String]) -> Result<Vec<String>, String> {
     let notes = RefCell::new(Vec::new());
-    let level: Level = "F32".parse().unwrap();
-    let quantize = Quantize { level, choose: &|_| None, threads: 1, force: true, progress: &|_, _| () };
-    let note = |line: &str| notes.borrow_mut().push(line.to_owned());
-    let done = qembed_q::convert(folder, &folder.with_extension("gguf"), &Convert { quantize, allow, note: &note });
+    let note = |note: &ConvertNote| notes.borrow_mut().push(note.to_string());
+    let mut options = Convert::new(Quantize::new("F32".parse().unwrap()));
+    options.quantize.force = true;
+    options.allow = allow;
+    options.note = Some(&note);
+    let done = qembed_q::convert(folder, &folder.with_extension("gguf"), &options);
     done.map(|()| notes.take()).map_err(|error| error.to_string())
 }
 
@@ -180,7 +182,7 @@ fn what_is_allowed_is_left_out_of_account_and_told() {
     });
     let said = refused_with(&folder, &["--allow", "hidden_act"], "new_feature is {\"deep\":[1,2]}");
     assert!(
-        said.contains("rope_scaling.type") && said.contains("rope_scaling.factor") && said.contains("with --allow")
+        said.contains("rope_scaling.type") && said.contains("rope_scaling.factor") && said.contains("(--allow NAME)")
     );
     assert!(said.contains("allowed: ") && !said.contains("error: hidden_act"), "{said}");
 
