@@ -1,7 +1,7 @@
 //! Text embeddings from Qwen3-Embedding GGUF files, on CPUs: exact, lean and fast.
 //!
 //! ```
-//! use qembed_q::{Embedder, EmbedOptions};
+//! use qembed_q::{EmbedOptions, Embedder, Prompt};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("model.gguf");
@@ -13,6 +13,8 @@
 //! assert_eq!(vectors.len(), 2);
 //! let similarity: f32 = vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum();
 //! assert!((-1.0..=1.0).contains(&similarity));
+//! let query = EmbedOptions::default().prompt(Prompt::Query).dimensions(64);
+//! assert_eq!(embedder.embed(&["What is the capital of China?"], &query)?.dimensions(), 64);
 //! # Ok(())
 //! # }
 //! ```
