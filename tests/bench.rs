@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{SHAPE_K, model, scratch};
+use common::{Parts, SHAPE_K, model, scratch};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -142,4 +142,17 @@ fn what_cannot_be_is_refused() {
     refused(&[text(&file), text(&model(common::SHAPE, "F16"))], 1, "compare levels of one model");
     refused(&["--gguf", text(&file)], 2, "without --gguf");
     refused(&[text(&file), "--report", text(&folder.join("no/such.html"))], 1, "such.html");
+    let other = folder.join("tokenizer.json");
+    std::fs::write(&other, r#"{"model":{"type":"WordPiece"}}"#).unwrap();
+    refused(&[text(&file), "--tokenizer", text(&other)], 1, "tokenizer.json");
+}
+
+#[test]
+fn what_is_not_understood_has_to_be_allowed() {
+    let path = scratch("allowed").join("model.gguf");
+    let mut parts = Parts::of(&model(SHAPE_K, "Q4_0"));
+    parts.metadata.set("qwen3.attention.causal", false);
+    parts.write(&path);
+    refused(&[text(&path)], 1, "qwen3.attention.causal is false");
+    succeeds(&[text(&path), "--allow", "qwen3.attention.causal"]);
 }

@@ -294,6 +294,15 @@ fn what_is_not_understood_has_to_be_allowed() {
     let lines = String::from_utf8_lossy(&verify.stdout).into_owned();
     assert!(verify.status.success() && lines.contains("skip  understood    allowed: metadata"), "{lines}");
 
+    // So do the other commands that embed.
+    for command in others_that_embed(&folder, text_of(&path)) {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        fails(run(&command), 1, &[words[0], words[1], "could be wrong"]);
+        let output = run(&[&command, &allow[..]].concat());
+        let said = stderr(&output);
+        assert!(words.iter().all(|words| said.contains(words)) && !said.contains("could be wrong"), "{said}");
+    }
+
     // Those that do not embed keep it, and say so.
     let shown = String::from_utf8(succeeds(run(&["inspect", text_of(&path)]))).unwrap();
     assert!(shown.lines().filter(|line| line.starts_with("not understood")).count() == 2, "{shown}");
@@ -328,6 +337,23 @@ fn a_tokenizer_beside_the_file_is_named() {
     let asked = ["--tokenizer", text_of(&json_path)];
     assert!(verify(&asked).contains("FAIL  tokenizer"));
     fails(run(&[&["--gguf", text_of(&path), "one"], &asked[..]].concat()), 1, &["tokenizer.json"]);
+    for command in others_that_embed(&folder, text_of(&path)) {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        succeeds(run(&command));
+        fails(run(&[&command, &asked[..]].concat()), 1, &["tokenizer.json"]);
+    }
+}
+
+/// Command lines, without options of loading, that embed a few words with the model at `gguf`. (`bench` has tests of its own.)
+fn others_that_embed(folder: &Path, gguf: &str) -> [Vec<String>; 2] {
+    let texts = folder.join("texts.txt");
+    std::fs::write(&texts, "one\ntwo\n").unwrap();
+    let texts = text_of(&texts);
+    [
+        vec!["similarity", "--gguf", gguf, "one", "two"],
+        vec!["search", "--no-cache", "--gguf", gguf, "--in", texts, "one"],
+    ]
+    .map(|words| words.into_iter().map(str::to_owned).collect())
 }
 
 #[test]
