@@ -11,10 +11,10 @@ const POINTER: &[u8] = b"version https://git-lfs";
 #[non_exhaustive]
 pub enum JsonError {
     /// It only stands in for the file.
-    #[error(transparent)]
+    #[error("{0}")]
     Pointer(#[from] GitLfsPointer),
     /// It is in another encoding.
-    #[error(transparent)]
+    #[error("{0}")]
     Text(#[from] TextError),
     /// It is malformed.
     #[error("not JSON: {0}")]

@@ -18,6 +18,24 @@ fn library(folder: &Path, allow: &[String]) -> Result<Vec<String>, String> {
     done.map(|()| notes.take()).map_err(|error| error.to_string())
 }
 
+/// Who handles an error in a program finds what a parser or the system said, not its words alone.
+#[test]
+fn causes_keep_their_types() {
+    let cause = |folder: &Path, is: fn(&(dyn std::error::Error + 'static)) -> bool| {
+        let options = Convert::new(Quantize::new("F32".parse().unwrap()));
+        let error = qembed_q::convert(folder, &folder.with_extension("gguf"), &options).unwrap_err();
+        let mut causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        assert!(causes.any(is), "{error:?}");
+    };
+    let folder = good("causes");
+    fs::write(folder.join("model.safetensors"), [0; 9]).unwrap();
+    cause(&folder, |cause| cause.is::<safetensors::SafeTensorError>());
+    fs::write(folder.join("tokenizer.json"), "{").unwrap();
+    cause(&folder, |cause| cause.is::<serde_json::Error>());
+    fs::remove_file(folder.join("config.json")).unwrap();
+    cause(&folder, |cause| cause.is::<std::io::Error>());
+}
+
 /// A folder, and its conversion.
 fn folder_and_file(test: &str) -> (PathBuf, Vec<u8>) {
     let folder = good(test);

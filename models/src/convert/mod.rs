@@ -56,16 +56,16 @@ pub enum ConvertError {
 #[non_exhaustive]
 pub enum FileProblem {
     /// It cannot be read.
-    #[error(transparent)]
+    #[error("{0}")]
     Read(#[from] io::Error),
     /// It cannot be mapped, or a tensor of it has a shape that no file can have.
-    #[error(transparent)]
+    #[error("{0}")]
     Map(#[from] GgufProblem),
     /// It only stands in for the file.
-    #[error(transparent)]
+    #[error("{0}")]
     Pointer(#[from] GitLfsPointer),
     /// It holds no JSON.
-    #[error(transparent)]
+    #[error("{0}")]
     Json(#[from] JsonError),
     /// It holds no safetensors.
     #[error("no safetensors: {0}")]

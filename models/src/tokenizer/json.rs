@@ -16,7 +16,7 @@ use crate::json::{self, JsonError};
 #[non_exhaustive]
 pub enum TokenizerJsonError {
     /// It holds no JSON.
-    #[error(transparent)]
+    #[error("{0}")]
     Json(#[from] JsonError),
     /// It is inconsistent, or describes another kind of tokenizer; what it says, and what that is held against.
     #[error("{0}")]
