@@ -7,7 +7,7 @@ Checks: three plots, each with points and at least as many names as there are le
 on the console; no request but for the page itself; text that stands out from its background by 4.5 to 1 (WCAG AA) in both
 themes; nothing wider than the window.
 
-Needs: pip install playwright, and Chromium (Debian: apt-get install chromium), or `playwright install chromium`.
+Needs: pip install playwright, and Chromium: install_chromium.sh, or `playwright install chromium`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 //! Text embeddings from Qwen3-Embedding GGUF files, on CPUs: exact, lean and fast.
 //!
 //! ```
-//! use qembed_q::{Embedder, EmbedOptions};
+//! use qembed_q::{EmbedOptions, Embedder, Prompt};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("model.gguf");
@@ -13,11 +13,27 @@
 //! assert_eq!(vectors.len(), 2);
 //! let similarity: f32 = vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum();
 //! assert!((-1.0..=1.0).contains(&similarity));
+//! let query = EmbedOptions::default().prompt(Prompt::Query).dimensions(64);
+//! assert_eq!(embedder.embed(&["What is the capital of China?"], &query)?.dimensions(), 64);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! `Embedder::builtin()` needs no file: with the feature `builtin`, on by default, a small model is part of the program.
+//! # Features
+//!
+//! Embedding needs none of them: `default-features = false` gives the library without model file and command line.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `builtin` | a small model, part of the program: `Embedder::builtin()` |
+//! | `convert` | `convert`: model files of Hugging Face's folders |
+//! | `search` | `search`: passages of files and folders, vectors kept on disk |
+//! | `verify` | `verify`: is a model file what it claims? |
+//! | `cli` | the command `qembed-q`; with the three above |
+//!
+//! `builtin` and `cli` are on by default.
+//!
+//! # Promises
 //!
 //! An [`Embedder`] is `Send + Sync`: share it by reference or in an `Arc`. A vector never depends on what else was in
 //! the call, on the order of texts or on the number of threads: the same bits, on one instruction set.
@@ -33,8 +49,10 @@ mod error;
 mod memory;
 mod options;
 mod planner;
+#[cfg(feature = "search")]
 pub mod search;
 mod tokens;
+#[cfg(feature = "verify")]
 mod verify;
 
 pub use control::{Control, Progress};
@@ -50,9 +68,11 @@ pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
 pub use qembed_models::tokenizer::TokenizerError;
+pub use qembed_models::{ByteProgress, Choose, Level, ModelError, Quantize, QuantizeError, quantize};
+#[cfg(feature = "convert")]
 pub use qembed_models::{
-    CONVERT_KEYS, Convert, ConvertError, JsonKey, JsonTreatment, KnownFile, Level, ModelError, Quantize, QuantizeError,
-    convert, quantize,
+    CONVERT_KEYS, Convert, ConvertError, ConvertNote, FileProblem, JsonKey, JsonTreatment, KnownFile, convert,
 };
 pub use tokens::Tokens;
+#[cfg(feature = "verify")]
 pub use verify::{Check, Verdict, verify};

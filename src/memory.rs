@@ -4,6 +4,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// What a model takes and what there is, in bytes: shown by `qembed-q info`, and looked at before a model is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryNeeds {
     /// The model file, all parts. It is mapped: its pages can be taken away and read again when memory is short.
     pub file: u64,

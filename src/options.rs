@@ -7,8 +7,22 @@ use std::path::PathBuf;
 /// The task of a query when the caller names none (Qwen3-Embedding's own default).
 pub const DEFAULT_TASK: &str = "Given a web search query, retrieve relevant passages that answer the query";
 
+/// Methods that change one field each: structs that may grow have no other way to be made.
+macro_rules! setters {
+    ($($field:ident: $ty:ty),* $(,)?) => {$(
+        #[doc = concat!("The same with this [`", stringify!($field), "`](#structfield.", stringify!($field), ").")]
+        #[must_use]
+        pub fn $field(mut self, $field: $ty) -> Self {
+            self.$field = $field.into();
+            self
+        }
+    )*};
+}
+pub(crate) use setters;
+
 /// What stands before a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Prompt {
     /// Nothing: a passage to be found.
     #[default]
@@ -43,6 +57,7 @@ pub enum Truncate {
 
 /// What becomes of a text without a character.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Empty {
     /// It is an error: most often something went wrong before.
     #[default]
@@ -54,6 +69,7 @@ pub enum Empty {
 
 /// How to embed texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EmbedOptions {
     /// What stands before each text.
     pub prompt: Prompt,
@@ -65,8 +81,18 @@ pub struct EmbedOptions {
     pub empty: Empty,
 }
 
+impl EmbedOptions {
+    setters! {
+        prompt: Prompt,
+        dimensions: impl Into<Option<usize>>,
+        truncate: impl Into<Option<Truncate>>,
+        empty: Empty,
+    }
+}
+
 /// How to open a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadOptions {
     /// Where the model runs.
     pub device: Device,
@@ -87,6 +113,20 @@ pub struct LoadOptions {
     /// Metadata keys and tensors that may be passed over although they are not understood, by name. The vectors may be
     /// wrong then.
     pub allow: Vec<String>,
+}
+
+impl LoadOptions {
+    setters! {
+        device: Device,
+        threads: impl Into<Option<usize>>,
+        isa: impl Into<Option<String>>,
+        access: Access,
+        memory_budget: impl Into<Option<u64>>,
+        prefix_cache: usize,
+        share_prefixes: bool,
+        tokenizer: impl Into<Option<PathBuf>>,
+        allow: Vec<String>,
+    }
 }
 
 impl Default for LoadOptions {

@@ -6,7 +6,7 @@ use crate::{Embedder, Error};
 use qembed_kernels::default_threads;
 use qembed_models::gguf::{Gguf, GgufError, Tensor};
 use qembed_models::tokenizer::Tokenizer;
-use qembed_models::{Config, Level, not_understood, plan, tensor_shapes};
+use qembed_models::{ByteProgress, Config, Level, not_understood, plan, tensor_shapes};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,6 +27,7 @@ pub enum Verdict {
 
 /// One check.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Check {
     /// What was looked at, in a word or two.
     pub name: &'static str,
@@ -97,9 +98,11 @@ const KNOWN_IDS: [(&str, &[u32]); 2] = [("test", &[1944, 151_643]), ("test again
 /// The published similarities have four digits and were computed in 16-bit floats.
 const PUBLISHED_ERROR: f32 = 0.005;
 
-/// Checks a file; one check for each thing that is known of it. `progress` is called with the bytes of weights that were
-/// read and their number.
-pub fn verify(path: &Path, options: &LoadOptions, progress: &(dyn Fn(u64, u64) + Sync)) -> Vec<Check> {
+type Watcher<'a> = Option<&'a (dyn Fn(ByteProgress) + Sync)>;
+
+/// Checks a file; one check for each thing that is known of it. `progress` is called, by any thread, with the bytes of weights
+/// that were read.
+pub fn verify(path: &Path, options: &LoadOptions, progress: Option<&(dyn Fn(ByteProgress) + Sync)>) -> Vec<Check> {
     let mut checks = Checks(Vec::new());
     let gguf = match Gguf::open_with(path, options.access) {
         Ok(gguf) => gguf,
@@ -225,7 +228,7 @@ impl Checks {
     /// The formats that the level in `general.file_type` stands for.
     fn level(&mut self, gguf: &Gguf) {
         let level = match gguf.u32("general.file_type") {
-            Ok(Some(number)) => match Level::ALL.into_iter().find(|level| level.file_type() == number) {
+            Ok(Some(number)) => match Level::ALL.iter().copied().find(|level| level.file_type() == number) {
                 Some(level) => level,
                 None => return self.skip("level", &format!("general.file_type is {number}, which is not known here")),
             },
@@ -253,7 +256,7 @@ impl Checks {
     }
 
     /// Every weight is a number.
-    fn weights(&mut self, gguf: &Gguf, threads: usize, progress: &(dyn Fn(u64, u64) + Sync)) {
+    fn weights(&mut self, gguf: &Gguf, threads: usize, progress: Watcher) {
         let tensors: Result<Vec<Tensor>, GgufError> =
             gguf.tensors().map(|info| gguf.require_tensor(&info.name)).collect();
         let tensors = match tensors {
@@ -349,7 +352,7 @@ fn few(mut wrong: Vec<String>) -> Vec<String> {
 }
 
 /// A line for each tensor that has a value which is not finite. The weights are read once, in pieces, by all threads.
-fn not_finite(tensors: &[Tensor], threads: usize, progress: &(dyn Fn(u64, u64) + Sync)) -> Vec<String> {
+fn not_finite(tensors: &[Tensor], threads: usize, progress: Watcher) -> Vec<String> {
     const PIECE: usize = 1 << 18;
     let mut pieces = Vec::new();
     for tensor in tensors {
@@ -372,7 +375,11 @@ fn not_finite(tensors: &[Tensor], threads: usize, progress: &(dyn Fn(u64, u64) +
             if count > 0 {
                 *found.lock().expect("no thread panics").entry(&tensor.name).or_insert(0) += count;
             }
-            progress(done.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64, total as u64);
+            let bytes = data.len() as u64;
+            let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            if let Some(progress) = progress {
+                progress(ByteProgress::new(done, total as u64));
+            }
         }
     };
     thread::scope(|scope| {
@@ -406,7 +413,7 @@ fn fingerprint(gguf: &Gguf) -> Result<Option<String>, GgufError> {
 /// Similarities of the card's queries (rows) with its documents.
 fn similarities(gguf: &Gguf, options: &LoadOptions) -> Result<[[f32; 2]; 2], Error> {
     let embedder = Embedder::new(gguf, options)?;
-    let queries = embedder.embed(&QUERIES, &EmbedOptions { prompt: Prompt::Query, ..EmbedOptions::default() })?;
+    let queries = embedder.embed(&QUERIES, &EmbedOptions::default().prompt(Prompt::Query))?;
     let documents = embedder.embed(&DOCUMENTS, &EmbedOptions::default())?;
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();
     Ok([0, 1].map(|q| [0, 1].map(|d| dot(&queries[q], &documents[d]))))

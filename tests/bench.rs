@@ -1,4 +1,5 @@
 //! `qembed-q bench` as its user runs it, on small models. What it measures of time and memory is not judged here.
+#![cfg(feature = "cli")]
 
 mod common;
 
@@ -35,13 +36,28 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The built-in model's levels come out in their order, in every measure of quality.
-#[cfg(feature = "builtin-master")]
+/// The built-in model is in the program as Q8_0, which is better than all that can be made of it.
+#[cfg(feature = "builtin")]
 #[test]
 fn without_arguments_the_built_in_levels() {
-    let found: Value =
-        serde_json::from_str(&succeeds(&["--levels", "Q2_K,Q4_K_M,Q8_0", "--dims", "256,128", "--format", "json"]))
-            .unwrap();
+    let output = bench(&["--levels", "F16,Q4_K_M", "--dims", "256", "--format", "json"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("made of its Q8_0, which they are held against"), "{said}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["reference"], "Q8_0");
+    let levels = found["levels"].as_array().unwrap();
+    let names: Vec<_> = levels.iter().map(|row| row["level"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Q8_0", "F16", "Q4_K_M"]);
+    let cosine = |level: usize| levels[level]["quality"][0]["cosine_mean"].as_f64().unwrap();
+    assert!((cosine(0) - 1.0).abs() < 1e-9 && cosine(1) > 0.9999 && cosine(2) < 0.9999, "{found}");
+}
+
+/// The built-in model's levels come out in their order, in every measure of quality.
+#[test]
+fn levels_of_the_master_of_the_built_in_model() {
+    let master = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin/qembed-builtin-f16.gguf");
+    let arguments = ["--levels", "Q2_K,Q4_K_M,Q8_0", "--dims", "256,128", "--format", "json"];
+    let found: Value = serde_json::from_str(&succeeds(&[&["--from", text(&master)], &arguments[..]].concat())).unwrap();
     assert_eq!(found["reference"], "F16");
     let levels = found["levels"].as_array().unwrap();
     let names: Vec<_> = levels.iter().map(|row| row["level"].as_str().unwrap()).collect();

@@ -1,5 +1,5 @@
 //! The built-in model: it is there, and its vectors mean something.
-#![cfg(feature = "builtin")]
+#![cfg(all(feature = "builtin", feature = "cli"))]
 
 mod common;
 
@@ -59,7 +59,7 @@ fn paraphrases_are_neighbours() {
     ];
     let embedder = Embedder::builtin().unwrap();
     for dimensions in [256, 128, 64] {
-        let options = EmbedOptions { dimensions: Some(dimensions), ..EmbedOptions::default() };
+        let options = EmbedOptions::default().dimensions(dimensions);
         let vectors = embedder.embed(&texts, &options).unwrap();
         let cosine = |a: usize, b: usize| -> f32 { vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum() };
         for a in 0..texts.len() {

@@ -11,11 +11,7 @@ use serde_json::json;
 use std::path::Path;
 
 fn open(path: &Path, isa: Option<&str>, threads: usize) -> Embedder {
-    Embedder::open_with(
-        path,
-        &LoadOptions { threads: Some(threads), isa: isa.map(Into::into), ..LoadOptions::default() },
-    )
-    .unwrap()
+    Embedder::open_with(path, &LoadOptions::default().threads(threads).isa(isa.map(str::to_owned))).unwrap()
 }
 
 fn embed(embedder: &Embedder, texts: &[&str], options: &EmbedOptions) -> Embeddings {
@@ -125,7 +121,7 @@ fn vectors_have_length_one_and_are_cut_before_they_are_normalized() {
     assert_eq!(embedder.dimensions(), 64);
     let whole = embed(&embedder, &["abc", "重力"], &EmbedOptions::default());
     for dimensions in [32, 33, 63, 64] {
-        let options = EmbedOptions { dimensions: Some(dimensions), ..EmbedOptions::default() };
+        let options = EmbedOptions::default().dimensions(dimensions);
         let cut = embed(&embedder, &["abc", "重力"], &options);
         assert_eq!((cut.dimensions(), cut.len(), cut.as_flat().len()), (dimensions, 2, 2 * dimensions));
         for (cut, whole) in cut.iter().zip(whole.iter()) {
@@ -147,7 +143,7 @@ fn vectors_have_length_one_and_are_cut_before_they_are_normalized() {
 fn dimensions_that_cannot_be_had_are_errors() {
     let embedder = open(&model(SHAPE, "F16"), None, 1);
     for asked in [0, 1, 31, 65, usize::MAX] {
-        let options = EmbedOptions { dimensions: Some(asked), ..EmbedOptions::default() };
+        let options = EmbedOptions::default().dimensions(asked);
         let error = embedder.embed(&["a"], &options).unwrap_err();
         assert!(matches!(error, Error::Dimensions { asked: a, min: 32, max: 64 } if a == asked), "{error:?}");
         assert!(error.to_string().contains("32 … 64"), "{error}");
@@ -157,7 +153,7 @@ fn dimensions_that_cannot_be_had_are_errors() {
 #[test]
 fn a_query_is_its_instruction_and_text_without_a_space_between() {
     let embedder = open(&model(SHAPE, "F16"), None, 1);
-    let with = |prompt| EmbedOptions { prompt, ..EmbedOptions::default() };
+    let with = |prompt: Prompt| EmbedOptions::default().prompt(prompt);
     let document = |text: &str| embed(&embedder, &[text], &EmbedOptions::default());
     let query = embed(&embedder, &["what?"], &with(Prompt::Query));
     let by_hand = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:what?";
@@ -187,7 +183,7 @@ fn a_text_over_the_context_is_an_error_or_is_cut_where_asked() {
     let error = embedder.embed(&[&text(limit, 0)], &default).unwrap_err();
     assert!(matches!(error, Error::TooLong { text: 0, tokens: 401, limit: 400 }), "{error:?}");
 
-    let cut = |end, prompt: Prompt| EmbedOptions { truncate: Some(end), prompt, ..EmbedOptions::default() };
+    let cut = |end: Truncate, prompt: Prompt| EmbedOptions::default().truncate(end).prompt(prompt);
     for end in [Truncate::Left, Truncate::Right] {
         let options = cut(end, Prompt::Document);
         let kept = match end {
@@ -222,7 +218,7 @@ fn a_text_over_the_context_is_an_error_or_is_cut_where_asked() {
 fn an_instruction_that_cannot_be_used_is_named_itself() {
     let path = model(SHAPE, "F16");
     let embedder = open(&path, None, 1);
-    let with = |task: String| EmbedOptions { prompt: Prompt::Instruct(task), ..EmbedOptions::default() };
+    let with = |task: String| EmbedOptions::default().prompt(Prompt::Instruct(task));
     let own = "Instruct: \nQuery:".len();
     let limit = embedder.max_tokens();
     for tokens in [limit - 1, limit, limit + 100] {
@@ -231,7 +227,7 @@ fn an_instruction_that_cannot_be_used_is_named_itself() {
     }
     assert_eq!(embedder.embed(&["a"], &with(text(limit - 2 - own, 0))).unwrap().tokens(), [limit]);
 
-    let load = LoadOptions { memory_budget: Some(embedder.memory().of_pass(100, 1)), ..LoadOptions::default() };
+    let load = LoadOptions::default().memory_budget(embedder.memory().of_pass(100, 1));
     let embedder = Embedder::open_with(&path, &load).unwrap();
     let error = embedder.embed(&["a"], &with(text(99 - own, 0))).unwrap_err();
     let Error::Instruction(InstructionError::OverBudget { tokens: 99, limit: 100, .. }) = error else {
@@ -250,7 +246,7 @@ fn an_instruction_that_cannot_be_used_is_named_itself() {
     json["model"]["vocab"]["<more256>"] = json!(356);
     let tokenizer = scratch("instruction").join("tokenizer.json");
     std::fs::write(&tokenizer, json.to_string()).unwrap();
-    let load = LoadOptions { tokenizer: Some(tokenizer), ..LoadOptions::default() };
+    let load = LoadOptions::default().tokenizer(tokenizer);
     let error = Embedder::open_with(&path, &load).unwrap().embed(&["a"], &with("X".into())).unwrap_err();
     assert!(matches!(error, Error::Instruction(InstructionError::Vocabulary { token: 355, rows: 300 })), "{error:?}");
 }
@@ -259,7 +255,7 @@ fn an_instruction_that_cannot_be_used_is_named_itself() {
 fn an_empty_text_is_an_error_that_names_it() {
     let embedder = open(&model(SHAPE, "F16"), None, 1);
     for prompt in [Prompt::Document, Prompt::Query] {
-        let options = EmbedOptions { prompt, ..EmbedOptions::default() };
+        let options = EmbedOptions::default().prompt(prompt);
         let error = embedder.embed(&["a", "", "b"], &options).unwrap_err();
         assert!(matches!(error, Error::EmptyText { text: 1 }), "{error:?}");
         assert!(error.to_string().contains("text 2 is empty"), "{error}");
@@ -274,7 +270,7 @@ fn an_empty_text_is_an_error_that_names_it() {
 #[test]
 fn an_empty_text_has_the_vector_of_the_end_token_where_asked() {
     let embedder = open(&model(SHAPE, "F16"), None, 1);
-    let with = |prompt| EmbedOptions { prompt, empty: Empty::EndToken, ..EmbedOptions::default() };
+    let with = |prompt: Prompt| EmbedOptions::default().prompt(prompt).empty(Empty::EndToken);
     let vectors = embed(&embedder, &["a", "", "b", ""], &with(Prompt::Document));
     assert_eq!(vectors.tokens(), [2, 1, 2, 1]);
     assert!(vectors[1] == vectors[3] && vectors[1] != vectors[0]);
@@ -396,7 +392,7 @@ fn a_tokenizer_json_counts_only_when_asked_for() {
     let json = folder.join("tokenizer.json");
     let asked = |text: String| {
         std::fs::write(&json, text).unwrap();
-        Embedder::open_with(&path, &LoadOptions { tokenizer: Some(json.clone()), ..LoadOptions::default() })
+        Embedder::open_with(&path, &LoadOptions::default().tokenizer(json.clone()))
     };
     let other = asked(swapped_tokenizer(&path, 0).to_string()).unwrap();
     let default = EmbedOptions::default();
@@ -425,7 +421,7 @@ fn a_file_that_changes_under_the_work() {
     let default = EmbedOptions::default();
     let fresh = |access| {
         std::fs::copy(model(SHAPE, "F16"), &path).unwrap();
-        let embedder = Embedder::open_with(&path, &LoadOptions { access, ..LoadOptions::default() }).unwrap();
+        let embedder = Embedder::open_with(&path, &LoadOptions::default().access(access)).unwrap();
         let vectors = embed(&embedder, &["abc"], &default);
         (embedder, vectors)
     };
@@ -482,7 +478,7 @@ fn peak_memory() -> Option<usize> {
 fn threads_and_instruction_sets_that_cannot_be_had_are_errors() {
     let path = model(SHAPE, "F16");
     let open = |threads, isa: Option<&str>| {
-        Embedder::open_with(&path, &LoadOptions { threads, isa: isa.map(Into::into), ..LoadOptions::default() })
+        Embedder::open_with(&path, &LoadOptions::default().threads(threads).isa(isa.map(str::to_owned)))
             .map(|embedder| embedder.threads())
     };
     assert_eq!(open(Some(3), Some("SCALAR")).unwrap(), 3);

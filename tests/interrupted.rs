@@ -1,5 +1,6 @@
 //! Runs that are stopped, killed, or find no room: nothing that looks whole is left, and the next run cleans up. Windows
 //! has neither signals nor limits on the size of files, so there a run can only be killed.
+#![cfg(feature = "cli")]
 
 mod common;
 

@@ -51,7 +51,7 @@ fn embed(embedder: &Embedder, texts: &[String]) {
 #[test]
 fn lean() {
     // One thread: what threads have of their own does not count by tokens.
-    let load = LoadOptions { threads: Some(1), ..LoadOptions::default() };
+    let load = LoadOptions::default().threads(1);
     let fresh = || {
         let embedder = Embedder::open_with(model(SHAPE_K, "Q4_K_M"), &load).unwrap();
         // The worker's panels and rows, which stay.
@@ -101,10 +101,10 @@ fn lean() {
 
     // Of an instruction, keys and values stay if there is room for them: two layers of 2 · 2 heads of 64 floats.
     let task = text(1000, 2);
-    let queries = EmbedOptions { prompt: Prompt::Instruct(task.clone()), ..EmbedOptions::default() };
+    let queries = EmbedOptions::default().prompt(Prompt::Instruct(task.clone()));
     let bytes = format!("Instruct: {task}\nQuery:").len() * 2 * (2 * 2 * 64) * size_of::<f32>();
     let stay = |prefix_cache, options: &EmbedOptions| {
-        let load = LoadOptions { prefix_cache, ..load.clone() };
+        let load = load.clone().prefix_cache(prefix_cache);
         let embedder = Embedder::open_with(model(SHAPE_K, "Q4_K_M"), &load).unwrap();
         held(|| drop(embedder.embed(&["x"], options).unwrap())).1
     };

@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 fn open(path: &Path, load: LoadOptions) -> Embedder {
-    Embedder::open_with(path, &LoadOptions { threads: Some(2), ..load }).unwrap()
+    Embedder::open_with(path, &load.threads(2)).unwrap()
 }
 
 /// One text at a time, nothing shared, nothing kept.
 fn plain(path: &Path, isa: &str) -> Embedder {
-    open(path, LoadOptions { isa: Some(isa.into()), share_prefixes: false, prefix_cache: 0, ..LoadOptions::default() })
+    open(path, LoadOptions::default().isa(isa.to_owned()).share_prefixes(false).prefix_cache(0))
 }
 
 fn sharing(path: &Path, isa: &str) -> Embedder {
-    open(path, LoadOptions { isa: Some(isa.into()), ..LoadOptions::default() })
+    open(path, LoadOptions::default().isa(isa.to_owned()))
 }
 
 /// Texts that share beginnings of all lengths around the borders of attention's blocks, equal ones, and single bytes.
@@ -42,7 +42,7 @@ proptest! {
     fn exact(texts in texts(), query in any::<bool>()) {
         let path = model(SHAPE_K, "Q4_K_M");
         let prompt = if query { Prompt::Instruct("Find".into()) } else { Prompt::Document };
-        let options = EmbedOptions { prompt, ..EmbedOptions::default() };
+        let options = EmbedOptions::default().prompt(prompt);
         for isa in Isa::all() {
             let (plain, sharing) = (plain(&path, isa.name), sharing(&path, isa.name));
             for _ in 0..2 {
@@ -61,11 +61,10 @@ proptest! {
 #[cfg(feature = "builtin")]
 #[test]
 fn exact_where_a_text_merges_with_the_instruction() {
-    let open = |prefix_cache| {
-        Embedder::builtin_with(&LoadOptions { threads: Some(2), prefix_cache, ..LoadOptions::default() }).unwrap()
-    };
+    let open =
+        |prefix_cache| Embedder::builtin_with(&LoadOptions::default().threads(2).prefix_cache(prefix_cache)).unwrap();
     let (keeps, plain) = (open(64 << 20), open(0));
-    let queries = EmbedOptions { prompt: Prompt::Instruct("Find".into()), ..EmbedOptions::default() };
+    let queries = EmbedOptions::default().prompt(Prompt::Instruct("Find".into()));
     let tokens = |text, options: &EmbedOptions| plain.embed(&[text], options).unwrap().tokens()[0];
     let documents = EmbedOptions::default();
     let apart = tokens("Instruct: Find\nQuery:", &documents) + tokens(":x", &documents) - 1;
@@ -81,10 +80,10 @@ fn lean_texts_with_a_common_beginning_make_one_pass() {
     let passes = |share_prefixes| {
         let passes = RefCell::new(0);
         let count = |_| *passes.borrow_mut() += 1;
-        let embedder = open(&model(SHAPE_K, "Q8_0"), LoadOptions { share_prefixes, ..LoadOptions::default() });
+        let embedder = open(&model(SHAPE_K, "Q8_0"), LoadOptions::default().share_prefixes(share_prefixes));
         let common = "x".repeat(embedder.pass_tokens() - 200);
         let texts: Vec<String> = (0..20).map(|i| format!("{common}{i}")).collect();
-        let control = Control { progress: Some(&count), ..Control::default() };
+        let control = Control::default().progress(&count as &dyn Fn(_));
         embedder.embed_with(&texts, &EmbedOptions::default(), &control).unwrap();
         passes.into_inner()
     };
@@ -106,7 +105,7 @@ fn whole() {
         assert!(progress.texts > seen.borrow().texts && progress.tokens > seen.borrow().tokens);
         *seen.borrow_mut() = progress;
     };
-    let control = Control { progress: Some(&progress), ..Control::default() };
+    let control = Control::default().progress(&progress as &dyn Fn(_));
     let each = |i: usize, vector: &[f32], tokens: usize| {
         assert_eq!((i, tokens), (next, texts[i].len() + 1));
         assert_eq!(bits(vector), bits(&expected[i]), "text {i}");
@@ -115,7 +114,7 @@ fn whole() {
     embedder.embed_each(&texts, &options, &control, each).unwrap();
     assert_eq!(next, texts.len());
     let tokens = texts.iter().map(|text| text.len() + 1).sum();
-    assert_eq!(*seen.borrow(), Progress { texts: texts.len(), tokens });
+    assert_eq!((seen.borrow().texts, seen.borrow().tokens), (texts.len(), tokens));
     // Equal texts, equal vectors, and none that belongs to another.
     let distinct: std::collections::HashSet<_> = expected.iter().map(bits).collect();
     assert_eq!(distinct.len(), texts.iter().collect::<std::collections::HashSet<_>>().len());
@@ -136,7 +135,7 @@ fn safe() {
     let row = embeddings.data.len() / 300 * usize::from(b'!');
     embeddings.data[row..row + 2].copy_from_slice(&0x7e00u16.to_le_bytes()); // NaN
     parts.write(&path);
-    let queries = EmbedOptions { prompt: Prompt::Instruct("Find".into()), ..EmbedOptions::default() };
+    let queries = EmbedOptions::default().prompt(Prompt::Instruct("Find".into()));
     for isa in Isa::all() {
         let expected = plain(&path, isa.name).embed(&["good", "fine"], &queries).unwrap();
         let embedder = sharing(&path, isa.name);
@@ -158,19 +157,19 @@ fn a_call_that_is_called_off_ends_and_harms_no_other() {
     let path = model(SHAPE_K, "Q8_0");
     let embedder = open(&path, LoadOptions::default());
     let texts: Vec<String> = (0..20).map(|i| format!("{i}{}", "x".repeat(400))).collect();
-    let options = EmbedOptions { prompt: Prompt::Query, ..EmbedOptions::default() };
+    let options = EmbedOptions::default().prompt(Prompt::Query);
     let (yes, later) = (AtomicBool::new(true), AtomicBool::new(false));
     let embed = |control: &Control| embedder.embed_with(&texts, &options, control);
-    assert!(matches!(embed(&Control { cancel: Some(&yes), ..Control::default() }), Err(Error::Cancelled)));
+    assert!(matches!(embed(&Control::default().cancel(&yes)), Err(Error::Cancelled)));
     let deadline = Some(Instant::now());
-    assert!(matches!(embed(&Control { deadline, ..Control::default() }), Err(Error::DeadlineExceeded)));
+    assert!(matches!(embed(&Control::default().deadline(deadline)), Err(Error::DeadlineExceeded)));
     // After the first of several passes.
     let passes = RefCell::new(0);
     let progress = |_| {
         *passes.borrow_mut() += 1;
         later.store(true, Relaxed);
     };
-    let control = Control { cancel: Some(&later), progress: Some(&progress), ..Control::default() };
+    let control = Control::default().cancel(&later).progress(&progress as &dyn Fn(_));
     assert!(matches!(embed(&control), Err(Error::Cancelled)));
     assert_eq!(*passes.borrow(), 1);
 
@@ -181,8 +180,7 @@ fn a_call_that_is_called_off_ends_and_harms_no_other() {
 #[test]
 fn a_memory_budget_bounds_a_pass() {
     let path = model(SHAPE_K, "Q8_0");
-    let load =
-        |memory_budget| LoadOptions { threads: Some(2), memory_budget: Some(memory_budget), ..LoadOptions::default() };
+    let load = |memory_budget| LoadOptions::default().threads(2).memory_budget(memory_budget);
     let error = Embedder::open_with(&path, &load(10_000)).err().unwrap();
     let Error::BudgetTooSmall { budget: 10_000, least } = error else { panic!("{error:?}") };
     assert_eq!(Embedder::open_with(&path, &load(least)).unwrap().memory().tokens(), 64);

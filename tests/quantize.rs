@@ -1,4 +1,5 @@
 //! `qembed-q quantize` as its user runs it.
+#![cfg(feature = "cli")]
 
 mod common;
 
@@ -44,7 +45,7 @@ fn every_level() {
     let expected = vectors(&input);
     let source = Gguf::open(&input).unwrap();
     let mut cosines = Vec::new();
-    for level in Level::ALL {
+    for level in Level::ALL.iter().copied() {
         let output = folder.path().join(format!("{level}.gguf"));
         let run = quantize(&input, &output, &["--type", level.name()]);
         assert!(run.status.success(), "{level}: {}", String::from_utf8_lossy(&run.stderr));

@@ -1,5 +1,6 @@
 //! `search` and `similarity` from outside, on models with random weights: what they find is what the library's vectors
 //! say, whatever was kept of earlier searches.
+#![cfg(feature = "cli")]
 
 mod common;
 
@@ -62,7 +63,7 @@ fn fails(output: Output, code: i32, words: &[&str]) {
 fn cosines(gguf: &str, query: &str, prompt: Prompt) -> Vec<f64> {
     let embedder = Embedder::open(gguf).unwrap();
     let texts = embedder.embed(&TEXTS, &EmbedOptions::default()).unwrap();
-    let query = embedder.embed(&[query], &EmbedOptions { prompt, ..EmbedOptions::default() }).unwrap();
+    let query = embedder.embed(&[query], &EmbedOptions::default().prompt(prompt)).unwrap();
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
     texts.iter().map(|text| product(text, &query[0])).collect()
 }

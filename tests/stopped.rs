@@ -1,4 +1,5 @@
 //! `embed` and `search` that are stopped by a signal keep what they have computed.
+#![cfg(feature = "cli")]
 #![cfg(unix)]
 
 mod common;

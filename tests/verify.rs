@@ -1,4 +1,5 @@
 //! `qembed-q verify` and `qembed-q inspect`: what they say of whole files and of damaged ones.
+#![cfg(feature = "cli")]
 
 mod common;
 

@@ -3,20 +3,18 @@
 
 use qembed_fuzz::{Folder, json_names, scratch};
 use qembed_q::gguf::Gguf;
-use qembed_q::{Convert, Level, Quantize, convert};
+use qembed_q::{Convert, ConvertNote, Level, Quantize, convert};
 
 libfuzzer_sys::fuzz_target!(|input: (Folder, u8, bool)| {
     let (folder, level, allow) = input;
     let output = scratch().join("converted.gguf");
-    let quantize = Quantize {
-        level: Level::ALL[usize::from(level) % Level::ALL.len()],
-        choose: &|_| None,
-        threads: 1,
-        force: true,
-        progress: &|_, _| (),
-    };
+    let mut quantize = Quantize::new(Level::ALL[usize::from(level) % Level::ALL.len()]);
+    (quantize.threads, quantize.force) = (1, true);
     let allow = if allow { json_names() } else { Vec::new() };
-    let options = Convert { quantize, allow: &allow, note: &|_| () };
+    let note = |note: &ConvertNote| drop(note.to_string());
+    let mut options = Convert::new(quantize);
+    options.allow = &allow;
+    options.note = Some(&note);
     match convert(&folder.write(), &output, &options) {
         Ok(()) => {
             let gguf = Gguf::open(&output).expect("what was written can be read");

@@ -19,13 +19,9 @@ libfuzzer_sys::fuzz_target!(|input: (ModelFile, u8, Vec<Option<u8>>)| {
         let format = formats.get(i % formats.len().max(1)).copied().flatten()?;
         Some(Format::ALL[usize::from(format) % Format::ALL.len()])
     };
-    let options = Quantize {
-        level: Level::ALL[usize::from(level) % Level::ALL.len()],
-        choose: &choose,
-        threads: 1,
-        force: true,
-        progress: &|_, _| (),
-    };
+    let mut options = Quantize::new(Level::ALL[usize::from(level) % Level::ALL.len()]);
+    (options.threads, options.force) = (1, true);
+    options.choose = Some(&choose);
     match quantize(&input, &to, &options) {
         Ok(()) => {
             let output = Gguf::open(&to).expect("what was written can be read");

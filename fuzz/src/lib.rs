@@ -23,7 +23,7 @@ pub use walk::walk;
 mod tests {
     use super::*;
     use arbitrary::{Arbitrary, Unstructured};
-    use qembed_q::{Convert, Embedder, Quantize, convert};
+    use qembed_q::{Convert, ConvertNote, Embedder, Quantize, convert};
 
     fn untouched<T: Arbitrary<'static>>() -> T {
         T::arbitrary(&mut Unstructured::new(&[])).expect("nothing but defaults")
@@ -41,10 +41,10 @@ mod tests {
     #[test]
     fn the_folder_becomes_a_model_file() {
         let path = scratch().join("untouched-folder.gguf");
-        let level = "Q8_0".parse().unwrap();
-        let quantize = Quantize { level, choose: &|_| None, threads: 1, force: true, progress: &|_, _| () };
-        let note = |line: &str| panic!("{line}");
-        let options = Convert { quantize, allow: &[], note: &note };
+        let note = |note: &ConvertNote| panic!("{note}");
+        let mut options = Convert::new(Quantize::new("Q8_0".parse().unwrap()));
+        options.quantize.force = true;
+        options.note = Some(&note);
         convert(&untouched::<Folder>().write(), &path, &options).unwrap();
         Embedder::open(&path).unwrap().embed(&["text"], &Default::default()).unwrap();
     }

@@ -30,30 +30,27 @@ pub fn pass(file: &[u8], ask: &Ask) {
     std::fs::write(&path, file).expect("room for a small file");
     let names = |gguf: Gguf| not_understood(&gguf).into_iter().map(|item| item.name).collect();
     let isas: Vec<&str> = Isa::all().map(|isa| isa.name).collect();
-    let load = LoadOptions {
-        threads: Some(1),
-        isa: Some(isas[usize::from(ask.isa) % isas.len()].into()),
-        access: if ask.read { Access::Read } else { Access::Mapped },
-        memory_budget: Some(256 << 20),
-        allow: Gguf::open(&path).ok().filter(|_| ask.allow).map(names).unwrap_or_default(),
-        share_prefixes: ask.share_prefixes,
-        ..LoadOptions::default()
-    };
+    let load = LoadOptions::default()
+        .threads(1)
+        .isa(isas[usize::from(ask.isa) % isas.len()].to_owned())
+        .access(if ask.read { Access::Read } else { Access::Mapped })
+        .memory_budget(256 << 20)
+        .allow(Gguf::open(&path).ok().filter(|_| ask.allow).map(names).unwrap_or_default())
+        .share_prefixes(ask.share_prefixes);
     // It embeds texts of its own, many times as long.
     if ask.verify % 16 == 1 {
-        verify(&path, &load, &|_, _| ());
+        verify(&path, &load, None);
     }
     let embedder = match Embedder::open_with(&path, &load) {
         Ok(embedder) => embedder,
         Err(error) => return drop(error.to_string()),
     };
     embedder.warnings().for_each(drop);
-    let options = EmbedOptions {
-        prompt: ask.instruction.as_ref().map_or(Prompt::Document, |task| Prompt::Instruct(short(task).into())),
-        dimensions: ask.dimensions.map(usize::from),
-        truncate: ask.truncate.map(|left| if left { Truncate::Left } else { Truncate::Right }),
-        empty: if ask.empty { Empty::EndToken } else { Empty::Refuse },
-    };
+    let options = EmbedOptions::default()
+        .prompt(ask.instruction.as_ref().map_or(Prompt::Document, |task| Prompt::Instruct(short(task).into())))
+        .dimensions(ask.dimensions.map(usize::from))
+        .truncate(ask.truncate.map(|left| if left { Truncate::Left } else { Truncate::Right }))
+        .empty(if ask.empty { Empty::EndToken } else { Empty::Refuse });
     let texts = ask.texts.each_ref().map(|text| short(text));
     let together = match embedder.embed(&texts, &options) {
         Ok(together) => together,

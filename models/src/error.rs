@@ -4,7 +4,8 @@ use crate::gguf::GgufError;
 use crate::known::{NotUnderstood, summary};
 use qembed_kernels::{DeviceError, WeightError};
 
-/// An error of the model layer. Messages name the item, what was expected and what was found.
+/// An error of the model layer. Messages name the item, what was expected and what was found. `text` is an index into the
+/// texts of a batch, from 0; messages count from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the message of a variant is its documentation
@@ -25,11 +26,11 @@ pub enum ModelError {
     NotUnderstood(Vec<NotUnderstood>),
     #[error("tensor {name}: {source}")]
     Weight { name: String, source: WeightError },
-    #[error("text {text} of the batch is empty: a text has at least its end-of-text token")]
+    #[error("text {} of the batch is empty: a text has at least its end-of-text token", text + 1)]
     NoTokens { text: usize },
-    #[error("text {text} of the batch has token {token}, the model's vocabulary ends at {limit}")]
+    #[error("text {} of the batch has token {token}, the model's vocabulary ends at {limit}", text + 1)]
     Token { text: usize, token: u32, limit: usize },
-    #[error("text {text} of the batch has {tokens} tokens, the limit of the model's context is {limit}")]
+    #[error("text {} of the batch has {tokens} tokens, the limit of the model's context is {limit}", text + 1)]
     TooLong { text: usize, tokens: usize, limit: usize },
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -1,26 +1,42 @@
 //! JSON files as people have them: with a byte order mark, in another encoding, or not fetched from Git LFS.
 
-use crate::text::without_mark;
+use crate::text::{TextError, without_mark};
 use serde_json::Value;
 
 /// How a Git LFS pointer begins, which stands in for a file that was not fetched.
 const POINTER: &[u8] = b"version https://git-lfs";
 
-/// What to do when a file is a Git LFS pointer, else `None`.
-pub(crate) fn git_lfs_pointer(bytes: &[u8]) -> Option<&'static str> {
-    bytes.starts_with(POINTER).then_some("it is a Git LFS pointer, fetch the file itself with `git lfs pull`")
+/// Why a file holds no JSON.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// It only stands in for the file.
+    #[error("{0}")]
+    Pointer(#[from] GitLfsPointer),
+    /// It is in another encoding.
+    #[error("{0}")]
+    Text(#[from] TextError),
+    /// It is malformed.
+    #[error("not JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+}
+
+/// A file that only stands in for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is a Git LFS pointer, fetch the file itself with `git lfs pull`")]
+pub struct GitLfsPointer;
+
+impl GitLfsPointer {
+    /// Refuses the bytes of a pointer.
+    pub(crate) fn refuse(bytes: &[u8]) -> Result<(), Self> {
+        if bytes.starts_with(POINTER) { Err(Self) } else { Ok(()) }
+    }
 }
 
 /// The value of a JSON file in UTF-8; a byte order mark at its start is no part of it.
-///
-/// # Errors
-/// A clause that says what is wrong.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
-    if let Some(advice) = git_lfs_pointer(bytes) {
-        return Err(advice.into());
-    }
-    let bytes = without_mark(bytes).map_err(|error| error.to_string())?;
-    serde_json::from_slice(bytes).map_err(|error| format!("not JSON: {error}"))
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    GitLfsPointer::refuse(bytes)?;
+    Ok(serde_json::from_slice(without_mark(bytes)?)?)
 }
 
 #[cfg(test)]
@@ -39,7 +55,7 @@ mod tests {
             (b"", "not JSON"),
             (b"{\"a\":\"\xff\"}", "not JSON"),
         ] {
-            let said = parse(bytes).unwrap_err();
+            let said = parse(bytes).unwrap_err().to_string();
             assert!(said.contains(why), "{said}");
         }
     }

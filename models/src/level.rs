@@ -35,14 +35,14 @@ pub struct Place {
 
 /// A name that is no level.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown type {0:?}: choose one of {names}", names = Level::ALL.map(|level| level.name).join(", "))]
+#[error("unknown type {0:?}: choose one of {names}", names = Level::ALL.iter().map(|level| level.name).collect::<Vec<_>>().join(", "))]
 pub struct UnknownLevel(String);
 
 impl FromStr for Level {
     type Err = UnknownLevel;
 
     fn from_str(text: &str) -> Result<Self, UnknownLevel> {
-        let level = Level::ALL.into_iter().find(|level| level.name.eq_ignore_ascii_case(text));
+        let level = Level::ALL.iter().copied().find(|level| level.name.eq_ignore_ascii_case(text));
         level.ok_or_else(|| UnknownLevel(text.to_owned()))
     }
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Level {
 
 impl Level {
     /// Every level, from the smallest files to the largest.
-    pub const ALL: [Level; 17] = [
+    pub const ALL: &[Level] = &[
         level("Q2_K", 10, Format::Q2_K),
         level("Q3_K_S", 11, Format::Q3_K),
         level("Q3_K_M", 12, Format::Q3_K),

@@ -7,6 +7,7 @@ mod batch;
 #[cfg(feature = "builtin")]
 mod builtin;
 mod config;
+#[cfg(feature = "convert")]
 mod convert;
 mod error;
 pub mod gguf;
@@ -25,13 +26,15 @@ pub mod tokenizer;
 pub use batch::{Batch, common_tokens};
 #[cfg(feature = "builtin")]
 pub use builtin::builtin;
-#[cfg(feature = "builtin-master")]
-pub use builtin::builtin_master;
 pub use config::{ARCHITECTURE, Config, tensor_shapes};
-pub use convert::{CONVERT_KEYS, Convert, ConvertError, JsonKey, JsonTreatment, KnownFile, convert};
+#[cfg(feature = "convert")]
+pub use convert::{
+    CONVERT_KEYS, Convert, ConvertError, ConvertNote, FileProblem, JsonKey, JsonTreatment, KnownFile, convert,
+};
 pub use error::ModelError;
+pub use json::{GitLfsPointer, JsonError};
 pub use known::{KEYS, KnownKey, NotUnderstood, TENSORS, Treatment, is_called_reranker, is_judged, not_understood};
 pub use level::{Level, Place, UnknownLevel};
-pub use quantize::{Quantize, QuantizeError, plan, quantize};
+pub use quantize::{ByteProgress, Choose, Quantize, QuantizeError, plan, quantize};
 pub use qwen3::{Outcome, Pass, Prefix, Qwen3};
 pub use runner::{PassMemory, Qwen3Runner, Runner, Text};

@@ -2,6 +2,7 @@
 
 use crate::gguf::{AtomicFile, Gguf, GgufBuilder, GgufError, GgufWriteError, Tensor};
 use crate::level::{Level, Place};
+use qembed_kernels::default_threads;
 use qembed_kernels::formats::Format;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub enum QuantizeError {
     Write(#[from] GgufWriteError),
     #[error("cannot write {path}: {source}; nothing was kept{}", advice(.source))]
     Io { path: PathBuf, source: io::Error },
-    #[error("{0} exists: choose another name, or overwrite it with --force")]
+    #[error("{0} exists: choose another name, or allow that it is overwritten")]
     Exists(PathBuf),
     #[error("{0} is an input: a file cannot be replaced by what is made of it, choose another name")]
     InPlace(PathBuf),
@@ -49,19 +50,53 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Chooses the format of the matrix with a name; `None` leaves it to the level.
+pub type Choose<'a> = &'a dyn Fn(&str) -> Option<Format>;
+
 /// What to write.
+#[derive(Clone)]
+#[non_exhaustive]
 pub struct Quantize<'a> {
     /// The level to write.
     pub level: Level,
     /// Formats for matrices by name, before the level's own choice; `None` leaves it to the level. Vectors and norms are
     /// not asked for.
-    pub choose: &'a dyn Fn(&str) -> Option<Format>,
-    /// Threads to work with, at least 1.
+    pub choose: Option<Choose<'a>>,
+    /// Threads to work with, at least 1; by default the number of physical cores.
     pub threads: usize,
     /// Whether an existing output may be replaced.
     pub force: bool,
-    /// Called with the bytes of input done and their number, from time to time.
-    pub progress: &'a dyn Fn(u64, u64),
+    /// Called from time to time.
+    pub progress: Option<&'a dyn Fn(ByteProgress)>,
+}
+
+impl<'a> Quantize<'a> {
+    /// The level's own choice of formats, nothing replaced.
+    pub fn new(level: Level) -> Self {
+        Self { level, choose: None, threads: default_threads(), force: false, progress: None }
+    }
+
+    /// The format that the caller chooses for a matrix.
+    pub(crate) fn chosen(&self, name: &str) -> Option<Format> {
+        self.choose.and_then(|choose| choose(name))
+    }
+}
+
+/// What is done of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd)]
+#[non_exhaustive]
+pub struct ByteProgress {
+    /// Bytes that were worked on.
+    pub done: u64,
+    /// All of them.
+    pub total: u64,
+}
+
+impl ByteProgress {
+    /// `done` bytes of `total`.
+    pub fn new(done: u64, total: u64) -> Self {
+        Self { done, total }
+    }
 }
 
 /// The format of each tensor of `gguf` at a level: vectors and norms stay as they are.
@@ -105,7 +140,7 @@ pub fn quantize(input: &Gguf, output: &Path, options: &Quantize) -> Result<(), Q
     let mut tensors = Vec::new();
     for (name, format) in plan(input, options.level)? {
         let tensor = input.require_tensor(&name)?;
-        let chosen = (options.choose)(&name).filter(|_| is_quantized(&name, &tensor));
+        let chosen = options.chosen(&name).filter(|_| is_quantized(&name, &tensor));
         tensors.push((tensor, chosen.unwrap_or(format)));
     }
     let mut builder = GgufBuilder::new();
@@ -142,6 +177,11 @@ pub(crate) fn write(
     };
     let mut writer = builder.begin(AtomicFile::create(output).map_err(io)?).map_err(fail)?;
     let mut done = 0;
+    let tell = |done| {
+        if let Some(progress) = options.progress {
+            progress(ByteProgress { done, total });
+        }
+    };
     let mut pieces: Vec<Piece> = (0..options.threads.max(1)).map(|_| Piece::default()).collect();
     for (tensor, format) in tensors {
         let name = &tensor.name;
@@ -150,7 +190,7 @@ pub(crate) fn write(
                 writer.write(name, data).map_err(fail)?;
             }
             done += tensor.data.len() as u64;
-            (options.progress)(done, total);
+            tell(done);
             continue;
         }
         let (row_len, rows) = (tensor.shape.row_len(), tensor.shape.rows());
@@ -180,7 +220,7 @@ pub(crate) fn write(
                 writer.write(name, &piece.bytes).map_err(fail)?;
                 done += piece.read as u64;
             }
-            (options.progress)(done, total);
+            tell(done);
         }
     }
     writer.finish().map_err(fail)?.commit().map_err(io)
@@ -294,9 +334,8 @@ mod tests {
 
     fn quantize_to(input: &Gguf, output: &Path, level: &str, threads: usize) -> Result<Vec<(u64, u64)>, QuantizeError> {
         let seen = RefCell::new(Vec::new());
-        let progress = |done, total| seen.borrow_mut().push((done, total));
-        let level = level.parse().unwrap();
-        let options = Quantize { level, choose: &|_| None, threads, force: false, progress: &progress };
+        let progress = |progress: ByteProgress| seen.borrow_mut().push((progress.done, progress.total));
+        let options = Quantize { threads, progress: Some(&progress), ..Quantize::new(level.parse().unwrap()) };
         quantize(input, output, &options)?;
         Ok(seen.into_inner())
     }
@@ -364,13 +403,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let input = file(&folder.path().join("in.gguf"), Format::IQ4_NL, &vec![0.0; ROW]);
         let to = |format: Format, name: &'static str| {
-            let options = Quantize {
-                level: "Q8_0".parse().unwrap(),
-                choose: &|tensor| (tensor == name).then_some(format),
-                threads: 1,
-                force: false,
-                progress: &|_, _| (),
-            };
+            let choose = |tensor: &str| (tensor == name).then_some(format);
+            let options = Quantize { choose: Some(&choose), ..Quantize::new("Q8_0".parse().unwrap()) };
             let output = folder.path().join("out.gguf");
             let result = quantize(&input, &output, &options);
             if result.is_ok() {

@@ -7,8 +7,6 @@
 use crate::config::ARCHITECTURE;
 use crate::gguf::{AtomicFile, Gguf, GgufBuilder, GgufWriteError};
 use crate::level::{Level, Place};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
 use qembed_kernels::formats::Format;
 use std::collections::HashMap;
 use std::io::Write;
@@ -24,6 +22,7 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// An error of the generator.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 #[allow(missing_docs)]
 pub enum SynthError {
     #[error("{0}")]
@@ -34,8 +33,6 @@ pub enum SynthError {
     Io(#[from] std::io::Error),
     #[error(transparent)]
     Gguf(#[from] crate::gguf::GgufError),
-    #[error("quantizing: {0}")]
-    Quantize(#[from] candle_core::Error),
 }
 
 /// The dimensions of a model.
@@ -267,25 +264,13 @@ fn byte_char(byte: u8) -> char {
 
 /// [`POOL`] random weights in a format.
 fn pool(format: Format, random: &mut Random) -> Result<Vec<u8>, SynthError> {
-    let dtype = match format {
-        Format::F32 => GgmlDType::F32,
-        Format::F16 => GgmlDType::F16,
-        Format::BF16 => GgmlDType::BF16,
-        Format::Q4_0 => GgmlDType::Q4_0,
-        Format::Q4_1 => GgmlDType::Q4_1,
-        Format::Q5_0 => GgmlDType::Q5_0,
-        Format::Q5_1 => GgmlDType::Q5_1,
-        Format::Q8_0 => GgmlDType::Q8_0,
-        Format::Q2_K => GgmlDType::Q2K,
-        Format::Q3_K => GgmlDType::Q3K,
-        Format::Q4_K => GgmlDType::Q4K,
-        Format::Q5_K => GgmlDType::Q5K,
-        Format::Q6_K => GgmlDType::Q6K,
-        other => return Err(SynthError::Argument(format!("no quantizer for {other}"))),
-    };
+    if !format.can_quantize() {
+        return Err(SynthError::Argument(format!("{format} can be read but not written")));
+    }
     let values: Vec<f32> = (0..POOL).map(|_| STD * random.normal()).collect();
-    let tensor = Tensor::from_vec(values, (POOL / 256, 256), &Device::Cpu)?;
-    Ok(QTensor::quantize(&tensor, dtype)?.data()?.into_owned())
+    let mut blocks = vec![0; format.row_bytes(POOL).expect("the pool is whole blocks of every format")];
+    format.quantize(&values, &mut blocks);
+    Ok(blocks)
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.

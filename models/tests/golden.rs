@@ -174,9 +174,9 @@ fn batches_that_cannot_be_run_are_errors() {
     assert_eq!(run(&[&[299; 8]]).unwrap().len(), 32);
     assert_eq!(model.forward(&Batch::separate(&[[1], [1]])).unwrap(), run(&[&[1], &[1]]).unwrap());
     for (texts, words) in [
-        (&[&[1, 2][..], &[]][..], ["text 1 ", "empty"]),
+        (&[&[1, 2][..], &[]][..], ["text 2 ", "empty"]),
         (&[&[300]], ["token 300", "ends at 300"]),
-        (&[&[1], &[1; 9]], ["text 1 ", "9 tokens, the limit of the model's context is 8"]),
+        (&[&[1], &[1; 9]], ["text 2 ", "9 tokens, the limit of the model's context is 8"]),
     ] {
         let message = run(texts).unwrap_err();
         assert!(words.iter().all(|word| message.contains(word)), "{message}");

@@ -60,23 +60,22 @@ enum TruncateEnd {
 
 impl EmbedArguments {
     fn options(&self) -> EmbedOptions {
-        EmbedOptions {
-            prompt: match (&self.instruct, self.query) {
+        EmbedOptions::default()
+            .prompt(match (&self.instruct, self.query) {
                 (Some(task), _) => Prompt::Instruct(task.clone()),
                 (None, true) => Prompt::Query,
                 (None, false) => Prompt::Document,
-            },
-            dimensions: self.dim,
-            truncate: self.truncate.map(|end| match end {
+            })
+            .dimensions(self.dim)
+            .truncate(self.truncate.map(|end| match end {
                 TruncateEnd::Left => Truncate::Left,
                 TruncateEnd::Right => Truncate::Right,
-            }),
-            empty: match self.empty {
+            }))
+            .empty(match self.empty {
                 OnEmpty::Error => Empty::Refuse,
                 // What is skipped is embedded all the same, so that texts count as in the input. It costs a token a pass.
                 OnEmpty::Skip | OnEmpty::EndToken => Empty::EndToken,
-            },
-        }
+            })
     }
 }
 
@@ -100,7 +99,7 @@ pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     let embedded = started.elapsed();
 
     if arguments.verbose {
-        let Progress { texts, tokens } = done;
+        let Progress { texts, tokens, .. } = done;
         let per_second = tokens as f64 / embedded.as_secs_f64();
         let resident = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
         say!(
@@ -157,7 +156,7 @@ fn embed(arguments: &EmbedArguments, embedder: &Embedder, cancel: &'static Atomi
             bar.set_message(format!("{} tokens, {rate:.0} tokens/s", progress.tokens));
         }
     };
-    let control = Control { cancel: Some(cancel), progress: Some(&show), ..Control::default() };
+    let control = Control::default().cancel(cancel).progress(&show as &dyn Fn(_));
     let skipped = RefCell::new(VecDeque::new());
     let texts = input.texts().enumerate().map(|(i, text)| {
         text.iter().for_each(|text| end_words.look_at(text));

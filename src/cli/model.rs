@@ -70,21 +70,19 @@ impl ModelArguments {
 
     /// How to open it.
     pub(super) fn options(&self) -> LoadOptions {
-        LoadOptions {
-            threads: self.threads.map(usize::from),
-            isa: self.isa.clone(),
-            access: match (self.prefault, self.mlock, self.no_mmap) {
+        LoadOptions::default()
+            .threads(self.threads.map(usize::from))
+            .isa(self.isa.clone())
+            .access(match (self.prefault, self.mlock, self.no_mmap) {
                 (true, _, _) => Access::Prefault,
                 (_, true, _) => Access::Locked,
                 (_, _, true) => Access::Read,
                 _ => Access::Mapped,
-            },
-            memory_budget: self.memory_budget.map(|size| size.as_u64()),
-            share_prefixes: !self.no_sharing,
-            tokenizer: self.tokenizer.clone(),
-            allow: self.allow.clone(),
-            ..LoadOptions::default()
-        }
+            })
+            .memory_budget(self.memory_budget.map(|size| size.as_u64()))
+            .share_prefixes(!self.no_sharing)
+            .tokenizer(self.tokenizer.clone())
+            .allow(self.allow.clone())
     }
 
     /// The arguments with which another process opens a model in the same way, save the file.

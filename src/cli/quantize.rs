@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use qembed_models::not_understood;
 use qembed_q::gguf::Gguf;
-use qembed_q::{Format, Level, Quantize, default_threads, quantize};
+use qembed_q::{ByteProgress, Format, Level, Quantize, QuantizeError, quantize};
 use regex_lite::Regex;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +54,20 @@ pub(super) fn byte_bar() -> ProgressBar {
     bar
 }
 
+/// What shows on a bar how far the work is.
+pub(super) fn show_bytes(bar: &ProgressBar) -> impl Fn(ByteProgress) + Sync {
+    |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    }
+}
+
+/// A failure, with the option that helps.
+pub(super) fn failure(error: QuantizeError) -> Failure {
+    let way_out = if matches!(error, QuantizeError::Exists(_)) { " (--force)" } else { "" };
+    Failure::Input(format!("{error}{way_out}"))
+}
+
 /// Quantizes, with a bar on a terminal.
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
     let input = Gguf::open(&arguments.input).map_err(|error| Failure::Input(error.to_string()))?;
@@ -78,22 +92,15 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
     let bar = byte_bar();
     let choose =
         |name: &str| arguments.tensor_type.iter().find(|(regex, _)| regex.is_match(name)).map(|(_, format)| *format);
-    let done = quantize(
-        &input,
-        &arguments.output,
-        &Quantize {
-            level: arguments.level,
-            choose: &choose,
-            threads: arguments.threads.map_or_else(default_threads, usize::from),
-            force: arguments.force,
-            progress: &|done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            },
-        },
-    );
+    let progress = show_bytes(&bar);
+    let mut options = Quantize::new(arguments.level);
+    options.choose = Some(&choose);
+    options.threads = arguments.threads.map_or(options.threads, usize::from);
+    options.force = arguments.force;
+    options.progress = Some(&progress);
+    let done = quantize(&input, &arguments.output, &options);
     bar.finish_and_clear();
-    done.map_err(|error| Failure::Input(error.to_string()))?;
+    done.map_err(failure)?;
     let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
     let (before, after) = (input.file_size(), size(&arguments.output));
     say!(

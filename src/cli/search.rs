@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
     let mut end_words = EndWords::default();
     end_words.look_at(&arguments.query);
     end_words.warn();
-    let query = embedder.embed(&[&arguments.query], &EmbedOptions { prompt, ..EmbedOptions::default() })?;
+    let query = embedder.embed(&[&arguments.query], &EmbedOptions::default().prompt(prompt))?;
     // A token has at least one byte: a passage of fewer bytes than that fits the model's context, end token included.
     let found = Passages::read(&arguments.source, &arguments.field, embedder.max_tokens() - 1).map_err(unreadable)?;
     say_what_is_passed_over(&found);
@@ -149,7 +149,7 @@ fn vectors(
     let texts = missing.iter().map(|i| &passages[*i].text);
     let mut count = 0;
     let result = let_finish(|cancel| {
-        let control = Control { cancel: Some(cancel), progress: Some(&show), ..Control::default() };
+        let control = Control::default().cancel(cancel).progress(&show as &dyn Fn(_));
         let result = embedder.embed_unordered(texts, &EmbedOptions::default(), &control, |i, vector, _| {
             cache.insert(keys[missing[i]], vector);
             count += 1;

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &SimilarityArguments) -> Result<(), Failure> {
     let mut end_words = EndWords::default();
     arguments.texts.iter().for_each(|text| end_words.look_at(text));
     end_words.warn();
-    let options = EmbedOptions { dimensions: arguments.dim, ..EmbedOptions::default() };
+    let options = EmbedOptions::default().dimensions(arguments.dim);
     let matrix = matrix(&embedder.embed(&arguments.texts, &options)?);
     let mut out = io::stdout().lock();
     if arguments.json {

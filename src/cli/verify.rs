@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::model::ModelArguments;
-use super::quantize::byte_bar;
+use super::quantize::{byte_bar, show_bytes};
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use qembed_q::{Verdict, verify};
@@ -20,10 +20,7 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
         return Err(Failure::Usage("which file? Say it with --gguf FILE".into()));
     };
     let bar = byte_bar();
-    let checks = verify(path, &arguments.model.options(), &|done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    });
+    let checks = verify(path, &arguments.model.options(), Some(&show_bytes(&bar)));
     bar.finish_and_clear();
     let mut out = anstream::stdout().lock();
     for check in &checks {

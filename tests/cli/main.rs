@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong. On failure standard output stays empty, or holds
 //! whole what was computed before.
+#![cfg(feature = "cli")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -104,7 +104,7 @@ fn a_blank_line_elsewhere_is_an_error() {
 #[test]
 fn empty_texts_get_the_vector_of_the_end_token_or_none() {
     let gguf = &small();
-    let end_token = EmbedOptions { empty: Empty::EndToken, ..EmbedOptions::default() };
+    let end_token = EmbedOptions::default().empty(Empty::EndToken);
     let with_empty: Vec<_> =
         embedder().embed(&["", "one", "", "", "two"], &end_token).unwrap().iter().map(bits).collect();
     let input = b"\none\n\r\n\ntwo\n\n";

@@ -81,13 +81,13 @@ fn instructions_stand_before_the_text() {
 #[test]
 fn options_reach_the_library() {
     let gguf = &small();
-    let options = EmbedOptions { dimensions: Some(32), prompt: Prompt::Query, ..EmbedOptions::default() };
+    let options = EmbedOptions::default().dimensions(32).prompt(Prompt::Query);
     let expected: Vec<_> = embedder().embed(&["a"], &options).unwrap().iter().map(bits).collect();
     assert_eq!(json(&succeeds(run(&["--gguf", gguf, "--dim", "32", "--query", "a"]))), expected);
 
     let path = model(SHAPE_K, "Q4_K_M");
     for isa in Isa::all() {
-        let load = LoadOptions { threads: Some(1), isa: Some(isa.name.into()), ..LoadOptions::default() };
+        let load = LoadOptions::default().threads(1).isa(isa.name.to_owned());
         let embedder = Embedder::open_with(&path, &load).unwrap();
         let expected: Vec<_> = embedder.embed(&["abc"], &EmbedOptions::default()).unwrap().iter().map(bits).collect();
         let arguments = ["--gguf", text_of(&path), "--threads", "3", "abc"];

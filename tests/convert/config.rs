@@ -3,17 +3,37 @@
 use super::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use qembed_q::{CONVERT_KEYS, Convert, JsonTreatment, Level, Quantize};
+use qembed_q::{CONVERT_KEYS, Convert, ConvertNote, JsonTreatment, Quantize};
 use std::cell::RefCell;
 
 /// What the library says of a folder: the error, or the notes.
 fn library(folder: &Path, allow: &[String]) -> Result<Vec<String>, String> {
     let notes = RefCell::new(Vec::new());
-    let level: Level = "F32".parse().unwrap();
-    let quantize = Quantize { level, choose: &|_| None, threads: 1, force: true, progress: &|_, _| () };
-    let note = |line: &str| notes.borrow_mut().push(line.to_owned());
-    let done = qembed_q::convert(folder, &folder.with_extension("gguf"), &Convert { quantize, allow, note: &note });
+    let note = |note: &ConvertNote| notes.borrow_mut().push(note.to_string());
+    let mut options = Convert::new(Quantize::new("F32".parse().unwrap()));
+    options.quantize.force = true;
+    options.allow = allow;
+    options.note = Some(&note);
+    let done = qembed_q::convert(folder, &folder.with_extension("gguf"), &options);
     done.map(|()| notes.take()).map_err(|error| error.to_string())
+}
+
+/// Who handles an error in a program finds what a parser or the system said, not its words alone.
+#[test]
+fn causes_keep_their_types() {
+    let cause = |folder: &Path, is: fn(&(dyn std::error::Error + 'static)) -> bool| {
+        let options = Convert::new(Quantize::new("F32".parse().unwrap()));
+        let error = qembed_q::convert(folder, &folder.with_extension("gguf"), &options).unwrap_err();
+        let mut causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+        assert!(causes.any(is), "{error:?}");
+    };
+    let folder = good("causes");
+    fs::write(folder.join("model.safetensors"), [0; 9]).unwrap();
+    cause(&folder, |cause| cause.is::<safetensors::SafeTensorError>());
+    fs::write(folder.join("tokenizer.json"), "{").unwrap();
+    cause(&folder, |cause| cause.is::<serde_json::Error>());
+    fs::remove_file(folder.join("config.json")).unwrap();
+    cause(&folder, |cause| cause.is::<std::io::Error>());
 }
 
 /// A folder, and its conversion.
@@ -181,7 +201,7 @@ fn what_is_allowed_is_left_out_of_account_and_told() {
     });
     let said = refused_with(&folder, &["--allow", "hidden_act"], "new_feature is {\"deep\":[1,2]}");
     assert!(
-        said.contains("rope_scaling.type") && said.contains("rope_scaling.factor") && said.contains("with --allow")
+        said.contains("rope_scaling.type") && said.contains("rope_scaling.factor") && said.contains("(--allow NAME)")
     );
     assert!(said.contains("allowed: ") && !said.contains("error: hidden_act"), "{said}");
 

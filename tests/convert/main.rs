@@ -1,4 +1,5 @@
 //! `qembed-q convert`: a folder written from a model's own weights gives the same model again, to the bit.
+#![cfg(feature = "cli")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,7 +3,7 @@
 //! The rule: a key that says something, and is not on the list of what is known, may change the vectors. It is never
 //! passed over in silence.
 
-use super::ConvertError;
+use super::{ConvertError, ConvertNote};
 use serde_json::Value;
 use std::fmt::Display;
 use std::path::Path;
@@ -48,12 +48,12 @@ pub(super) struct Judge<'a> {
     allow: &'a [String],
     /// For each of `allow`, whether something had that name.
     used: Vec<bool>,
-    note: &'a dyn Fn(&str),
+    note: Option<&'a dyn Fn(&ConvertNote)>,
     refused: Vec<String>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(allow: &'a [String], note: &'a dyn Fn(&str)) -> Self {
+    pub(super) fn new(allow: &'a [String], note: Option<&'a dyn Fn(&ConvertNote)>) -> Self {
         Self { allow, used: vec![false; allow.len()], note, refused: Vec::new() }
     }
 
@@ -74,7 +74,7 @@ impl<'a> Judge<'a> {
     pub(super) fn refuse(&mut self, path: &Path, name: &str, problem: impl Display) {
         let said = format!("{}: {problem}", path.display());
         if self.allows(name) {
-            self.note(&format!("allowed: {said}"));
+            self.note(ConvertNote::Allowed(said));
         } else {
             self.refused.push(said);
         }
@@ -85,9 +85,11 @@ impl<'a> Judge<'a> {
         self.refuse(path, name, format!("{name} is {}: {why}", shown(value)));
     }
 
-    /// A line for the person that runs this.
-    pub(super) fn note(&self, line: &str) {
-        (self.note)(line);
+    /// Tells whoever wants to know.
+    pub(super) fn note(&self, note: ConvertNote) {
+        if let Some(tell) = self.note {
+            tell(&note);
+        }
     }
 
     /// Judges the keys of `json`, which is the group of that name in a file, or without a name all of it.
@@ -131,7 +133,7 @@ impl<'a> Judge<'a> {
     /// Notes the names that were allowed without need.
     pub(super) fn unused(&self) {
         for (name, _) in self.allow.iter().zip(&self.used).filter(|(_, used)| !**used) {
-            self.note(&format!("nothing had to be allowed by the name of {name}"));
+            self.note(ConvertNote::Unused(name.clone()));
         }
     }
 }

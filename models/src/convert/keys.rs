@@ -252,7 +252,7 @@ pub(super) const SENTENCE_TRANSFORMERS: KnownFile = KnownFile {
         key("prompts", Honoured, "told, where they are not those that queries get here"),
         key("default_prompt_name", Honoured, "its prompt is to be empty: texts get none unless the caller gives it"),
         key("similarity_fn_name", Honoured, "of vectors that are not normalized, only the cosine is kept"),
-        key("truncate_dim", Refused, "vectors are written whole: cut them when you embed, with --dim"),
+        key("truncate_dim", Refused, "vectors are written whole: cut them when you embed"),
     ],
 };
 

@@ -13,14 +13,15 @@ pub use judge::{JsonKey, JsonTreatment, KnownFile};
 pub use keys::CONVERT_KEYS;
 
 use crate::config::{ARCHITECTURE, Config, tensor_shapes};
-use crate::gguf::GgufBuilder;
-use crate::json;
+use crate::gguf::{GgufBuilder, GgufProblem};
+use crate::json::{self, GitLfsPointer, JsonError};
 use crate::level::Place;
 use crate::quantize::{Quantize, QuantizeError, format_at, refuse, write};
 use crate::tokenizer::{TokenizerError, TokenizerJson};
 use judge::Judge;
 use qembed_kernels::formats::Format;
 use serde_json::Value;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What ends every text.
@@ -34,9 +35,13 @@ const UNUSED: i32 = 5;
 #[allow(missing_docs)] // the message of a variant is its documentation
 pub enum ConvertError {
     #[error("{path}: {problem}")]
-    File { path: PathBuf, problem: String },
+    File {
+        path: PathBuf,
+        #[source]
+        problem: FileProblem,
+    },
     #[error(
-        "{}\nIts vectors would not be those of the model. To convert it all the same, name each of these with --allow.",
+        "{}\nIts vectors would not be those of the model. To convert it all the same, allow each of these by its name",
         refused.join("\n")
     )]
     NotUnderstood { refused: Vec<String> },
@@ -46,14 +51,92 @@ pub enum ConvertError {
     Write(#[from] QuantizeError),
 }
 
+/// What is wrong with a file of a folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileProblem {
+    /// It cannot be read.
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    /// It cannot be mapped, or a tensor of it has a shape that no file can have.
+    #[error("{0}")]
+    Map(#[from] GgufProblem),
+    /// It only stands in for the file.
+    #[error("{0}")]
+    Pointer(#[from] GitLfsPointer),
+    /// It holds no JSON.
+    #[error("{0}")]
+    Json(#[from] JsonError),
+    /// It holds no safetensors.
+    #[error("no safetensors: {0}")]
+    Safetensors(#[from] safetensors::SafeTensorError),
+    /// It does not say what such a model needs; what it says, and what that is held against.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<String> for FileProblem {
+    fn from(said: String) -> Self {
+        Self::Content(said)
+    }
+}
+
+impl From<&str> for FileProblem {
+    fn from(said: &str) -> Self {
+        Self::Content(said.into())
+    }
+}
+
+/// Something about a folder that is good to know, though it stops nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertNote {
+    /// Something is left out of account, as allowed: what would else have been the error.
+    #[error("allowed: {0}")]
+    Allowed(String),
+    /// A name was allowed that nothing has.
+    #[error("nothing had to be allowed by the name of {0}")]
+    Unused(String),
+    /// A setting makes the longest text shorter than the model's own, unless it is allowed by its name.
+    #[error("{}: {name} is {limit}, which is the limit of a text's tokens", path.display())]
+    Shorter {
+        /// The file.
+        path: PathBuf,
+        /// The setting.
+        name: String,
+        /// What it says, in tokens.
+        limit: usize,
+        /// The model's own.
+        context: usize,
+    },
+    /// Texts of a kind have a prompt of their own, which no GGUF file can keep.
+    #[error("{}: prompts.{name} is {prompt}: texts of that kind need it before them", path.display())]
+    Prompt {
+        /// The file.
+        path: PathBuf,
+        /// The kind of texts.
+        name: String,
+        /// The prompt, in quotes, shortened.
+        prompt: String,
+    },
+}
+
 /// How to convert.
+#[non_exhaustive]
 pub struct Convert<'a> {
     /// How the file is written.
     pub quantize: Quantize<'a>,
     /// Names of keys, modules and tensors that are left out of account though they may change the vectors.
     pub allow: &'a [String],
-    /// Called with a line for people: for each thing that was allowed, and for settings that are good to know.
-    pub note: &'a dyn Fn(&str),
+    /// Called for each thing that was allowed, and for settings that are good to know.
+    pub note: Option<&'a dyn Fn(&ConvertNote)>,
+}
+
+impl<'a> Convert<'a> {
+    /// Allows nothing, and notes nothing.
+    pub fn new(quantize: Quantize<'a>) -> Self {
+        Self { quantize, allow: &[], note: None }
+    }
 }
 
 /// Writes the model of a folder to `output` at a level. Weights are read as they are written; their memory does not grow
@@ -100,7 +183,7 @@ pub fn convert(folder: &Path, output: &Path, options: &Convert) -> Result<(), Co
             1 => Format::F32,
             _ => {
                 let own = || format_at(options.quantize.level, name, &tensor, place);
-                (options.quantize.choose)(name).unwrap_or_else(own)
+                options.quantize.chosen(name).unwrap_or_else(own)
             }
         };
         tensors.push((tensor, format));
@@ -111,12 +194,12 @@ pub fn convert(folder: &Path, output: &Path, options: &Convert) -> Result<(), Co
 }
 
 /// What makes an error of a problem with a file.
-fn fail(path: &Path) -> impl Fn(String) -> ConvertError {
-    move |problem| ConvertError::File { path: path.into(), problem }
+fn fail<P: Into<FileProblem>>(path: &Path) -> impl Fn(P) -> ConvertError {
+    move |problem| ConvertError::File { path: path.into(), problem: problem.into() }
 }
 
 fn read_json(path: &Path) -> Result<Value, ConvertError> {
-    let bytes = std::fs::read(path).map_err(|error| fail(path)(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(fail(path))?;
     json::parse(&bytes).map_err(fail(path))
 }
 

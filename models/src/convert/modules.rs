@@ -5,11 +5,11 @@ use super::judge::{Judge, says_nothing, shown};
 use super::keys::{
     ENGINE_ARGUMENTS, MODALITY, MODULES, NORMALIZE, OTHER_POOLING, POOLING, SENTENCE_BERT, SENTENCE_TRANSFORMERS,
 };
-use super::{ConvertError, fail, read_json};
+use super::{ConvertError, ConvertNote, fail, read_json};
 use serde_json::Value;
 use std::path::{Component, Path, PathBuf};
 
-/// The instruction that `--query` puts before a text, as these files write it.
+/// The usual instruction of queries, as these files write it.
 const QUERY: &str = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
 
 /// What stands around the model.
@@ -33,7 +33,7 @@ pub(super) fn judge(folder: &Path, judge: &mut Judge) -> Result<Modules, Convert
         return Ok(modules);
     }
     let json = read_json(&path)?;
-    let list = json.as_array().ok_or_else(|| fail(&path)("a list of modules is expected".into()))?;
+    let list = json.as_array().ok_or_else(|| fail(&path)("a list of modules is expected"))?;
     let mut kinds = Vec::new();
     for module in list {
         judge.keys(&path, "", module, &MODULES);
@@ -137,8 +137,12 @@ fn shorten(path: &Path, name: &str, limit: &Value, context: &mut usize, judge: &
         Some(limit) if limit >= 1.0 => {
             let less = (limit as usize).min(*context);
             if less < *context && !judge.allows(name) {
-                let said = format!("{name} is {less}, which is the limit of a text's tokens");
-                judge.note(&format!("{}: {said}; --allow {name} leaves it at {context}", path.display()));
+                judge.note(ConvertNote::Shorter {
+                    path: path.into(),
+                    name: name.into(),
+                    limit: less,
+                    context: *context,
+                });
                 *context = less;
             }
         }
@@ -151,11 +155,7 @@ fn shorten(path: &Path, name: &str, limit: &Value, context: &mut usize, judge: &
 fn tell_prompts(path: &Path, prompts: &Value, judge: &Judge) {
     for (name, prompt) in prompts.as_object().into_iter().flatten() {
         if !says_nothing(prompt) && prompt != QUERY {
-            judge.note(&format!(
-                "{}: prompts.{name} is {}: texts of that kind need it before them, or as --instruct",
-                path.display(),
-                shown(prompt)
-            ));
+            judge.note(ConvertNote::Prompt { path: path.into(), name: name.clone(), prompt: shown(prompt) });
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::judge::Judge;
 use super::{ConvertError, fail, read_json};
 use crate::gguf::{Shape, Tensor, map_file};
-use crate::json::git_lfs_pointer;
+use crate::json::GitLfsPointer;
 use qembed_kernels::formats::Format;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -42,12 +42,12 @@ pub(super) fn files(folder: &Path) -> Result<BTreeSet<PathBuf>, ConvertError> {
             || folder.join("pytorch_model.bin.index.json").exists()
         {
             let problem = "the weights are there only as pytorch_model.bin: save the model with safetensors first";
-            return Err(fail(&one)(problem.into()));
+            return Err(fail(&one)(problem));
         }
         return Ok([one].into());
     }
     let json = read_json(&index)?;
-    let map = json["weight_map"].as_object().ok_or_else(|| fail(&index)("there is no weight_map".into()))?;
+    let map = json["weight_map"].as_object().ok_or_else(|| fail(&index)("there is no weight_map"))?;
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     if one.exists() && !names.contains(ONE) {
         return Err(fail(&index)(format!(
@@ -66,12 +66,9 @@ pub(super) fn read(
 ) -> Result<HashMap<String, Tensor>, ConvertError> {
     let mut tensors = HashMap::new();
     for path in files {
-        let bytes = map_file(path).map_err(|error| fail(path)(error.to_string()))?;
-        if let Some(advice) = git_lfs_pointer(&bytes) {
-            return Err(fail(path)(advice.into()));
-        }
-        let parsed =
-            SafeTensors::deserialize(&bytes).map_err(|error| fail(path)(format!("no safetensors: {error}")))?;
+        let bytes = map_file(path).map_err(fail(path))?;
+        GitLfsPointer::refuse(&bytes).map_err(fail(path))?;
+        let parsed = SafeTensors::deserialize(&bytes).map_err(fail(path))?;
         let mut views: Vec<_> = parsed.iter().collect();
         views.sort_unstable_by_key(|(name, _)| *name);
         for (name, view) in views {
@@ -91,7 +88,7 @@ pub(super) fn read(
                 other => return Err(fail(path)(format!("tensor {name} is {other:?}; F32, F16 and BF16 can be read"))),
             };
             let dims: Vec<u64> = view.shape().iter().rev().map(|dim| *dim as u64).collect();
-            let shape = Shape::new(&gguf, &dims).map_err(|error| fail(path)(error.to_string()))?;
+            let shape = Shape::new(&gguf, &dims).map_err(fail(path))?;
             let expected = names[gguf.as_str()];
             if shape[..] != expected[..] {
                 let problem = format!("tensor {name} is {shape}, config.json makes it {expected:?}");

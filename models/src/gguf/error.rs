@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 #[error("{}: {problem}", path.display())]
 pub struct GgufError {
     path: PathBuf,
+    #[source]
     problem: Box<GgufProblem>,
 }
 
@@ -45,7 +46,7 @@ pub enum GgufProblem {
     #[error("this is not a regular file (a pipe, device or socket cannot be mapped); save it to a file first")]
     NotRegular,
     #[error("cannot read the file: {0}")]
-    Io(io::Error),
+    Io(#[source] io::Error),
     #[error(
         "the file was changed while it was in use, so nothing more can be trusted that comes of it; replace such a file by \
          a rename, or read it into memory instead of mapping it"

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 /// How a file gets into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Mapped; pages are read when they are first used, and may be taken away and read again when memory is short.
     #[default]
@@ -117,6 +118,7 @@ impl AsRef<[u8]> for Explained {
 }
 
 /// The whole file, mapped.
+#[cfg(feature = "convert")]
 pub(crate) fn open_mapped(path: &Path) -> Result<Bytes, GgufProblem> {
     Ok(open(path, Access::Mapped)?.0)
 }

@@ -35,6 +35,7 @@ pub use tensor::{MAX_RANK, MAX_TENSORS, Shape, Tensor, TensorInfo};
 pub use value::{MAX_ARRAY_DEPTH, Value, ValueType};
 pub use write::{GgufBuilder, GgufWriteError, GgufWriter};
 
+#[cfg(feature = "convert")]
 pub(crate) use map::open_mapped as map_file;
 
 use bytes::Bytes;

@@ -31,9 +31,9 @@ pub enum ValueType {
 
 impl ValueType {
     /// Every type, in the order of their ids.
-    pub const ALL: [ValueType; 13] = {
+    pub const ALL: &[ValueType] = {
         use ValueType::*;
-        [U8, I8, U16, I16, U32, I32, F32, Bool, Str, Array, U64, I64, F64]
+        &[U8, I8, U16, I16, U32, I32, F32, Bool, Str, Array, U64, I64, F64]
     };
 
     /// The type of an id, `None` for an id that GGUF does not define.

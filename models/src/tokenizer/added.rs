@@ -72,8 +72,7 @@ impl Matcher {
         let automaton = if words.is_empty() {
             None
         } else {
-            let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(words);
-            Some(built.map_err(|error| TokenizerError::AddedTokens { reason: error.to_string() })?)
+            Some(AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(words)?)
         };
         Ok(Self { automaton, ids })
     }

@@ -9,7 +9,31 @@ use serde_json::Value;
 
 use super::split::PATTERN;
 use super::{TokenType, TokenizerError, Vocabulary};
-use crate::json;
+use crate::json::{self, JsonError};
+
+/// What is wrong with a `tokenizer.json`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerJsonError {
+    /// It holds no JSON.
+    #[error("{0}")]
+    Json(#[from] JsonError),
+    /// It is inconsistent, or describes another kind of tokenizer; what it says, and what that is held against.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl From<String> for TokenizerJsonError {
+    fn from(said: String) -> Self {
+        Self::Content(said)
+    }
+}
+
+impl From<&str> for TokenizerJsonError {
+    fn from(said: &str) -> Self {
+        Self::Content(said.into())
+    }
+}
 
 /// The strings of a `tokenizer.json`, which a [`Vocabulary`] borrows.
 pub(crate) struct TokenizerJson {
@@ -17,13 +41,14 @@ pub(crate) struct TokenizerJson {
     pub(crate) token_types: Vec<i32>,
     pub(crate) merges: Vec<String>,
     /// What its post-processor makes of a text, `None` for the text: the text alone, or tokens around it.
+    #[cfg(feature = "convert")]
     pub(crate) template: Vec<Option<String>>,
 }
 
 impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self, TokenizerError> {
         let bytes = std::fs::read(path).map_err(|source| TokenizerError::Read { path: path.to_path_buf(), source })?;
-        Self::parse(&bytes).map_err(|reason| TokenizerError::Json { path: path.to_path_buf(), reason })
+        Self::parse(&bytes).map_err(|source| TokenizerError::Json { path: path.to_path_buf(), source })
     }
 
     pub(super) fn vocabulary(&self) -> Vocabulary<'_> {
@@ -39,8 +64,7 @@ impl TokenizerJson {
         }
     }
 
-    /// The reason is a clause that says what is wrong.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, TokenizerJsonError> {
         let json = json::parse(bytes)?;
         check_pipeline(&json)?;
         let model = &json["model"];
@@ -67,7 +91,7 @@ impl TokenizerJson {
         for entry in added {
             let content = entry["content"].as_str().ok_or("an entry of `added_tokens` has no `content`")?;
             if let Some(flag) = ["lstrip", "rstrip", "single_word"].iter().find(|&&flag| entry[flag] == true) {
-                return Err(format!("added token {content:?} has `{flag}`, which is not supported"));
+                return Err(format!("added token {content:?} has `{flag}`, which is not supported").into());
             }
             let id = put(content, &entry["id"])?;
             token_types[id] = if entry["special"] == true { TokenType::CONTROL } else { TokenType::USER_DEFINED };
@@ -87,12 +111,21 @@ impl TokenizerJson {
             },
             _ => Err(format!("merge {i} is not a pair of tokens")),
         });
+        let merges = merges.collect::<Result<_, _>>()?;
+        #[cfg(feature = "convert")]
         let template = template(&json["post_processor"], &tokens);
-        Ok(Self { tokens, token_types, merges: merges.collect::<Result<_, _>>()?, template })
+        Ok(Self {
+            tokens,
+            token_types,
+            merges,
+            #[cfg(feature = "convert")]
+            template,
+        })
     }
 }
 
 /// What a post-processor makes of one text: for byte-level BPE only a template changes it.
+#[cfg(feature = "convert")]
 fn template(processor: &Value, tokens: &[String]) -> Vec<Option<String>> {
     let steps = processor["processors"].as_array().map_or(std::slice::from_ref(processor), Vec::as_slice);
     let mut result = vec![None];

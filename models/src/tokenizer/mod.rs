@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 pub(crate) use json::TokenizerJson;
+pub use json::TokenizerJsonError;
 
 use added::{AddedTokens, Segment};
 use bpe::{Bpe, Index, Scratch, SeededHash};
@@ -151,11 +152,8 @@ pub enum TokenizerError {
     )]
     NoEndOfText,
     /// The automaton over control and user-defined tokens could not be built.
-    #[error("cannot search for added tokens: {reason}")]
-    AddedTokens {
-        /// Why not.
-        reason: String,
-    },
+    #[error("cannot search for added tokens: {0}")]
+    AddedTokens(#[from] aho_corasick::BuildError),
     /// A `tokenizer.json` could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
@@ -165,12 +163,12 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     /// A `tokenizer.json` is malformed, or describes another kind of tokenizer.
-    #[error("cannot use {}: {reason}", path.display())]
+    #[error("cannot use {}: {source}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        reason: String,
+        source: TokenizerJsonError,
     },
     /// A text is longer than [`MAX_TEXT_BYTES`].
     #[error("the text has {bytes} bytes, more than the {MAX_TEXT_BYTES} that can be encoded at once")]
@@ -253,7 +251,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::from_file`], save that there is nothing to be read.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let bad = |reason| TokenizerError::Json { path: "(in memory)".into(), reason };
+        let bad = |source| TokenizerError::Json { path: "(in memory)".into(), source };
         Self::new(&TokenizerJson::parse(bytes).map_err(bad)?.vocabulary())
     }
 

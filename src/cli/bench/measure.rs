@@ -119,7 +119,7 @@ fn embed(embedder: &Embedder, texts: &Texts, path: &Path) -> Result<(), Failure>
     let mut out = BufWriter::new(File::create(path)?);
     let mut failed = None;
     for (texts, prompt) in [(&texts.queries, Prompt::Query), (&texts.passages, Prompt::Document)] {
-        let options = EmbedOptions { prompt, truncate: Some(Truncate::Right), ..EmbedOptions::default() };
+        let options = EmbedOptions::default().prompt(prompt).truncate(Truncate::Right);
         embedder.embed_each(texts, &options, &Control::default(), |_, vector, _| {
             let written = vector.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()));
             failed = failed.take().or(written.err());

@@ -9,12 +9,13 @@ mod texts;
 
 use super::Failure;
 use super::model::ModelArguments;
+use super::quantize::show_bytes;
 use super::stop::clean_up_when_stopped;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Job, Measured, median};
 use qembed_q::gguf::{AtomicFile, Gguf};
-use qembed_q::{Level, Quantize, default_threads, quantize};
+use qembed_q::{Level, Quantize, quantize};
 use quality::{Quality, Vectors, judge};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -44,7 +45,7 @@ pub(super) struct BenchArguments {
     )]
     levels: Vec<Level>,
 
-    /// The file that the others are held against [default: the largest]
+    /// The file that the others are held against [default: the largest; of levels, the file they are made of]
     #[arg(long, value_name = "FILE", requires = "files")]
     reference: Option<PathBuf>,
 
@@ -251,10 +252,10 @@ fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate
     }
     let source = match &arguments.from {
         Some(path) => open(path)?,
-        None => master()?,
+        None => builtin()?,
     };
     let own = source.u32("general.file_type").ok().flatten();
-    let own = Level::ALL.into_iter().find(|level| Some(level.file_type()) == own);
+    let own = Level::ALL.iter().copied().find(|level| Some(level.file_type()) == own);
     let own = own.unwrap_or("F16".parse().expect("a level"));
     for level in std::iter::once(own).chain(arguments.levels.iter().copied().filter(|level| *level != own)) {
         if let (Some(path), true) = (&arguments.from, level == own) {
@@ -266,20 +267,11 @@ fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate
             ProgressStyle::with_template("{bar:40} {msg}, {eta} left").expect("a template without a fault"),
         );
         bar.set_message(format!("making {level}"));
-        let done = quantize(
-            &source,
-            &path,
-            &Quantize {
-                level,
-                choose: &|_| None,
-                threads: default_threads(),
-                force: true,
-                progress: &|done, total| {
-                    bar.set_length(total);
-                    bar.set_position(done);
-                },
-            },
-        );
+        let progress = show_bytes(&bar);
+        let mut options = Quantize::new(level);
+        options.force = true;
+        options.progress = Some(&progress);
+        let done = quantize(&source, &path, &options);
         bar.finish_and_clear();
         done.map_err(|error| Failure::Input(format!("{error} (temporary files go where TMPDIR says)")))?;
         add(level.to_string(), path)?;
@@ -287,17 +279,19 @@ fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate
     Ok(found)
 }
 
-#[cfg(feature = "builtin-master")]
-fn master() -> Result<Gguf, Failure> {
-    say!("qembed-q: no file named: these are levels of the small built-in model");
-    qembed_models::builtin_master().map_err(|error| Failure::Input(error.to_string()))
+#[cfg(feature = "builtin")]
+fn builtin() -> Result<Gguf, Failure> {
+    say!(
+        "qembed-q: no file named: these are levels of the small built-in model, made of its Q8_0, which they are held \
+         against; to know what Q8_0 itself loses, take a file in F16, with --from"
+    );
+    qembed_models::builtin().map_err(|error| Failure::Input(error.to_string()))
 }
 
-#[cfg(not(feature = "builtin-master"))]
-fn master() -> Result<Gguf, Failure> {
+#[cfg(not(feature = "builtin"))]
+fn builtin() -> Result<Gguf, Failure> {
     Err(Failure::Usage(
-        "which files? Name some, or one with --from; the feature `builtin-master` puts a small one into the program"
-            .into(),
+        "which files? Name some, or one with --from; the feature `builtin` puts a small one into the program".into(),
     ))
 }
 
@@ -307,6 +301,8 @@ fn reference(arguments: &BenchArguments, candidates: &[Candidate]) -> Result<usi
             .iter()
             .position(|candidate| candidate.path == *path)
             .ok_or_else(|| Failure::Usage(format!("--reference {} is none of the files", path.display()))),
+        // What is made of a file cannot be better than it.
+        None if arguments.files.is_empty() => Ok(0),
         // The first of equals.
         None => Ok((0..candidates.len()).rev().max_by_key(|i| candidates[*i].bytes).expect("a file or a level")),
     }
