@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes kernels/tests/data/formats.txt: random blocks of every format and their values by the `gguf` package.
+"""Writes kernels/tests/formats/data/formats.txt: random blocks of every format and their values by the `gguf` package.
 
     python3 -m venv /somewhere && /somewhere/bin/pip install gguf numpy
     /somewhere/bin/python scripts/format_fixtures.py
@@ -17,7 +17,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType as Type
 
 SEED = 20250601
-OUT = Path(__file__).resolve().parent.parent / "kernels/tests/data/formats.txt"
+OUT = Path(__file__).resolve().parent.parent / "kernels/tests/formats/data/formats.txt"
 
 # Where the f16 fields of a block are: every other byte may hold anything.
 F16_FIELDS = {

@@ -250,7 +250,7 @@ static WEIGHTS: LazyLock<Vec<(Format, Vec<u8>)>> = LazyLock::new(|| {
         }
         (format, bytes)
     };
-    Format::ALL.into_iter().map(weights).collect()
+    Format::ALL.iter().copied().map(weights).collect()
 });
 
 /// Weights of a tensor of `bytes` bytes.
@@ -360,7 +360,7 @@ impl ModelFile {
             }
             let mut format = Format::F32;
             if dims.len() > 1 && !self.formats.is_empty() {
-                format = pick(&Format::ALL, self.formats[matrices % self.formats.len()]);
+                format = pick(Format::ALL, self.formats[matrices % self.formats.len()]);
                 matrices += 1;
                 if format.row_bytes(dims[0]).is_none() {
                     format = Format::F16;

@@ -9,23 +9,17 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qembed_kernels::cpu::{CpuBackend, isa::Isa};
 use qembed_kernels::formats::Format;
 use qembed_kernels::{Backend, Heads, Node, Precision};
+use random::Random;
 use std::hint::black_box;
 use std::time::Duration;
+
+#[path = "../tests/common/random.rs"]
+mod random;
 
 type Weight = <CpuBackend as Backend>::Weight;
 type Tensor = <CpuBackend as Backend>::Tensor;
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     /// A weight matrix: random blocks whose values are finite and neither tiny nor huge, repeated from a few.
     fn weight(&mut self, backend: &CpuBackend, format: Format, n: usize, k: usize) -> Weight {
         let mut values = vec![0.0; format.block_len()];
@@ -42,9 +36,10 @@ impl Random {
         backend.weight(format, Bytes::from(bytes), n, k, Precision::Standard).expect("a whole matrix")
     }
 
-    /// Random values: rows of a table of floats, looked up.
+    /// Random values [rows × cols]: rows of a table of floats, looked up.
     fn tensor(&mut self, backend: &CpuBackend, rows: usize, cols: usize) -> Tensor {
-        let table = self.weight(backend, Format::F32, 128, cols);
+        let values: Vec<u8> = (0..128 * cols).flat_map(|_| self.normal().to_le_bytes()).collect();
+        let table = backend.weight(Format::F32, values.into(), 128, cols, Precision::Standard).expect("a whole matrix");
         let tokens: Vec<u32> = (0..rows as u32).map(|i| i % 128).collect();
         let mut tensor = backend.tensor(rows, cols);
         backend.embed(&table, &tokens, &mut tensor);
@@ -61,7 +56,7 @@ fn products(c: &mut Criterion, what: &str, rows: usize, throughput: impl Fn(Form
     let (n, k) = (1024, 1024);
     for backend in backends() {
         let mut group = c.benchmark_group(format!("{what}/{}", backend.isa().name));
-        for format in Format::ALL {
+        for &format in Format::ALL {
             if rows > 64 && backend.isa().name == "scalar" && format != Format::Q4_K {
                 continue;
             }

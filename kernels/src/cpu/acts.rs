@@ -3,8 +3,9 @@
 use super::isa::Isa;
 use super::ops::quantize::GROUP;
 use super::simd::Code;
-use crate::buffer::{Arena, Buffer, Parts};
+use crate::buffer::{Arena, Buffer, CACHE_LINE, FLOATS_PER_LINE, Parts};
 use crate::formats::LARGEST_SCALE;
+use crate::rounding::MAGIC;
 use std::sync::Arc;
 
 /// Which forms of its input a set of weights consumes.
@@ -84,18 +85,15 @@ pub struct Acts {
     pub(crate) half_stride: usize,
 }
 
-/// 1.5 · 2^23: its bits plus an integer n, |n| <= 2^22, are the bits of the float MAGIC + n.
-pub(crate) const MAGIC: f32 = 12_582_912.0;
-
 // Such sums are scaled as they are: a finite scale times one must be finite. Scales are those of a block, or what requantizing
 // makes of the block's values, (128 scales + a min) / 127.
 const _: () = assert!(2.0 * LARGEST_SCALE * (MAGIC + 4_194_304.0) < f32::MAX);
 
 /// Values of bfloat16 in a cache line.
-const HALVES_PER_LINE: usize = 32;
+const HALVES_PER_LINE: usize = CACHE_LINE / 2;
 
 /// Rows whose values of a group share a cache line. A task that sets whole lines of rows keeps other threads off them.
-pub(crate) const ROWS_PER_LINE: usize = 16;
+pub(crate) const ROWS_PER_LINE: usize = FLOATS_PER_LINE;
 
 /// Quantized activations. What belongs to groups is stored group by group, so that a kernel finds the values of
 /// neighbouring rows side by side.
@@ -124,8 +122,7 @@ pub(crate) struct Uniform {
 
 /// See [`Uniform::stride`].
 fn uniform_stride(cols: usize) -> usize {
-    const LINE: usize = 64;
-    (cols.div_ceil(LINE) | 1) * LINE
+    (cols.div_ceil(CACHE_LINE) | 1) * CACHE_LINE
 }
 
 impl<C: Code> Codes<C> {

@@ -21,7 +21,7 @@ pub use tensor::Tensor;
 pub use weight::Weight;
 
 use crate::backend::{Backend, Heads, Node, Precision, Product, WeightError};
-use crate::buffer::{Arena, Buffer};
+use crate::buffer::{Arena, Buffer, CACHE_LINE, FLOATS_PER_LINE};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
@@ -33,10 +33,6 @@ use std::sync::{Arc, Mutex};
 
 /// Values of each row of a tile that are unpacked before they are used; their panels stay in the L2 cache.
 const SPAN: usize = 4 * CHUNK;
-/// Neighbouring columns of activations, a byte each at least, that fill a cache line: one task's work, so that no two
-/// threads write to one line.
-const LINE: usize = 64;
-
 /// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
 const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
 
@@ -196,7 +192,7 @@ impl CpuBackend {
         products: &mut Buffer<f32>,
     ) -> usize {
         // Rows of several tiles would all fall into the same few sets of the cache.
-        let stride = if width > TILE { width + tensor::LINE } else { width };
+        let stride = if width > TILE { width + FLOATS_PER_LINE } else { width };
         products.resize(block.len() * stride);
         let Some(kernel) = weight.kernel else {
             products.fill(0.0);
@@ -389,7 +385,9 @@ impl Backend for CpuBackend {
         let width = gate.width.min(up.width);
         let [gate, up] = &[gate, up].map(|weight| Weight { width, ..weight.clone() });
         let parts = out.parts(self.isa);
-        let (tiles, step) = (gate.tiles(), LINE.div_ceil(gate.width));
+        // Neighbouring columns of activations, a byte each at least, that fill a cache line are one task's work, so that no two
+        // threads write to one line.
+        let (tiles, step) = (gate.tiles(), CACHE_LINE.div_ceil(gate.width));
         self.pool.run(tiles.div_ceil(step), |task, worker| {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
             for tile in task * step..tiles.min((task + 1) * step) {

@@ -7,7 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod uniform;
 
-use crate::buffer::{Buffer, prefetch};
+use crate::buffer::{Buffer, CACHE_LINE, prefetch};
 use crate::formats::{Block, Format};
 use std::cell::Cell;
 
@@ -80,10 +80,9 @@ impl Ahead {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn ask(&self, parts: usize) {
-        const LINE: usize = 64;
         let (start, end) = self.rest.get();
-        let stop = end.min(start + (end - start).div_ceil(LINE).div_ceil(parts) * LINE);
-        (start..stop).step_by(LINE).for_each(|at| crate::buffer::prefetch_later(at as *const u8));
+        let stop = end.min(start + (end - start).div_ceil(CACHE_LINE).div_ceil(parts) * CACHE_LINE);
+        (start..stop).step_by(CACHE_LINE).for_each(|at| crate::buffer::prefetch_later(at as *const u8));
         self.rest.set((stop, end));
     }
 }
@@ -176,7 +175,7 @@ impl Panel {
             let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
             let blocks = all.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
             for (i, ((block, codes), (scales, mins))) in blocks.zip(scales).enumerate() {
-                (0..B::BYTES).step_by(64).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
+                (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
                 B::unpack(block, codes, scales, mins);
             }
         }

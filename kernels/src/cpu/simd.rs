@@ -4,6 +4,7 @@
 //! detection (see `isa`). Methods are `#[inline(always)]` and meant to be inlined into a `#[target_feature]` function.
 
 use crate::buffer::Plain;
+use crate::rounding::MAGIC;
 
 /// The float vector operations of one instruction set.
 ///
@@ -72,11 +73,11 @@ pub(crate) trait Simd: Copy {
 
     /// 2^x for x <= 128, as exactly as `coefficients` of 2^f have it; 0 below -126.5, NaN for NaN.
     ///
-    /// x = n + f with n integral and |f| <= 1/2. Beside 1.5 · 2^23 a float has no place for f: it rounds x to n, whose bits
+    /// x = n + f with n integral and |f| <= 1/2. Beside [`MAGIC`] a float has no place for f: it rounds x to n, whose bits
     /// are then the lowest of the sum's. 127 more, and they are the exponent of 2^n.
     #[inline(always)]
     fn exp2_by<const N: usize>(self, coefficients: &[f32; N], x: Self::F) -> Self::F {
-        let magic = self.splat(12_582_912.0 + 127.0);
+        let magic = self.splat(MAGIC + 127.0);
         let x = self.max(self.splat(-127.0), x);
         let sum = self.add(x, magic);
         let f = self.sub(x, self.sub(sum, magic));

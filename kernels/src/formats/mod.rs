@@ -152,10 +152,10 @@ const TABLE: [(Format, u32, &str, usize, usize); 15] = [
 
 impl Format {
     /// Every format that this crate can read.
-    pub const ALL: [Format; 15] = {
-        let mut all = [Format::F32; 15];
+    pub const ALL: &'static [Format] = &{
+        let mut all = [Format::F32; TABLE.len()];
         let mut i = 0;
-        while i < 15 {
+        while i < all.len() {
             all[i] = TABLE[i].0;
             i += 1;
         }

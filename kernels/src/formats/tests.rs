@@ -1,4 +1,5 @@
 use super::*;
+use crate::random::Random;
 
 #[test]
 fn f16_is_exact_for_every_input() {
@@ -10,24 +11,12 @@ fn f16_is_exact_for_every_input() {
 
 #[test]
 fn blocks_match_the_table() {
-    for format in Format::ALL {
+    for &format in Format::ALL {
         with_block!(format, B => {
             assert_eq!(B::FORMAT, format);
             assert_eq!((B::LEN, B::BYTES), (format.block_len(), format.block_bytes()), "{format}");
             assert_eq!(B::LEN % B::GROUP, 0, "{format}");
         }, float => assert!(format.is_float()));
-    }
-}
-
-/// A small generator of random numbers (SplitMix64): the same blocks in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
     }
 }
 
@@ -75,6 +64,6 @@ fn unpack_agrees<B: Block>() -> f32 {
 #[test]
 fn unpack_agrees_with_dequantize() {
     let largest = |format| with_block!(format, B => unpack_agrees::<B>(), float => 0.0);
-    let largest = Format::ALL.into_iter().map(largest).fold(0.0, f32::max);
+    let largest = Format::ALL.iter().copied().map(largest).fold(0.0, f32::max);
     assert_eq!(largest, LARGEST_SCALE, "the bound is no larger than it has to be");
 }

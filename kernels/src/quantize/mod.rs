@@ -15,6 +15,7 @@ mod pack;
 mod range;
 
 use crate::formats::Format;
+use crate::rounding::MAGIC;
 use half::{bf16, f16};
 use lanes::Lanes;
 use pack::Pack;
@@ -337,8 +338,7 @@ fn refit<P: Pack, L: Lanes>(values: &[f32], found: &Found) -> (f16, f16) {
 /// The nearest whole numbers within a range, halves to even; `low` for NaN. The range lies within ±2^22.
 #[inline(always)]
 fn round<L: Lanes>(x: L, low: f32, high: f32) -> L {
-    const ONES: f32 = 12_582_912.0; // 1.5 * 2^23: a float of this size has no fraction
-    x.max(L::splat(low)).min(L::splat(high)).add(L::splat(ONES)).sub(L::splat(ONES))
+    x.max(L::splat(low)).min(L::splat(high)).add(L::splat(MAGIC)).sub(L::splat(MAGIC))
 }
 
 #[inline(always)]
@@ -349,19 +349,19 @@ fn to_f16(x: f32) -> f16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// A file does not depend on the machine that wrote it.
     #[test]
     fn lanes_of_every_kind_give_the_same_bytes() {
-        let mut state = 1u64;
+        let mut random = Random(1);
         let values: Vec<f32> = (0..4096)
             .map(|i| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 // Blocks of different sizes and offsets.
-                ((state >> 40) as f32 / 16_777_216.0 - (i / 512) as f32 / 8.0) * 10f32.powi(i / 700 - 3)
+                ((random.next() >> 40) as f32 / 16_777_216.0 - (i / 512) as f32 / 8.0) * 10f32.powi(i / 700 - 3)
             })
             .collect();
-        for format in Format::ALL.into_iter().filter(|format| format.can_quantize()) {
+        for format in Format::ALL.iter().copied().filter(|format| format.can_quantize()) {
             let mut bytes = vec![0; format.row_bytes(values.len()).expect("whole blocks")];
             any::<[f32; 8]>(format, &values, &mut bytes);
             let mut dispatched = vec![0xff; bytes.len()];

@@ -56,6 +56,7 @@ fn fits<P: Pack>(block: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// The largest value that a block of zeros and it can hold: 65504, or the next value up that still rounds to it, times
     /// the largest code of a scale and of a value.
@@ -100,7 +101,7 @@ mod tests {
             assert_eq!(format.too_large(&values), Some(300), "{format}");
         }
         let values = [f32::MAX, f32::MIN, 0.0, 0.0].repeat(64);
-        for format in Format::ALL.into_iter().filter(|format| format.can_quantize() && *format != Format::F32) {
+        for format in Format::ALL.iter().copied().filter(|format| format.can_quantize() && *format != Format::F32) {
             assert_eq!(format.too_large(&values).map(|at| values[at].abs()), Some(f32::MAX), "{format}");
         }
         assert_eq!(Format::F32.too_large(&values), None);
@@ -109,12 +110,9 @@ mod tests {
     /// Whatever finite values come, scales are finite, and so is what comes back of blocks.
     #[test]
     fn no_scale_is_infinite() {
-        let mut state = 7u64;
-        let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 32) as u32
-        };
-        let blocks = Format::ALL.into_iter().filter(|format| format.can_quantize() && !format.is_float());
+        let mut random = Random(7);
+        let mut next = || random.next() as u32;
+        let blocks = Format::ALL.iter().copied().filter(|format| format.can_quantize() && !format.is_float());
         for format in blocks {
             for round in 0..200 {
                 // All magnitudes at once, or one per block.

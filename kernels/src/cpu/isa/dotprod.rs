@@ -8,8 +8,9 @@
 use super::arm::{self, Dot, LANES, Sums, Unit};
 use super::neon::Neon;
 use crate::backend::Precision;
-use crate::cpu::acts::{Codes, MAGIC};
+use crate::cpu::acts::Codes;
 use crate::formats::with_block;
+use crate::rounding::MAGIC;
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::ops::Range;

@@ -4,6 +4,7 @@
 //! is what compilers vectorize for any CPU. (Integer sums they reorder into strided loads, ten times slower.)
 
 use crate::cpu::simd::Simd;
+use crate::rounding::MAGIC;
 
 const LANES: usize = 8;
 
@@ -75,8 +76,6 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn round(self, a: Self::F) -> Self::F {
-        // Adding 1.5 · 2^23 leaves no fraction bits; the sum rounds to nearest, ties to even.
-        const MAGIC: f32 = 12_582_912.0;
         map(a, |x| (x + MAGIC) - MAGIC)
     }
     #[inline(always)]

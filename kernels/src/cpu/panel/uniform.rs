@@ -2,9 +2,9 @@
 
 use super::{CHUNK, Panel, TILE, TileRows};
 use crate::buffer::Buffer;
-use crate::cpu::acts::MAGIC;
 use crate::cpu::ops::quantize::{GROUP, TINY};
 use crate::formats::Block;
+use crate::rounding::MAGIC;
 
 /// Scales of a tile.
 pub(crate) const UNIFORM_SCALES: usize = TILE * CHUNK / GROUP;

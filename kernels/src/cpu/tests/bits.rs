@@ -67,7 +67,7 @@ fn a_column_of_a_product_depends_on_itself_alone() {
 fn products_of_all_arm64_tiers_are_equal() {
     let tiers: Vec<&'static Isa> = Isa::all().filter(|isa| isa.name != "scalar").collect();
     for precision in [Precision::Standard, Precision::High] {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let (rows, n, k) = (13, 40, 768);
             let mut random = Random(36);
             let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));

@@ -157,7 +157,7 @@ proptest! {
 fn broken_weights_stay_in_their_column() {
     for (isa, precision) in tiers() {
         let backend = backend(isa);
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let (rows, n, k) = (7, 40, 512);
             let mut random = Random(41);
             let (good, x) = (random.weights(format, n, k), random.normals(rows * k));
@@ -200,7 +200,7 @@ fn filled(format: Format, fill: u8, random: &mut Random) -> Vec<u8> {
 fn sums_of_the_largest_codes_are_exact() {
     for (isa, precision) in tiers() {
         let backend = backend(isa);
-        for format in Format::ALL.into_iter().filter(|format| !format.is_float()) {
+        for format in Format::ALL.iter().copied().filter(|format| !format.is_float()) {
             for fill in [0x00, 0x7f, 0x80, 0xff] {
                 let (n, k, rows) = (33, 512, 9);
                 let mut random = Random(u64::from(fill));

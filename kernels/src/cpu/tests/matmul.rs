@@ -2,9 +2,9 @@
 
 use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
-use crate::cpu::acts::MAGIC;
 use crate::cpu::ops::quantize::GROUP;
 use crate::cpu::panel::TILE;
+use crate::rounding::MAGIC;
 
 /// Values of K: from one block to more than a panel, with every kind of remainder.
 fn inner_sizes(format: Format) -> &'static [usize] {
@@ -76,7 +76,7 @@ impl Case {
 #[test]
 fn every_number_of_rows() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let k = if format.block_len() == 256 { 256 } else { 96 };
             let case = Case::new(isa, precision, format, 67, 33, k);
             (0..=67).for_each(|rows| case.check(rows));
@@ -87,7 +87,7 @@ fn every_number_of_rows() {
 #[test]
 fn every_width_and_depth() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             for k in inner_sizes(format) {
                 for n in [1, 31, 32, 33, 64, 80] {
                     let case = Case::new(isa, precision, format, 9, n, *k);
@@ -102,7 +102,7 @@ fn every_width_and_depth() {
 #[test]
 fn several_tiles_a_task() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let (n, k) = (290, if format.block_len() == 256 { 768 } else { 544 });
             let case = Case::new(isa, precision, format, 3, n, k);
             let backend = backend(isa);
@@ -117,7 +117,7 @@ fn several_tiles_a_task() {
 #[test]
 fn no_rows_are_no_work() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             Case::new(isa, precision, format, 0, 40, 768).check(0);
         }
     }
@@ -237,7 +237,7 @@ fn halves_and_rests_are_the_activations_in_two_parts() {
 #[test]
 fn embed_dequantizes_the_rows_of_the_tokens() {
     let (backend, n, k) = (CpuBackend::new(Isa::select(None).unwrap(), 2).unwrap(), 50, 512);
-    for format in Format::ALL {
+    for &format in Format::ALL {
         let bytes = Random(7).weights(format, n, k);
         let table = weight(&backend, Precision::Standard, format, &bytes, n, k);
         let dense = Dense::new(format, &bytes, n, k);

@@ -20,7 +20,7 @@ struct Drawn {
 
 impl Drawn {
     fn new(random: &mut Random, n: usize, k: usize) -> Self {
-        let fitting: Vec<Format> = Format::ALL.into_iter().filter(|format| format.row_bytes(k).is_some()).collect();
+        let fitting: Vec<Format> = Format::ALL.iter().copied().filter(|format| format.row_bytes(k).is_some()).collect();
         let format = fitting[random.below(fitting.len())];
         let precision = [Precision::Standard, Precision::High][random.below(2)];
         Self { format, precision, bytes: random.weights(format, n, k), n, k }

@@ -18,6 +18,7 @@ use super::isa::Isa;
 use super::{Acts, CpuBackend, Form, Tensor, Weight};
 use crate::backend::{Backend, Precision};
 use crate::formats::Format;
+use crate::random::Random;
 use bytes::Bytes;
 
 /// Unit roundoff of f32: a rounded result is off by at most this much, relatively.
@@ -43,25 +44,9 @@ fn selection_refuses_what_is_not_there() {
     assert!(unknown.contains("sse9") && unknown.contains("scalar"), "{unknown}");
 }
 
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
-    }
-
-    /// Roughly normal, mean 0, variance 1.
-    fn normal(&mut self) -> f32 {
-        let sum: f64 = (0..12).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum();
-        (sum - 6.0) as f32
     }
 
     fn normals(&mut self, n: usize) -> Vec<f32> {

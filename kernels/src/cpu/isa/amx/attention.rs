@@ -3,6 +3,7 @@
 
 use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
 use super::{load_square, round, store};
+use crate::buffer::FLOATS_PER_LINE;
 use crate::cpu::acts::Form;
 use crate::cpu::isa::avx512vnni::{Avx512, transpose};
 use crate::cpu::isa::{AttendTask, Attention, KeyBlock, Rows, WriteRow};
@@ -13,11 +14,9 @@ use std::arch::x86_64::*;
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 const KEYS: usize = 128;
-/// Floats of a cache line: rows of scores and outputs are so much apart beyond their lengths, or they would all fall into the
-/// same few sets of the cache.
-const LINE: usize = 16;
-/// Floats from row to row of scores.
-const SCORES: usize = KEYS + LINE;
+/// Floats from row to row of scores: as with outputs, a cache line more than they are, or they would all fall into the same few
+/// sets of the cache.
+const SCORES: usize = KEYS + FLOATS_PER_LINE;
 
 pub(super) static ATTENTION: Attention<u16> = Attention {
     keys: KEYS,
@@ -91,7 +90,7 @@ fn interleaved() -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
 unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
     let dim = task.shape.head_dim;
-    let (rows, out_row) = (task.count * task.shape.group, dim + LINE);
+    let (rows, out_row) = (task.count * task.shape.group, dim + FLOATS_PER_LINE);
     assert!(dim.is_multiple_of(STEP));
     let Scratch { q: query, scores, out, softmax, queries, weights, .. } = scratch;
     query.resize(dim);

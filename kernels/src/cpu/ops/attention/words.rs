@@ -5,6 +5,7 @@
 //! weight before weights are rounded, one scale for each row and block. So no token depends on later ones.
 
 use super::{PAD, Scratch, Shape};
+use crate::buffer::FLOATS_PER_LINE;
 use crate::cpu::isa::{AttendTask, KeyBlock, Rows};
 use crate::cpu::ops::quantize::{TINY, round_codes, scale_of};
 use crate::cpu::simd::{DotWords, EXP2_COARSE, IntLanes, Simd};
@@ -14,11 +15,9 @@ pub(crate) const KEYS: usize = 128;
 /// Codes from row to row of the left operand of a product, queries or weights: known when the product is compiled, so that
 /// one pointer serves all rows of a register tile.
 pub(crate) const ROW: usize = KEYS;
-/// Floats of a cache line: rows of scores and outputs are so much apart beyond their lengths, or they would all fall into the
-/// same few sets of the cache.
-const LINE: usize = 16;
-/// Floats from row to row of scores.
-const SCORES: usize = KEYS + LINE;
+/// Floats from row to row of scores: as with outputs, a cache line more than they are, or they would all fall into the same few
+/// sets of the cache.
+const SCORES: usize = KEYS + FLOATS_PER_LINE;
 /// Words that a key, or a value, takes besides its codes: a scale.
 pub(crate) const SCALE: usize = 2;
 
@@ -92,7 +91,7 @@ pub(crate) fn attend<W: DotWords>(
     write: impl FnMut(usize, usize, &[f32]),
 ) {
     let (s, dim) = (w.simd(), task.shape.head_dim);
-    let (rows, out_row) = (task.count * task.shape.group, dim + LINE);
+    let (rows, out_row) = (task.count * task.shape.group, dim + FLOATS_PER_LINE);
     let Scratch { scores, out, softmax, queries, weights, query_scales, weight_scales, inverses, .. } = scratch;
     queries.resize(rows * ROW);
     scores.resize(rows * SCORES);
