@@ -106,6 +106,12 @@ impl<T> Drop for Buffer<T> {
     }
 }
 
+impl<T: Plain> Default for Buffer<T> {
+    fn default() -> Self {
+        Self::zeroed(0)
+    }
+}
+
 impl<T: Plain> Buffer<T> {
     /// `len` zeros.
     ///
@@ -117,7 +123,7 @@ impl<T: Plain> Buffer<T> {
         buffer
     }
 
-    /// `len` elements of any value.
+    /// `len` elements, which hold what their last user left.
     ///
     /// # Panics
     /// As [`Self::resize`].

@@ -1,6 +1,6 @@
 //! Matrices of f32 whose rows the tasks of a loop write in parts.
 
-use super::isa::Sums;
+use super::output::Output;
 use crate::buffer::{Buffer, FLOATS_PER_LINE, Parts, prefetch};
 use std::ops::Range;
 
@@ -54,12 +54,12 @@ impl<'a> TensorParts<'a> {
     ///
     /// # Safety
     /// As [`Self::part`].
-    pub(super) unsafe fn sums(&self, rows: Range<usize>, columns: Range<usize>, add: bool) -> Sums<'a> {
+    pub(super) unsafe fn of(&self, rows: Range<usize>, columns: Range<usize>, add: bool) -> Output<'a> {
         assert!(!rows.is_empty() && columns.end <= self.cols && columns.start <= columns.end);
         let start = rows.start * self.stride + columns.start;
         let first = self.data.start_of(start..(rows.end - 1) * self.stride + columns.end);
         // SAFETY: all of them are inside the matrix, or `start_of` panics; nobody else's by the caller's promise.
-        unsafe { Sums::at(first, rows.len(), columns.len(), self.stride, add) }
+        unsafe { Output::at(first, rows.len(), columns.len(), self.stride, add) }
     }
 
     /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.

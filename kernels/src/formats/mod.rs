@@ -32,7 +32,7 @@ use float::Float;
 /// each group of [`GROUP`](Block::GROUP) of them.
 ///
 /// `value[i] = scale[i / GROUP] * code[i] + min[i / GROUP]`, the product and the sum each rounded to f32, never fused.
-pub(crate) trait Block {
+pub(crate) trait Block: 'static {
     /// The format whose blocks these are.
     const FORMAT: Format;
     /// Values per block: 32 or 256.

@@ -168,12 +168,12 @@ fn gated_products_are_those_of_their_parts() {
                 let (mut gates, mut ups) = (backend.tensor(count, n), backend.tensor(count, n));
                 backend.matmul(&input, &mut [(&gate, &mut gates), (&up, &mut ups)]);
                 let mut parts = vec![0.0; count * n];
-                isa.silu_mul(&backend.read(&gates), &backend.read(&ups), &mut parts);
+                isa.tier.silu_mul(&backend.read(&gates), &backend.read(&ups), &mut parts);
                 (out, parts)
             };
             for backend in backends(isa) {
                 let (all, parts) = run(&backend, 0, rows);
-                assert_bits(isa.name, &all.floats, &parts);
+                assert_bits(isa.name, &all.f32, &parts);
                 for (first, count) in [(0, 1), (47, 3), (100, 1)] {
                     assert_acts(isa.name, &run(&backend, first, count).0, &all, first);
                 }
@@ -183,14 +183,14 @@ fn gated_products_are_those_of_their_parts() {
 }
 
 /// `part` is, in every form, rows `first..` of `all`.
-fn assert_acts(what: &str, part: &Acts, all: &Acts, first: usize) {
+fn assert_acts(what: &str, part: &Activations, all: &Activations, first: usize) {
     let range = |len: usize| first * len..(first + part.rows) * len;
     let cols = part.cols;
-    assert_bits(what, &part.floats, &all.floats[range(cols)]);
-    let halves = range(all.half_stride);
-    assert_eq!(part.halves[..], all.halves[halves.clone()], "{what}");
-    assert_eq!(part.rests[..], all.rests[halves], "{what}");
-    let codes = |acts: &Acts| [oracle::Quantized::new(acts, &acts.bytes), oracle::Quantized::new(acts, &acts.words)];
+    assert_bits(what, &part.f32, &all.f32[range(cols)]);
+    let halves = range(all.bf16.row_stride);
+    assert_eq!(part.bf16.values[..], all.bf16.values[halves.clone()], "{what}");
+    assert_eq!(part.bf16.residual[..], all.bf16.residual[halves], "{what}");
+    let codes = |acts: &Activations| [oracle::Quantized::new(acts, &acts.i8), oracle::Quantized::new(acts, &acts.i16)];
     for (part, all) in codes(part).into_iter().zip(codes(all)) {
         assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
         assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);

@@ -2,7 +2,7 @@
 
 use super::oracle::{Dense, Expected, Seen};
 use super::*;
-use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::activations::GROUP;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

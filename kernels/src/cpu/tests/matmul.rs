@@ -2,7 +2,7 @@
 
 use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
-use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::activations::GROUP;
 use crate::cpu::panel::TILE;
 use crate::rounding::MAGIC;
 
@@ -107,7 +107,7 @@ fn several_tiles_a_task() {
             let case = Case::new(isa, precision, format, 3, n, k);
             let backend = backend(isa);
             let weight = weight(&backend, precision, format, &case.bytes, n, k);
-            let tiles = weight.kernel.map_or(1, |kernel| kernel.tiles).min(5);
+            let tiles = weight.kernel.tiles.min(5);
             assert_eq!(weight.width, tiles * TILE, "ten tiles, two tasks at least");
             case.check(3);
         }
@@ -149,9 +149,9 @@ fn codes_and_scales_describe_the_activations() {
         let (backend, rows, k) = (backend(isa), 3, 96);
         let x = Random(5).normals(rows * k);
         let acts = acts(&backend, rows, k, ALL, &x);
-        assert_bits("floats", &acts.floats, &x);
-        for form in [BYTES, WORDS] {
-            let q = if form == BYTES { Quantized::new(&acts, &acts.bytes) } else { Quantized::new(&acts, &acts.words) };
+        assert_bits("floats", &acts.f32, &x);
+        for form in [I8, I16] {
+            let q = if form == I8 { Quantized::new(&acts, &acts.i8) } else { Quantized::new(&acts, &acts.i16) };
             for (g, x) in x.chunks(GROUP).enumerate() {
                 let codes = &q.codes[g * GROUP..(g + 1) * GROUP];
                 let (scale, amax) = (q.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
@@ -178,11 +178,11 @@ fn uniform_codes_and_scales_describe_the_activations() {
     for isa in isas() {
         let (backend, rows, k) = (backend(isa), 3, 352);
         let x = Random(5).normals(rows * k);
-        let acts = acts(&backend, rows, k, UNIFORM, &x);
-        let uniform = &acts.uniform;
-        assert!(uniform.stride >= k && uniform.stride.is_multiple_of(64) && (uniform.stride / 64) % 2 == 1);
+        let acts = acts(&backend, rows, k, I8_UNIFORM, &x);
+        let uniform = &acts.i8_uniform;
+        assert!(uniform.row_stride >= k && uniform.row_stride.is_multiple_of(64) && (uniform.row_stride / 64) % 2 == 1);
         for (row, x) in x.chunks(k).enumerate() {
-            let codes = &uniform.codes[row * uniform.stride..(row + 1) * uniform.stride];
+            let codes = &uniform.codes[row * uniform.row_stride..(row + 1) * uniform.row_stride];
             for (g, x) in x.chunks(GROUP).enumerate() {
                 let (codes, scale) = (&codes[g * GROUP..][..x.len()], uniform.scales[g * acts.stride + row]);
                 let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
@@ -201,7 +201,7 @@ fn uniform_codes_and_scales_describe_the_activations() {
 }
 
 #[test]
-fn halves_and_rests_are_the_activations_in_two_parts() {
+fn bf16_and_residual_are_the_activations_in_two_parts() {
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, f32::MIN_POSITIVE];
     // Halfway between two values of bfloat16, the lower one even and odd.
     let ties = [0x3f80_8000, 0x3f81_8000, 0xbf80_8000, 0xbf81_8000, 0x3f80_7fff, 0x3f80_8001].map(f32::from_bits);
@@ -210,11 +210,15 @@ fn halves_and_rests_are_the_activations_in_two_parts() {
         let mut x = Random(6).normals(rows * k);
         x[..odd.len()].copy_from_slice(&odd);
         x[k..k + ties.len()].copy_from_slice(&ties);
-        let acts = acts(&backend, rows, k, Form { halves: true, rests: true, ..Form::NONE }, &x);
-        assert!(acts.half_stride >= 96 && acts.half_stride.is_multiple_of(32) && (acts.half_stride / 32) % 2 == 1);
+        let acts = acts(&backend, rows, k, Form { bf16: true, bf16_residual: true, ..Form::NONE }, &x);
+        assert!(
+            acts.bf16.row_stride >= 96
+                && acts.bf16.row_stride.is_multiple_of(32)
+                && (acts.bf16.row_stride / 32) % 2 == 1
+        );
         for row in 0..rows {
-            let of_row = |halves: &[u16]| halves[row * acts.half_stride..(row + 1) * acts.half_stride].to_vec();
-            let (halves, rests) = (of_row(&acts.halves), of_row(&acts.rests));
+            let of_row = |halves: &[u16]| halves[row * acts.bf16.row_stride..(row + 1) * acts.bf16.row_stride].to_vec();
+            let (halves, rests) = (of_row(&acts.bf16.values), of_row(&acts.bf16.residual));
             for (i, x) in x[row * k..(row + 1) * k].iter().enumerate() {
                 let half = half::bf16::from_f32(*x);
                 let rest = half::bf16::from_f32(x - half.to_f32());

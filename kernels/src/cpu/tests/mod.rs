@@ -13,9 +13,10 @@ mod matmul;
 mod mixed;
 mod oracle;
 
-use super::acts::{Codes, RowGroups};
+use super::activations::Codes;
 use super::isa::Isa;
-use super::{Acts, CpuBackend, Form, Tensor, Weight};
+use super::quantize::{ActivationParts, RowGroups};
+use super::{Activations, CpuBackend, Form, Tensor, Weight};
 use crate::backend::{Backend, Precision};
 use crate::formats::Format;
 use crate::random::Random;
@@ -102,17 +103,17 @@ fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Ten
     tensor
 }
 
-const FLOATS: Form = Form { floats: true, ..Form::NONE };
-const BYTES: Form = Form { bytes: true, ..Form::NONE };
-const UNIFORM: Form = Form { uniform: true, ..Form::NONE };
-const WORDS: Form = Form { words: true, ..Form::NONE };
-const HALVES: Form = Form { halves: true, ..Form::NONE };
-const ALL: Form = Form { floats: true, bytes: true, uniform: true, words: true, halves: true, rests: true };
+const F32: Form = Form { f32: true, ..Form::NONE };
+const I8: Form = Form { i8: true, ..Form::NONE };
+const I8_UNIFORM: Form = Form { i8_uniform: true, ..Form::NONE };
+const I16: Form = Form { i16: true, ..Form::NONE };
+const BF16: Form = Form { bf16: true, ..Form::NONE };
+const ALL: Form = Form { f32: true, i8: true, i8_uniform: true, i16: true, bf16: true, bf16_residual: true };
 
 /// The input of a product, from given rows.
-fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Acts {
+fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Activations {
     let mut acts = backend.acts(rows, cols, form);
-    let parts = acts.parts(backend.isa);
+    let parts = ActivationParts::new(&mut acts, backend.tier());
     let mut groups = RowGroups::default();
     for (row, values) in values.chunks_exact(cols).enumerate() {
         // SAFETY: one row at a time.
