@@ -54,7 +54,7 @@ macro_rules! i16_attention {
     ($token:ty, #[$attribute:meta]) => {
         const _: () = {
             use crate::cpu::isa::attention::Attend;
-            use crate::cpu::isa::tier::method;
+            use crate::cpu::isa::token::method;
             use crate::cpu::ops::attention::int16;
             use crate::cpu::ops::attention::scratch::Scratch;
             use crate::cpu::ops::attention::task::{AttendTask, KeyValueRows, Shape, WriteRow};

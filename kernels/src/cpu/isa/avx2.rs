@@ -12,7 +12,8 @@ pub(crate) use vectors::Avx2;
 
 use super::attention::{Attention, i16_attention, in_i16};
 use super::kernel::{Kernel, kernel};
-use super::tier::{Kernels, keep, tier};
+use super::tier::{Kernels, tier};
+use super::token::keep;
 use crate::backend::Precision;
 use crate::formats::{Block, Format, with_block};
 

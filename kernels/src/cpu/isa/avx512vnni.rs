@@ -2,7 +2,8 @@
 
 use super::attention::{Attention, i16_attention, in_i16};
 use super::kernel::Kernel;
-use super::tier::{Kernels, Token, keep, tier};
+use super::tier::{Kernels, tier};
+use super::token::{Token, keep};
 use super::vnni::{i8_512, kernels};
 use crate::backend::Precision;
 use crate::cpu::simd::{DotI16, Int, IntLanes, Simd, instructions};

@@ -4,7 +4,8 @@
 use super::attention::{Attention, i16_attention, in_i16};
 use super::avx2::Avx2;
 use super::kernel::Kernel;
-use super::tier::{Kernels, Token, keep, tier};
+use super::tier::{Kernels, tier};
+use super::token::{Token, keep};
 use super::vnni::{i8_256, kernels};
 use crate::backend::Precision;
 use crate::cpu::simd::{DotI16, Int, instructions};

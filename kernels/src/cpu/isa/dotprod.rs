@@ -8,7 +8,8 @@
 use super::arm::{self, Dot, LANES, Sums, Unit};
 use super::kernel::{Kernel, kernel};
 use super::neon::Neon;
-use super::tier::{Kernels, Token, tier};
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::backend::Precision;
 use crate::cpu::activations::{Activations, Codes};
 use crate::cpu::panel::Panel;

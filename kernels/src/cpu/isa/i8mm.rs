@@ -11,7 +11,8 @@
 use super::arm::{self, LANES, Unit, hide};
 use super::dotprod::{self, DotProd};
 use super::kernel::{Kernel, kernel};
-use super::tier::{Kernels, Token, tier};
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::backend::Precision;
 use crate::buffer::{Buffer, Plain};
 use crate::cpu::activations::Activations;

@@ -129,7 +129,7 @@ macro_rules! kernel {
                 form.$form = true;
                 form
             };
-            Kernel::of_one_tile(form, crate::cpu::isa::tier::keep(Of::<B>(token, PhantomData)))
+            Kernel::of_one_tile(form, crate::cpu::isa::token::keep(Of::<B>(token, PhantomData)))
         }
     };
 }

@@ -9,6 +9,7 @@ mod attention;
 mod kernel;
 mod select;
 mod tier;
+mod token;
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

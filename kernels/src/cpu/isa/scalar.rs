@@ -3,7 +3,8 @@
 //! Everything is f32: quantized weights are dequantized into the panel of floats, activations are not quantized. That
 //! is what compilers vectorize for any CPU. (Integer sums they reorder into strided loads, ten times slower.)
 
-use super::tier::{Kernels, Token, tier};
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::cpu::simd::Simd;
 use crate::rounding::MAGIC;
 

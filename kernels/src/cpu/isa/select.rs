@@ -1,7 +1,8 @@
 //! Which tiers there are, which of them this machine can run, and which is used.
 
 use super::scalar::Scalar;
-use super::tier::{Isa, Tier, Token, keep};
+use super::tier::{Isa, Tier};
+use super::token::{Token, keep};
 #[cfg(target_arch = "x86_64")]
 use super::{amx::Amx, avx2::Avx2, avx512vnni::Avx512, avxvnni::AvxVnni};
 #[cfg(target_arch = "aarch64")]

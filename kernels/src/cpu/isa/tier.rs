@@ -2,6 +2,7 @@
 
 use super::attention::Attention;
 use super::kernel::Kernel;
+use super::token::Token;
 use crate::backend::Precision;
 use crate::formats::Format;
 
@@ -18,15 +19,6 @@ impl std::fmt::Debug for Isa {
     }
 }
 
-/// Proof that the CPU, and the operating system, have the instructions of a tier: nothing but `detect` makes a value.
-pub(crate) trait Token: Copy + Send + Sync + 'static {
-    /// The name by which a user selects the tier.
-    const NAME: &'static str;
-
-    /// The proof, where the machine has the instructions.
-    fn detect() -> Option<Self>;
-}
-
 /// What a tier has beside the generic operations.
 pub(crate) trait Kernels: Token {
     /// How weights of `format` are multiplied; `None`: as floats.
@@ -38,12 +30,6 @@ pub(crate) trait Kernels: Token {
     fn coarse_attention(self) -> Option<Attention<u16>> {
         None
     }
-}
-
-/// A token at a place where it stays, so that tables can refer to it. It takes no memory.
-pub(crate) fn keep<T>(token: T) -> &'static T {
-    const { assert!(size_of::<T>() == 0) };
-    Box::leak(Box::new(token))
 }
 
 /// The functions of one tier; `tier!` writes them for a [`Token`].
@@ -82,7 +68,8 @@ macro_rules! tier {
             use crate::cpu::activations::{Activations, Form};
             use crate::cpu::isa::attention::{Attend, Attention};
             use crate::cpu::isa::kernel::{Kernel, Multiply};
-            use crate::cpu::isa::tier::{Kernels, Tier, keep, method};
+            use crate::cpu::isa::tier::{Kernels, Tier};
+            use crate::cpu::isa::token::{keep, method};
             use crate::cpu::ops::attention::scratch::Scratch;
             use crate::cpu::ops::attention::task::{AttendTask, KeyValueRows, PAD, Shape, WriteRow};
             use crate::cpu::ops::{attention, bf16, elementwise, matmul, quantize};
@@ -188,20 +175,4 @@ macro_rules! tier {
     };
 }
 
-/// A method of a token `$t`, compiled for its instructions.
-macro_rules! method {
-    ($t:ident: $token:ty, #[$attribute:meta], $name:ident($($x:ident: $of:ty),*) $body:block) => {
-        fn $name(&self, $($x: $of),*) {
-            /// # Safety
-            /// The CPU has the instructions that it is compiled for.
-            #[$attribute]
-            unsafe fn compiled($t: $token, $($x: $of),*) {
-                $body
-            }
-            // SAFETY: `self` is the proof of the instructions.
-            unsafe { compiled(*self, $($x),*) }
-        }
-    };
-}
-
-pub(crate) use {method, tier};
+pub(crate) use tier;

@@ -8,7 +8,7 @@ use crate::buffer::{Buffer, FLOATS_PER_LINE};
 use crate::cpu::activations::Form;
 use crate::cpu::isa::attention::{Attend, Attention};
 use crate::cpu::isa::avx512vnni::transpose;
-use crate::cpu::isa::tier::{keep, method};
+use crate::cpu::isa::token::{keep, method};
 use crate::cpu::ops::attention::scratch::Scratch;
 use crate::cpu::ops::attention::task::{AttendTask, KeyBlock, KeyValueRows, Shape, WriteRow};
 use crate::cpu::ops::bf16::round_row;

@@ -1,7 +1,7 @@
 //! Whether AMX may be used.
 
 use crate::cpu::isa::avx512vnni::Avx512;
-use crate::cpu::isa::tier::Token;
+use crate::cpu::isa::token::Token;
 use std::arch::x86_64::*;
 
 /// Proof of AMX with bfloat16, and of the AVX-512 beside it, and that the operating system lets this process use them.

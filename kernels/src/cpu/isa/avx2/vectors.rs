@@ -1,6 +1,6 @@
 //! What all products of 256-bit vectors need: the proof of the instructions, and vectors of floats and integers.
 
-use crate::cpu::isa::tier::Token;
+use crate::cpu::isa::token::Token;
 use crate::cpu::simd::{DotI16, Int, IntLanes, Simd, instructions};
 use std::arch::asm;
 use std::arch::x86_64::*;
