@@ -145,7 +145,7 @@ impl Panel {
     pub(crate) fn unpack_rows<B: Block>(&mut self, all: TileRows, tile: usize, first: usize, len: usize) {
         // What products tell apart.
         const { assert!(B::GROUP == MIN_GROUP || B::GROUP == 2 * MIN_GROUP) };
-        assert!(all.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN));
+        assert!(all.format.block_bytes() == B::BYTES && len <= CHUNK && len.is_multiple_of(B::LEN));
         (self.first, self.len) = (first, len);
         self.group = B::GROUP;
         self.has_min = B::HAS_MIN;

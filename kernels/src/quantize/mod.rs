@@ -1,6 +1,6 @@
-//! Values to blocks: the way back of [`crate::formats`], for every format but IQ4.
+//! Values to blocks: the way back of [`crate::formats`], for every format that says how it is packed.
 //!
-//! A block is found by search for the least squared error, then packed (`pack`). The search is one for all formats:
+//! A block is found by search for the least squared error, then packed. The search is one for all formats:
 //!
 //! 1. Each group gets the scale and min that fit it best by itself: for several code ranges around the plain one, codes
 //!    are rounded and the line through them fitted by least squares.
@@ -11,40 +11,25 @@
 //! Rounding is to nearest and no operation is fused, so the bytes are the same on every instruction set.
 
 mod lanes;
-mod pack;
 mod range;
 
-use crate::formats::Format;
+use crate::formats::float::Float;
+use crate::formats::pack::{Found, GROUPS, Pack, VALUES};
+use crate::formats::{Format, with_pack};
 use crate::rounding::MAGIC;
-use half::{bf16, f16};
+use half::f16;
 use lanes::Lanes;
-use pack::Pack;
 
-/// The most groups and values of a block.
-const GROUPS: usize = 16;
-const VALUES: usize = 256;
 /// How far code ranges are varied around the plain one, to either side, and how many of them there are.
 const VARIATION: f32 = 1.0;
 const VARIATIONS: i32 = 8;
 /// How often the f16 scales of a block are fitted anew at most.
 const ROUNDS: usize = 3;
 
-/// A block before its bits are packed: `value = d * scale * code - dmin * min`.
-#[derive(Clone)]
-struct Found {
-    d: f16,
-    dmin: f16,
-    scales: [i8; GROUPS],
-    mins: [u8; GROUPS],
-    codes: [i8; VALUES],
-    /// The sum of squared differences.
-    error: f32,
-}
-
 impl Format {
     /// Whether [`quantize`](Self::quantize) can write this format.
     pub fn can_quantize(self) -> bool {
-        !matches!(self, Format::IQ4_NL | Format::IQ4_XS)
+        with_pack!(self, _P => true, float _F => true, only read => false)
     }
 
     /// Writes finite values as blocks of this format with little squared error, the same bytes on every machine. What is
@@ -74,29 +59,12 @@ fn avx2(format: Format, values: &[f32], bytes: &mut [u8]) {
 
 #[inline(always)]
 fn any<L: Lanes>(format: Format, values: &[f32], bytes: &mut [u8]) {
-    match format {
-        Format::F32 => store(values, bytes, f32::to_le_bytes),
-        Format::F16 => store(values, bytes, |x| f16::from_f32(x).to_le_bytes()),
-        Format::BF16 => store(values, bytes, |x| bf16::from_f32(x).to_le_bytes()),
-        Format::Q4_0 => blocks::<pack::Q4_0, L>(values, bytes),
-        Format::Q4_1 => blocks::<pack::Q4_1, L>(values, bytes),
-        Format::Q5_0 => blocks::<pack::Q5_0, L>(values, bytes),
-        Format::Q5_1 => blocks::<pack::Q5_1, L>(values, bytes),
-        Format::Q8_0 => blocks::<pack::Q8_0, L>(values, bytes),
-        Format::Q2_K => blocks::<pack::Q2_K, L>(values, bytes),
-        Format::Q3_K => blocks::<pack::Q3_K, L>(values, bytes),
-        Format::Q4_K => blocks::<pack::Q4_K, L>(values, bytes),
-        Format::Q5_K => blocks::<pack::Q5_K, L>(values, bytes),
-        Format::Q6_K => blocks::<pack::Q6_K, L>(values, bytes),
-        Format::IQ4_NL | Format::IQ4_XS => panic!("{format} cannot be written, only read"),
-    }
-}
-
-#[inline(always)]
-fn store<const N: usize>(values: &[f32], bytes: &mut [u8], to_bytes: impl Fn(f32) -> [u8; N]) {
-    for (value, bytes) in values.iter().zip(bytes.as_chunks_mut().0) {
-        *bytes = to_bytes(*value);
-    }
+    with_pack!(
+        format,
+        P => blocks::<P, L>(values, bytes),
+        float F => F::quantize(values, bytes),
+        only read => panic!("{format} cannot be written, only read"),
+    )
 }
 
 #[inline(always)]

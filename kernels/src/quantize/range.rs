@@ -1,9 +1,10 @@
 //! What a format can hold: f16 numbers, and so the scales of blocks, end at 65504.
 
-use super::pack::{self, Pack};
-use super::{GROUPS, Line, shared, with_min, without_min};
-use crate::formats::Format;
-use half::{bf16, f16};
+use super::{Line, shared, with_min, without_min};
+use crate::formats::float::Float;
+use crate::formats::pack::{GROUPS, Pack};
+use crate::formats::{Format, with_pack};
+use half::f16;
 
 /// No format fails to hold values up to this one.
 const SAFE: f32 = 65504.0;
@@ -18,22 +19,12 @@ impl Format {
         if values.iter().all(|x| x.abs() <= SAFE) {
             return None;
         }
-        match self {
-            Format::F32 => None,
-            Format::F16 => values.iter().position(|x| f16::from_f32(*x).is_infinite()),
-            Format::BF16 => values.iter().position(|x| bf16::from_f32(*x).is_infinite()),
-            Format::Q4_0 => block::<pack::Q4_0>(values),
-            Format::Q4_1 => block::<pack::Q4_1>(values),
-            Format::Q5_0 => block::<pack::Q5_0>(values),
-            Format::Q5_1 => block::<pack::Q5_1>(values),
-            Format::Q8_0 => block::<pack::Q8_0>(values),
-            Format::Q2_K => block::<pack::Q2_K>(values),
-            Format::Q3_K => block::<pack::Q3_K>(values),
-            Format::Q4_K => block::<pack::Q4_K>(values),
-            Format::Q5_K => block::<pack::Q5_K>(values),
-            Format::Q6_K => block::<pack::Q6_K>(values),
-            Format::IQ4_NL | Format::IQ4_XS => panic!("{self} cannot be written, only read"),
-        }
+        with_pack!(
+            self,
+            P => block::<P>(values),
+            float F => values.iter().position(|x| F::is_too_large(*x)),
+            only read => panic!("{self} cannot be written, only read"),
+        )
     }
 }
 
