@@ -25,15 +25,16 @@ pub(crate) trait Block: 'static {
     /// The `LEN` codes of a block in the order of its values, and the `LEN / GROUP` scales and mins. `mins` is left
     /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short.
     ///
-    /// Each scale and min is an f16 times an integer of at most 8 bits: it has at most 22 significant bits, and is NaN,
-    /// infinite or within [`LARGEST_SCALE`]. Kernels rely on both, whatever bytes a file holds.
+    /// Each scale and min has at most 22 significant bits, as has an f16 times an integer of at most 8 bits, and is NaN, infinite or
+    /// within [`LARGEST_SCALE`]. Kernels rely on both, whatever bytes a file holds. A scale beyond that becomes infinite: what is
+    /// multiplied by it is not finite, and so no result.
     ///
     /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
     fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
 }
 
-/// The largest finite scale or min of a [`Block`]: the largest f16 times −128.
-pub(crate) const LARGEST_SCALE: f32 = 65504.0 * 128.0;
+/// The largest finite scale or min of a [`Block`]: 2^102.
+pub(crate) const LARGEST_SCALE: f32 = f32::from_bits((127 + 102) << 23);
 
 /// The `N` bytes of `block` from byte `at` on; free of checks when the length of `block` is known to the compiler.
 #[inline(always)]

@@ -13,6 +13,7 @@ mod f16;
 pub(crate) mod float;
 pub(crate) mod iq4_nl;
 pub(crate) mod iq4_xs;
+pub(crate) mod mxfp4;
 pub(crate) mod pack;
 pub(crate) mod q2_k;
 pub(crate) mod q3_k;
@@ -142,6 +143,7 @@ formats! {
     only_read {
         IQ4_NL = 20 in iq4_nl,
         IQ4_XS = 23 in iq4_xs,
+        MXFP4 = 39 in mxfp4,
     }
 }
 pub(crate) use {with_block, with_pack};

@@ -24,7 +24,7 @@ fn blocks_are_what_products_take() {
 const EXTREMES: [u8; 6] = [0x00, 0x80, 0x01, 0xff, 0x7b, 0x7c];
 
 /// `dequantize` and `unpack` do the same float operations, only that `unpack` negates a min that `dequantize` subtracts,
-/// and negation is exact. So the tolerance is none: every bit agrees, for any bytes at all.
+/// and negation is exact. So the tolerance is none: every bit agrees, for any bytes at all but those of an infinite scale.
 ///
 /// Gives the largest finite scale or min that was met.
 fn unpack_agrees<B: Block>(format: Format) -> f32 {
@@ -49,6 +49,11 @@ fn unpack_agrees<B: Block>(format: Format) -> f32 {
         for i in 0..B::LEN {
             assert!(!B::HAS_MIN || (0..32).contains(&codes[i]), "{format} code {}", codes[i]);
             let product = scales[i / B::GROUP] * f32::from(codes[i]);
+            if scales[i / B::GROUP].is_infinite() {
+                // Whatever the value, what is made of it is no result.
+                assert!(!product.is_finite());
+                continue;
+            }
             let value = if B::HAS_MIN { product + mins[i / B::GROUP] } else { product };
             assert!(
                 value.to_bits() == values[i].to_bits() || value.is_nan() && values[i].is_nan(),

@@ -54,7 +54,7 @@ fn hex(digits: &str, width: usize) -> impl Iterator<Item = u32> {
         .map(|d| u32::from_str_radix(std::str::from_utf8(d).expect("ascii"), 16).expect("hex"))
 }
 
-/// Every format that candle has (it has no IQ4), on rows of random bytes, infinite and NaN scales among them.
+/// Every format that candle has (it has neither IQ4 nor MXFP4), on rows of random bytes, infinite and NaN scales among them.
 #[test]
 fn agrees_with_candle() {
     const FORMATS: [(Format, GgmlDType); 13] = [

@@ -164,13 +164,13 @@ fn broken_weights_stay_in_their_column() {
             let row_bytes = good.len() / n;
             for column in [0, 15, 16, 31, 39] {
                 let mut bad = good.clone();
-                // Every field of the last block is all ones: NaN where it is a float.
+                // Every field of the last block is all ones: NaN where it is a float, the largest power of two of MXFP4.
                 bad[(column + 1) * row_bytes - format.block_bytes()..(column + 1) * row_bytes].fill(0xff);
                 let good = product(&backend, &weight(&backend, precision, format, &good, n, k), rows, &x);
                 let bad = product(&backend, &weight(&backend, precision, format, &bad, n, k), rows, &x);
                 for (i, (good, bad)) in good.iter().zip(&bad).enumerate() {
                     if i % n == column {
-                        assert!(bad.is_nan(), "{} {format} column {column}: {bad:e}", isa.name);
+                        assert!(!bad.is_finite(), "{} {format} column {column}: {bad:e}", isa.name);
                     } else {
                         assert_eq!(good.to_bits(), bad.to_bits(), "{} {format} column {}", isa.name, i % n);
                     }
