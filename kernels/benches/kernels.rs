@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p qembed-kernels --bench kernels -- <filter>`; `unpack/` is a product with a single row of activations,
 //! so that unpacking weights is most of the work, in bytes of weights a second; `gemm/` is in operations (two for each
-//! multiply-add) a second, and so is `attention/`, where a causal mask halves the products that count.
+//! multiply-add) a second, beside the f32 product of the `gemm` crate, and so is `attention/`, where a causal mask halves the
+//! products that count.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -82,7 +83,47 @@ fn gemm(c: &mut Criterion) {
     for rows in [8, 512] {
         let operations = |_: Format, n, k| Throughput::Elements((2 * rows * n * k) as u64);
         products(c, &format!("gemm/{rows}"), rows, operations);
+        yardstick(c, rows);
     }
+}
+
+/// The same product of f32 by the `gemm` crate, on one thread.
+fn yardstick(c: &mut Criterion, rows: usize) {
+    let (n, k) = (1024, 1024);
+    let mut random = Random(4);
+    let mut normals = |len| (0..len).map(|_| random.normal()).collect::<Vec<f32>>();
+    let (x, w, mut out) = (normals(rows * k), normals(n * k), vec![0f32; rows * n]);
+    let mut group = c.benchmark_group(format!("gemm/{rows}/crate gemm"));
+    group.throughput(Throughput::Elements((2 * rows * n * k) as u64));
+    group.bench_function("F32", |b| {
+        b.iter(|| {
+            let (n_stride, k_stride) = (n as isize, k as isize);
+            // SAFETY: out is [rows × n], x [rows × k] and w [n × k], all row-major.
+            unsafe {
+                gemm::gemm(
+                    rows,
+                    n,
+                    k,
+                    out.as_mut_ptr(),
+                    1,
+                    n_stride,
+                    false,
+                    black_box(&x).as_ptr(),
+                    1,
+                    k_stride,
+                    w.as_ptr(),
+                    k_stride,
+                    1,
+                    0f32,
+                    1f32,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                )
+            }
+        });
+    });
 }
 
 fn attention(c: &mut Criterion) {

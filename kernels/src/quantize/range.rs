@@ -1,5 +1,6 @@
 //! What a format can hold: f16 numbers, and so the scales of blocks, end at 65504.
 
+use super::lanes::Portable;
 use super::{Line, shared, with_min, without_min};
 use crate::formats::float::Float;
 use crate::formats::pack::{GROUPS, Pack};
@@ -38,7 +39,11 @@ fn block<P: Pack>(values: &[f32]) -> Option<usize> {
 fn fits<P: Pack>(block: &[f32]) -> bool {
     let mut plain = [Line::default(); GROUPS];
     for (line, group) in plain.iter_mut().zip(block.chunks_exact(P::GROUP)) {
-        *line = if P::HAS_MIN { with_min::<P, [f32; 8]>(group).0 } else { without_min::<P, [f32; 8]>(group).0 };
+        *line = if P::HAS_MIN {
+            with_min::<P, Portable>(Portable, group).0
+        } else {
+            without_min::<P, Portable>(Portable, group).0
+        };
     }
     let (d, dmin) = shared::<P>(&plain);
     f16::from_f32(d).is_finite() && f16::from_f32(dmin).is_finite()

@@ -182,12 +182,20 @@ fn interleave(_: DotProd, panel: &mut Panel, len: usize) {
     arm::interleave(panel, len, Unit::Four)
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn gemm_i8(token: DotProd, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe { arm::gemm(I8 { _proof: token }, panel, activations, rows, c) }
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn gemm_i16(token: DotProd, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.

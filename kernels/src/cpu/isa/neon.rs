@@ -225,6 +225,10 @@ fn interleave_i16(_: Neon, panel: &mut Panel, len: usize) {
     arm::interleave(panel, len, Unit::Int16)
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon")]
 unsafe fn gemm_i8(_: Neon, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     let most = panel.range.0.unsigned_abs().max(panel.range.1.unsigned_abs());
@@ -238,6 +242,10 @@ unsafe fn gemm_i8(_: Neon, panel: &Panel, activations: &Activations, rows: Range
     }
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon")]
 unsafe fn gemm_i16(_: Neon, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.

@@ -390,6 +390,8 @@ macro_rules! kernels {
             crate::cpu::isa::vnni::interleave_i16(token.simd(), panel, len)
         }
 
+        /// # Safety
+        /// The shapes are those that `Kernel::gemm` checks.
         #[$attribute]
         unsafe fn gemm_i16(
             token: $token,
