@@ -29,6 +29,8 @@ mod i8mm;
 mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
+mod sse41;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 pub(crate) use attention::Attention;

@@ -4,7 +4,7 @@ use super::scalar::Scalar;
 use super::tier::{Isa, Tier};
 use super::token::{Token, keep};
 #[cfg(target_arch = "x86_64")]
-use super::{amx::Amx, avx2::Avx2, avx512vnni::Avx512, avxvnni::AvxVnni};
+use super::{amx::Amx, avx2::Avx2, avx512vnni::Avx512, avxvnni::AvxVnni, sse41::Sse41};
 #[cfg(target_arch = "aarch64")]
 use super::{dotprod::DotProd, i8mm::I8mm, neon::Neon};
 use std::sync::LazyLock;
@@ -22,6 +22,8 @@ static TIERS: &[Entry] = &[
     entry::<AvxVnni>(),
     #[cfg(target_arch = "x86_64")]
     entry::<Avx2>(),
+    #[cfg(target_arch = "x86_64")]
+    entry::<Sse41>(),
     #[cfg(target_arch = "aarch64")]
     entry::<I8mm>(),
     #[cfg(target_arch = "aarch64")]
