@@ -20,8 +20,8 @@ use std::ops::Range;
 /// Columns of a stream.
 pub(super) const LANES: usize = 4;
 
-/// Vectors of sums: R rows × two streams.
-pub(super) type Sums<const R: usize> = [[int32x4_t; 2]; R];
+/// Sums of a group: R rows × two streams.
+pub(super) type Accumulators<const R: usize> = [[int32x4_t; 2]; R];
 
 /// A product of small integers. As with `Simd`, a value is the proof that the CPU has its instructions.
 pub(super) trait Dot: Copy {
@@ -39,12 +39,12 @@ pub(super) trait Dot: Copy {
     ///
     /// # Safety
     /// `w` are two streams, `a` is the first of R rows, from one to the next so many codes; all from the group's first value on.
-    unsafe fn sums<const R: usize, const G: usize>(
+    unsafe fn accumulate<const R: usize, const G: usize>(
         self,
         w: [*const Self::W; 2],
         a: *const Self::A,
         stride: usize,
-    ) -> Sums<R>;
+    ) -> Accumulators<R>;
 
     /// What makes `scaled` of a scale, once for many sums.
     #[inline(always)]
@@ -184,7 +184,7 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
         let mut mins = panel.mins.as_ptr().add(column);
         let mut c = c.add(column);
         for g in 0..len / G {
-            let sums = d.sums::<R, G>(w, a, activations.cols);
+            let acc = d.accumulate::<R, G>(w, a, activations.cols);
             let (act_scale, act_sum) = (load_rows::<R>(act_scales), load_rows::<R>(act_sums));
             // What the compiler cannot follow it cannot keep in registers, which are all taken.
             c = hide(c);
@@ -193,7 +193,7 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
                 let offset = d.offset(scale);
                 let min = if MIN { vld1q_f32(mins.add(LANES * v)) } else { scale };
                 for r in 0..R {
-                    let mut value = d.scaled(sums[r][v], scale, offset);
+                    let mut value = d.scaled(acc[r][v], scale, offset);
                     if MIN {
                         value = fma_lane(value, min, act_sum[r / 4], r % 4);
                     }

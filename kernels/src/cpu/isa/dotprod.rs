@@ -5,7 +5,7 @@
 //!
 //! Panel: units of four bytes (see [`arm`](super::arm)).
 
-use super::arm::{self, Dot, LANES, Sums, Unit};
+use super::arm::{self, Accumulators, Dot, LANES, Unit};
 use super::kernel::{Kernel, kernel};
 use super::neon::Neon;
 use super::tier::{Kernels, tier};
@@ -66,7 +66,12 @@ impl Dot for I8 {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i8; 2],
+        a: *const i8,
+        stride: usize,
+    ) -> Accumulators<R> {
         // SAFETY: the caller's promise; `self` holds the proof of `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(MAGIC.to_bits() as i32); 2]; R];
@@ -132,7 +137,12 @@ impl Dot for I16 {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i16, stride: usize) -> Sums<R> {
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i8; 2],
+        a: *const i16,
+        stride: usize,
+    ) -> Accumulators<R> {
         // SAFETY: the caller's promise; `self` holds the proof of `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];

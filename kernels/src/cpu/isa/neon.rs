@@ -7,7 +7,7 @@
 //! Panel: units of 16 bytes (see [`arm`]). A vector of products belongs to one row of weights; four are gathered into a
 //! vector of sums.
 
-use super::arm::{self, Dot, LANES, Sums, Unit};
+use super::arm::{self, Accumulators, Dot, LANES, Unit};
 use super::kernel::{Kernel, kernel};
 use super::tier::{Kernels, tier};
 use super::token::Token;
@@ -97,7 +97,12 @@ impl<const MOST: usize> Dot for I8<MOST> {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i8; 2],
+        a: *const i8,
+        stride: usize,
+    ) -> Accumulators<R> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut out = [[vdupq_n_s32(0); 2]; R];
@@ -175,7 +180,12 @@ impl Dot for I16 {
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i16; 2], a: *const i16, stride: usize) -> Sums<R> {
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i16; 2],
+        a: *const i16,
+        stride: usize,
+    ) -> Accumulators<R> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];

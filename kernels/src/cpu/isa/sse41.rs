@@ -160,7 +160,7 @@ fn interleave(panel: &mut Panel, len: usize, store: impl Fn(*mut u8, usize, [__m
 }
 
 /// Sums of a group: R rows × two streams.
-type Sums<const R: usize> = [[__m128i; 2]; R];
+type Accumulators<const R: usize> = [[__m128i; 2]; R];
 
 /// Sums of products of a group of G values in 8-bit codes, of which D are added in 16 bits.
 ///
@@ -168,11 +168,11 @@ type Sums<const R: usize> = [[__m128i; 2]; R];
 /// `w` are two streams and `a` is the first of R rows, `stride` codes apart, all from the group's first value on.
 #[inline]
 #[target_feature(enable = "sse4.1,ssse3")]
-unsafe fn sums_i8<const R: usize, const G: usize, const D: usize>(
+unsafe fn accumulate_i8<const R: usize, const G: usize, const D: usize>(
     w: [*const u8; 2],
     a: *const i8,
     stride: usize,
-) -> Sums<R> {
+) -> Accumulators<R> {
     let mut acc = [[_mm_setzero_si128(); 2]; R];
     for part in 0..G / 4 / D {
         let mut narrow = [[_mm_setzero_si128(); 2]; R];
@@ -201,10 +201,14 @@ unsafe fn sums_i8<const R: usize, const G: usize, const D: usize>(
 /// Sums of products of a group of G values in 16-bit codes. Exact: 32 · 128 · 32639 < 2^27.
 ///
 /// # Safety
-/// As [`sums_i8`].
+/// As [`accumulate_i8`].
 #[inline]
 #[target_feature(enable = "sse4.1,ssse3")]
-unsafe fn sums_i16<const R: usize, const G: usize>(w: [*const u8; 2], a: *const i16, stride: usize) -> Sums<R> {
+unsafe fn accumulate_i16<const R: usize, const G: usize>(
+    w: [*const u8; 2],
+    a: *const i16,
+    stride: usize,
+) -> Accumulators<R> {
     let mut acc = [[_mm_setzero_si128(); 2]; R];
     for pair in 0..G / 2 {
         for r in 0..R {
@@ -221,9 +225,9 @@ unsafe fn sums_i16<const R: usize, const G: usize>(w: [*const u8; 2], a: *const 
     acc
 }
 
-/// `c[row][n] += activations · panel`, by sums that `$sums` makes of a block's groups, whose streams take so many bytes a value.
+/// `c[row][n] += activations · panel`, by what `$accumulate` makes of a block's groups, whose streams take so many bytes a value.
 macro_rules! gemm {
-    ($name:ident, $codes:ident, $bytes:literal, $sums:ident, <$($d:ident)?>) => {
+    ($name:ident, $codes:ident, $bytes:literal, $accumulate:ident, <$($d:ident)?>) => {
         /// R rows × two streams. The floats in which sums end stay in `c`, in the L1 cache.
         ///
         /// # Safety
@@ -245,7 +249,7 @@ macro_rules! gemm {
                 let w = [column, column + LANES].map(|column| panel.codes.as_ptr().add(column * CHUNK * 2));
                 let a = codes.as_ptr().add(row * activations.cols + first);
                 for g in 0..len / G {
-                    let acc = $sums::<R, G $(, $d)?>(
+                    let acc = $accumulate::<R, G $(, $d)?>(
                         w.map(|w| w.add(g * G * LANES * $bytes)),
                         a.add(g * G),
                         activations.cols,
@@ -267,8 +271,8 @@ macro_rules! gemm {
         }
     };
 }
-gemm!(block_i8, i8, 1, sums_i8, <D>);
-gemm!(block_i16, i16, 2, sums_i16, <>);
+gemm!(block_i8, i8, 1, accumulate_i8, <D>);
+gemm!(block_i16, i16, 2, accumulate_i16, <>);
 
 /// Runs `$block` with its number of rows, and `$more` constants, for all blocks of rows and pairs of streams.
 macro_rules! blocks {

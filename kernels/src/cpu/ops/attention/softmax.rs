@@ -9,7 +9,7 @@ pub(crate) struct Softmax {
     max: Vec<f32>,
     new_max: Vec<f32>,
     /// Of each row the sums of the weights in each lane [rows × PAD].
-    sums: Vec<f32>,
+    totals: Vec<f32>,
     /// By what the sums before the last block are to be multiplied.
     pub(crate) factors: Vec<f32>,
 }
@@ -21,7 +21,7 @@ impl Softmax {
         for (of_rows, len, value) in [
             (&mut self.max, whole, f32::NEG_INFINITY),
             (&mut self.new_max, whole, f32::NEG_INFINITY),
-            (&mut self.sums, rows * PAD, 0.0),
+            (&mut self.totals, rows * PAD, 0.0),
             (&mut self.factors, whole, 0.0),
         ] {
             of_rows.clear();
@@ -42,8 +42,8 @@ impl Softmax {
         visible: impl Fn(usize) -> usize,
         keep: impl Fn(usize, usize, *mut f32, S::F),
     ) {
-        let Self { max, new_max, sums, factors } = self;
-        assert!(width.is_multiple_of(PAD) && width <= stride && scores.len() / stride * PAD <= sums.len());
+        let Self { max, new_max, totals, factors } = self;
+        assert!(width.is_multiple_of(PAD) && width <= stride && scores.len() / stride * PAD <= totals.len());
         // SAFETY: PAD is a multiple of LANES, so every vector lies inside of a row's scores, or of what belongs to rows.
         unsafe {
             for (r, scores) in scores.chunks_exact_mut(stride).enumerate() {
@@ -68,8 +68,8 @@ impl Softmax {
                     keep(r, i, p, weights);
                     total = s.add(total, weights);
                 }
-                let sums = sums.as_mut_ptr().add(r * PAD);
-                s.store(sums, s.fma(s.load(sums), s.splat(factors[r]), total));
+                let totals = totals.as_mut_ptr().add(r * PAD);
+                s.store(totals, s.fma(s.load(totals), s.splat(factors[r]), total));
             }
         }
     }
@@ -95,10 +95,10 @@ impl Softmax {
         shape: Shape,
         mut write: impl FnMut(usize, usize, &[f32]),
     ) {
-        for (r, (out, sums)) in out.chunks_exact_mut(stride).zip(self.sums.as_chunks::<PAD>().0).enumerate() {
+        for (r, (out, totals)) in out.chunks_exact_mut(stride).zip(self.totals.as_chunks::<PAD>().0).enumerate() {
             let out = &mut out[..shape.head_dim];
             // SAFETY: LANES of PAD floats.
-            let inverse = 1.0 / s.sum(unsafe { s.load(sums.as_ptr()) });
+            let inverse = 1.0 / s.sum(unsafe { s.load(totals.as_ptr()) });
             out.iter_mut().for_each(|x| *x *= inverse);
             write(r / shape.group, r % shape.group, out);
         }
