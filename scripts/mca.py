@@ -26,17 +26,17 @@ FLOATS = r"vfn?m\w+ps|fmla"
 # Architecture, tier, names of functions, weights, block (rows, columns, values), product instructions, values a product takes, core models.
 # With `few`, the loop with the fewest instructions of those that have most products, otherwise with the most float ones.
 LOOPS = [
-    ("x86", "avx2", "bytes", "Q4_K", (4, 16, 32), r"vpmaddubsw", 32, ["haswell", "alderlake", "znver3"], "few"),
-    ("x86", "avx2", "words", "Q8_0, first layers", (4, 16, 32), r"vpmaddwd", 16, ["haswell", "alderlake", "znver3"], ""),
-    ("x86", "avxvnni", "gemm_bytes", "Q4_K", (6, 16, 32), r"(?:{vex}\s+)?vpdpbusd", 32, ["alderlake"], ""),
-    ("x86", "avx512vnni", "gemm_bytes", "Q4_K", (6, 32, 32), r"vpdpbusd", 64, ["icelake-server", "sapphirerapids"], ""),
-    ("x86", "avx512vnni", "gemm_words", "first layers", (6, 32, 32), r"vpdpwssd", 32, ["icelake-server", "sapphirerapids"], ""),
-    ("arm", "neon", "gemm_bytes", "Q4_K", (2, 8, 32), r"sm(?:ull|lal)2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
-    ("arm", "neon", "gemm_bytes", "Q8_0", (2, 8, 32), r"sm(?:ull|lal)2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], "wide"),
-    ("arm", "neon", "gemm_words", "first layers", (6, 8, 32), r"sm(?:ull|lal)2?", 4, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
-    ("arm", "dotprod", "gemm_bytes", "Q4_K", (8, 8, 32), r"sdot", 16, ["cortex-a76", "neoverse-n1", "apple-m1"], ""),
-    ("arm", "dotprod", "gemm_words", "first layers", (4, 8, 32), r"sdot", 8, ["cortex-a76", "neoverse-n1", "apple-m1"], ""),
-    ("arm", "i8mm", "gemm_bytes", "Q4_K", (8, 8, 32), r"smmla", 32, ["neoverse-n2", "neoverse-v1"], ""),
+    ("x86", "avx2", "gemm_i8", "Q4_K", (4, 16, 32), r"vpmaddubsw", 32, ["haswell", "alderlake", "znver3"], "few"),
+    ("x86", "avx2", "gemm_i16", "Q8_0, first layers", (4, 16, 32), r"vpmaddwd", 16, ["haswell", "alderlake", "znver3"], ""),
+    ("x86", "avxvnni", "gemm", "Q4_K", (6, 16, 32), r"(?:{vex}\s+)?vpdpbusd", 32, ["alderlake"], ""),
+    ("x86", "avx512vnni", "gemm", "Q4_K", (6, 32, 32), r"vpdpbusd", 64, ["icelake-server", "sapphirerapids"], ""),
+    ("x86", "avx512vnni", "gemm_i16", "first layers", (6, 32, 32), r"vpdpwssd", 32, ["icelake-server", "sapphirerapids"], ""),
+    ("arm", "neon", "gemm_i8", "Q4_K", (2, 8, 32), r"sm(?:ull|lal)2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
+    ("arm", "neon", "gemm_i8", "Q8_0", (2, 8, 32), r"sm(?:ull|lal)2?", 8, ["cortex-a53", "cortex-a72", "apple-m1"], "wide"),
+    ("arm", "neon", "gemm_i16", "first layers", (6, 8, 32), r"sm(?:ull|lal)2?", 4, ["cortex-a53", "cortex-a72", "apple-m1"], ""),
+    ("arm", "dotprod", "gemm_i8", "Q4_K", (8, 8, 32), r"sdot", 16, ["cortex-a76", "neoverse-n1", "apple-m1"], ""),
+    ("arm", "dotprod", "gemm_i16", "first layers", (4, 8, 32), r"sdot", 8, ["cortex-a76", "neoverse-n1", "apple-m1"], ""),
+    ("arm", "i8mm", "gemm", "Q4_K", (8, 8, 32), r"smmla", 32, ["neoverse-n2", "neoverse-v1"], ""),
 ]
 
 

@@ -79,7 +79,7 @@ compare() {
     local linux=("$target/debug/qembed-q") windows=($wine "$CARGO_TARGET_DIR/$triple/debug/qembed-q.exe")
     local isa compared=0
     { cat src/cli/bench/texts.tsv && tr '\n' ' ' < docs/kernels.md; } > "$home/texts"
-    for isa in amx avx512vnni avxvnni avx2 scalar; do
+    for isa in amx avx512vnni avxvnni avx2 sse41 scalar; do
         local arguments=(--format raw --isa "$isa" --truncate right)
         if ! "${linux[@]}" "${arguments[@]}" x > /dev/null 2>&1; then
             echo "$isa: not on this machine"

@@ -113,18 +113,18 @@ CONF
         tr -d '\r' < "$name/serial" | grep -q "tiers that the tests run on: ${tiers//,/, }\$"
 }
 
-all=amx,avx512vnni,avxvnni,avx2,scalar
+all=amx,avx512vnni,avxvnni,avx2,sse41,scalar
 running=()
 if [ $# = 0 ]; then
     # What the CPU has and the operating system has not enabled is not there.
-    emulate amx-disabled sapphire_rapids avx512vnni,avxvnni,avx2,scalar clearcpuid=amx_tile & running+=($!)
-    emulate avx-disabled sapphire_rapids scalar noxsave & running+=($!)
+    emulate amx-disabled sapphire_rapids avx512vnni,avxvnni,avx2,sse41,scalar clearcpuid=amx_tile & running+=($!)
+    emulate avx-disabled sapphire_rapids sse41,scalar noxsave & running+=($!)
     set -- avxvnni avx512vnni amx
 fi
 for tier in "$@"; do
     case $tier in
-        avxvnni) model=arrow_lake tiers=avxvnni,avx2,scalar ;;
-        avx512vnni) model=tigerlake tiers=avx512vnni,avx2,scalar ;;
+        avxvnni) model=arrow_lake tiers=avxvnni,avx2,sse41,scalar ;;
+        avx512vnni) model=tigerlake tiers=avx512vnni,avx2,sse41,scalar ;;
         amx) model=sapphire_rapids tiers=$all ;;
         *) echo "no such tier: $tier" >&2; exit 2 ;;
     esac

@@ -240,17 +240,17 @@ static WEIGHTS: LazyLock<Vec<(Format, Vec<u8>)>> = LazyLock::new(|| {
         let mut bytes = vec![0; format.row_bytes(values.len()).expect("whole blocks")];
         match format.can_quantize() {
             true => format.quantize(&values, &mut bytes),
-            // Any codes, under a scale of 0.01 in the first two bytes of a block.
+            // Any codes, under a scale of about 0.01: an f16 in the first two bytes of a block, or a power of two in the first.
             false => {
                 bytes.iter_mut().zip(0u8..=255).for_each(|(byte, i)| *byte = i.wrapping_mul(37));
-                bytes
-                    .chunks_exact_mut(format.block_bytes())
-                    .for_each(|block| block[..2].copy_from_slice(&[0x1f, 0x21]));
+                let scale: &[u8] = if format == Format::MXFP4 { &[0x79] } else { &[0x1f, 0x21] };
+                let blocks = bytes.chunks_exact_mut(format.block_bytes());
+                blocks.for_each(|block| block[..scale.len()].copy_from_slice(scale));
             }
         }
         (format, bytes)
     };
-    Format::ALL.into_iter().map(weights).collect()
+    Format::ALL.iter().copied().map(weights).collect()
 });
 
 /// Weights of a tensor of `bytes` bytes.
@@ -360,7 +360,7 @@ impl ModelFile {
             }
             let mut format = Format::F32;
             if dims.len() > 1 && !self.formats.is_empty() {
-                format = pick(&Format::ALL, self.formats[matrices % self.formats.len()]);
+                format = pick(Format::ALL, self.formats[matrices % self.formats.len()]);
                 matrices += 1;
                 if format.row_bytes(dims[0]).is_none() {
                     format = Format::F16;

@@ -2,30 +2,25 @@
 //!
 //! `cargo bench -p qembed-kernels --bench kernels -- <filter>`; `unpack/` is a product with a single row of activations,
 //! so that unpacking weights is most of the work, in bytes of weights a second; `gemm/` is in operations (two for each
-//! multiply-add) a second, and so is `attention/`, where a causal mask halves the products that count.
+//! multiply-add) a second, beside the f32 product of the `gemm` crate, and so is `attention/`, where a causal mask halves the
+//! products that count.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use qembed_kernels::cpu::{CpuBackend, isa::Isa};
 use qembed_kernels::formats::Format;
 use qembed_kernels::{Backend, Heads, Node, Precision};
+use random::Random;
 use std::hint::black_box;
 use std::time::Duration;
+
+#[path = "../tests/common/random.rs"]
+mod random;
 
 type Weight = <CpuBackend as Backend>::Weight;
 type Tensor = <CpuBackend as Backend>::Tensor;
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     /// A weight matrix: random blocks whose values are finite and neither tiny nor huge, repeated from a few.
     fn weight(&mut self, backend: &CpuBackend, format: Format, n: usize, k: usize) -> Weight {
         let mut values = vec![0.0; format.block_len()];
@@ -42,9 +37,10 @@ impl Random {
         backend.weight(format, Bytes::from(bytes), n, k, Precision::Standard).expect("a whole matrix")
     }
 
-    /// Random values: rows of a table of floats, looked up.
+    /// Random values [rows × cols]: rows of a table of floats, looked up.
     fn tensor(&mut self, backend: &CpuBackend, rows: usize, cols: usize) -> Tensor {
-        let table = self.weight(backend, Format::F32, 128, cols);
+        let values: Vec<u8> = (0..128 * cols).flat_map(|_| self.normal().to_le_bytes()).collect();
+        let table = backend.weight(Format::F32, values.into(), 128, cols, Precision::Standard).expect("a whole matrix");
         let tokens: Vec<u32> = (0..rows as u32).map(|i| i % 128).collect();
         let mut tensor = backend.tensor(rows, cols);
         backend.embed(&table, &tokens, &mut tensor);
@@ -61,13 +57,13 @@ fn products(c: &mut Criterion, what: &str, rows: usize, throughput: impl Fn(Form
     let (n, k) = (1024, 1024);
     for backend in backends() {
         let mut group = c.benchmark_group(format!("{what}/{}", backend.isa().name));
-        for format in Format::ALL {
+        for &format in Format::ALL {
             if rows > 64 && backend.isa().name == "scalar" && format != Format::Q4_K {
                 continue;
             }
             let mut random = Random(1);
             let weight = random.weight(&backend, format, n, k);
-            let mut input = backend.acts(rows, k, backend.form(&weight));
+            let mut input = backend.activations(rows, k, backend.form(&weight));
             backend.rms_norm(&random.tensor(&backend, rows, k), &backend.vector(&vec![1.0; k]), 1e-6, &mut input);
             let mut out = backend.tensor(rows, n);
             group.throughput(throughput(format, n, k));
@@ -87,7 +83,47 @@ fn gemm(c: &mut Criterion) {
     for rows in [8, 512] {
         let operations = |_: Format, n, k| Throughput::Elements((2 * rows * n * k) as u64);
         products(c, &format!("gemm/{rows}"), rows, operations);
+        yardstick(c, rows);
     }
+}
+
+/// The same product of f32 by the `gemm` crate, on one thread.
+fn yardstick(c: &mut Criterion, rows: usize) {
+    let (n, k) = (1024, 1024);
+    let mut random = Random(4);
+    let mut normals = |len| (0..len).map(|_| random.normal()).collect::<Vec<f32>>();
+    let (x, w, mut out) = (normals(rows * k), normals(n * k), vec![0f32; rows * n]);
+    let mut group = c.benchmark_group(format!("gemm/{rows}/crate gemm"));
+    group.throughput(Throughput::Elements((2 * rows * n * k) as u64));
+    group.bench_function("F32", |b| {
+        b.iter(|| {
+            let (n_stride, k_stride) = (n as isize, k as isize);
+            // SAFETY: out is [rows × n], x [rows × k] and w [n × k], all row-major.
+            unsafe {
+                gemm::gemm(
+                    rows,
+                    n,
+                    k,
+                    out.as_mut_ptr(),
+                    1,
+                    n_stride,
+                    false,
+                    black_box(&x).as_ptr(),
+                    1,
+                    k_stride,
+                    w.as_ptr(),
+                    k_stride,
+                    1,
+                    0f32,
+                    1f32,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                )
+            }
+        });
+    });
 }
 
 fn attention(c: &mut Criterion) {
@@ -100,7 +136,7 @@ fn attention(c: &mut Criterion) {
             let (q, k) = (random.tensor(&backend, rows, q_cols), random.tensor(&backend, rows, kv_cols));
             let v = random.tensor(&backend, rows, kv_cols);
             let form = backend.form(&random.weight(&backend, Format::Q8_0, 1, q_cols));
-            let mut out = backend.acts(rows, q_cols, form);
+            let mut out = backend.activations(rows, q_cols, form);
             let text = [Node { parent: None, rows: 0..rows, queries: 0..rows }];
             // Two products over the rows · (rows + 1) / 2 pairs that the mask leaves.
             group.throughput(Throughput::Elements((2 * q_cols * rows * (rows + 1)) as u64));
@@ -117,7 +153,7 @@ fn row_wise(c: &mut Criterion) {
         let mut random = Random(3);
         let form = backend.form(&random.weight(&backend, Format::Q8_0, 1, 32));
         let x = random.tensor(&backend, rows, cols);
-        let (ones, mut out) = (backend.vector(&vec![1.0; cols]), backend.acts(rows, cols, form));
+        let (ones, mut out) = (backend.vector(&vec![1.0; cols]), backend.activations(rows, cols, form));
         let mut group = c.benchmark_group(format!("rows/{}", backend.isa().name));
         group.throughput(Throughput::Elements((rows * cols) as u64));
         group.bench_function("rms_norm and quantize", |b| {

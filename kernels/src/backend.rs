@@ -93,7 +93,7 @@ pub trait Backend: Send + Sync {
     /// A matrix of f32 [rows × cols].
     type Tensor: Send + Sync;
     /// Rows of activations, prepared as the input of [`Backend::matmul`].
-    type Acts: Send;
+    type Activations: Send;
     /// A weight matrix [n × k] in its storage format.
     type Weight: Send + Sync;
     /// A matrix of which single rows are looked up, in its storage format.
@@ -156,9 +156,9 @@ pub trait Backend: Send + Sync {
     /// The same, to be kept beyond a pass: it takes no more memory than it holds.
     fn lasting_tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
     /// An input for the weights that make up `form`.
-    fn acts(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Acts;
+    fn activations(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Activations;
     /// What a row of such an input takes, in bytes.
-    fn acts_bytes(&self, cols: usize, form: Self::Form) -> usize;
+    fn activations_bytes(&self, cols: usize, form: Self::Form) -> usize;
     /// What [`Backend::attention`] needs at most besides its operands, in bytes for so many tokens in so many nodes.
     fn attention_bytes(&self, heads: Heads, tokens: usize, nodes: usize) -> usize;
     /// Rotary angles of tokens at `positions`: angle i of position p is p · base^(−2i / head_dim), in f32.
@@ -167,15 +167,15 @@ pub trait Backend: Send + Sync {
     /// `out[i] = table[tokens[i]]`.
     fn embed(&self, table: &Self::Table, tokens: &[u32], out: &mut Self::Tensor);
     /// `out = x / rms(x) · weight`, row by row.
-    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Acts);
+    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Activations);
     /// `to[first + i] = from[rows[i]]`.
     fn copy_rows(&self, from: &Self::Tensor, rows: &[usize], to: &mut Self::Tensor, first: usize);
     /// Every product of one input; an output may have more rows, which stay as they are.
-    fn matmul(&self, input: &Self::Acts, products: &mut [Product<'_, Self>])
+    fn matmul(&self, input: &Self::Activations, products: &mut [Product<'_, Self>])
     where
         Self: Sized;
     /// `output += input · weightᵀ`.
-    fn matmul_add(&self, input: &Self::Acts, weight: &Self::Weight, output: &mut Self::Tensor);
+    fn matmul_add(&self, input: &Self::Activations, weight: &Self::Weight, output: &mut Self::Tensor);
     /// RMSNorm of each head of each row that `rope` has angles for, then rotary embedding over split halves, in place.
     fn norm_rope(&self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32, rope: &Self::Rope);
     /// Causal attention: each query sees the keys of its node up to its own, and all of the nodes before it.
@@ -187,10 +187,10 @@ pub trait Backend: Send + Sync {
         q: &Self::Tensor,
         k: &Self::Tensor,
         v: &Self::Tensor,
-        out: &mut Self::Acts,
+        out: &mut Self::Activations,
     );
     /// `out = silu(input · gateᵀ) · (input · upᵀ)`.
-    fn gated(&self, input: &Self::Acts, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Acts);
+    fn gated(&self, input: &Self::Activations, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Activations);
     /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`: the normed rows that are wanted.
     fn rms_norm_rows(&self, x: &Self::Tensor, rows: &[usize], weight: &Self::Vector, eps: f32, out: &mut Self::Tensor);
     /// Stands between the layers of a pass: a device that queues work may submit what it has, so that it computes while the

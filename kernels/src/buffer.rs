@@ -4,9 +4,14 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// Bytes of a cache line.
+pub(crate) const CACHE_LINE: usize = 64;
+/// f32 of a cache line.
+pub(crate) const FLOATS_PER_LINE: usize = CACHE_LINE / size_of::<f32>();
+
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct Line([u8; CACHE_LINE]);
 
 /// Types whose every bit pattern is a value, so that zeroed bytes may be viewed as them.
 ///
@@ -52,7 +57,7 @@ impl Arena {
         match (0..free.len()).filter(fits).min_by_key(|i| free[*i].len()) {
             Some(i) => free.swap_remove(i),
             None => {
-                let new = vec![Line([0; 64]); lines];
+                let new = vec![Line([0; CACHE_LINE]); lines];
                 advise_huge_pages(&new);
                 new
             }
@@ -62,7 +67,7 @@ impl Arena {
     fn give(&self, lines: Vec<Line>) {
         let mut free = self.lock();
         let held: usize = free.iter().map(Vec::len).sum();
-        if lines.len() * 64 <= Self::LARGEST && (held + lines.len()) * 64 <= Self::HELD {
+        if lines.len() * CACHE_LINE <= Self::LARGEST && (held + lines.len()) * CACHE_LINE <= Self::HELD {
             free.push(lines);
         }
     }
@@ -101,6 +106,12 @@ impl<T> Drop for Buffer<T> {
     }
 }
 
+impl<T: Plain> Default for Buffer<T> {
+    fn default() -> Self {
+        Self::zeroed(0)
+    }
+}
+
 impl<T: Plain> Buffer<T> {
     /// `len` zeros.
     ///
@@ -112,7 +123,7 @@ impl<T: Plain> Buffer<T> {
         buffer
     }
 
-    /// `len` elements of any value.
+    /// `len` elements, which hold what their last user left.
     ///
     /// # Panics
     /// As [`Self::resize`].
@@ -121,7 +132,7 @@ impl<T: Plain> Buffer<T> {
     }
 
     fn lines_of(len: usize) -> usize {
-        len.checked_mul(size_of::<T>()).expect("a buffer fits the address space").div_ceil(64)
+        len.checked_mul(size_of::<T>()).expect("a buffer fits the address space").div_ceil(CACHE_LINE)
     }
 
     /// Changes the length; what was there stays, new elements are zero or left over from an earlier, longer use.
@@ -132,9 +143,9 @@ impl<T: Plain> Buffer<T> {
         let lines = Self::lines_of(len);
         if lines > self.lines.len() {
             if self.lines.is_empty() {
-                self.lines = vec![Line([0; 64]); lines];
+                self.lines = vec![Line([0; CACHE_LINE]); lines];
             } else {
-                self.lines.resize(lines, Line([0; 64]));
+                self.lines.resize(lines, Line([0; CACHE_LINE]));
             }
         }
         self.len = len;

@@ -7,6 +7,10 @@ pub mod cpu;
 pub mod formats;
 mod pool;
 mod quantize;
+#[cfg(test)]
+#[path = "../tests/common/random.rs"]
+mod random;
+mod rounding;
 
 pub use backend::{Backend, Device, DeviceError, Heads, Node, Precision, Product, WeightError};
 pub use pool::default_threads;

@@ -142,7 +142,7 @@ impl<B: Backend> Qwen3<B> {
         let (q_dim, kv_dim) = self.attention_dims();
         let inputs = |[h, context, f]: [B::Form; 3]| {
             let be = &self.backend;
-            be.acts_bytes(hidden, h) + be.acts_bytes(q_dim, context) + be.acts_bytes(ffn, f)
+            be.activations_bytes(hidden, h) + be.activations_bytes(q_dim, context) + be.activations_bytes(ffn, f)
         };
         let inputs = self.layers.iter().map(|layer| inputs(layer.forms)).max().unwrap_or(0);
         // x, q, k, v and the rotary angles; a little for what keeps rows apart in the cache.

@@ -125,7 +125,7 @@ fn model(config: &Config, random: &mut Random) -> (Gguf, String) {
             shape[1] = VOCABULARY;
         }
         let fitting: Vec<Format> =
-            Format::ALL.into_iter().filter(|format| format.row_bytes(shape[0]).is_some()).collect();
+            Format::ALL.iter().copied().filter(|format| format.row_bytes(shape[0]).is_some()).collect();
         let format = fitting[random.below(fitting.len())];
         write!(formats, " {name} {format}").unwrap();
         builder.add_tensor(&name, &shape, format).unwrap();

@@ -43,7 +43,7 @@ type Cpu = CpuBackend;
 
 impl Backend for Recorder {
     type Tensor = <Cpu as Backend>::Tensor;
-    type Acts = <Cpu as Backend>::Acts;
+    type Activations = <Cpu as Backend>::Activations;
     type Weight = <Cpu as Backend>::Weight;
     type Table = <Cpu as Backend>::Table;
     type Vector = <Cpu as Backend>::Vector;
@@ -90,11 +90,11 @@ impl Backend for Recorder {
     fn lasting_tensor(&self, rows: usize, cols: usize) -> Self::Tensor {
         self.cpu.lasting_tensor(rows, cols)
     }
-    fn acts(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Acts {
-        self.cpu.acts(rows, cols, form)
+    fn activations(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Activations {
+        self.cpu.activations(rows, cols, form)
     }
-    fn acts_bytes(&self, cols: usize, form: Self::Form) -> usize {
-        self.cpu.acts_bytes(cols, form)
+    fn activations_bytes(&self, cols: usize, form: Self::Form) -> usize {
+        self.cpu.activations_bytes(cols, form)
     }
     fn attention_bytes(&self, heads: Heads, tokens: usize, nodes: usize) -> usize {
         self.cpu.attention_bytes(heads, tokens, nodes)
@@ -106,17 +106,17 @@ impl Backend for Recorder {
         self.note(Event::Embed(tokens.len())).unwrap();
         self.cpu.embed(table, tokens, out)
     }
-    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Acts) {
+    fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Activations) {
         self.cpu.rms_norm(x, weight, eps, out)
     }
     fn copy_rows(&self, from: &Self::Tensor, rows: &[usize], to: &mut Self::Tensor, first: usize) {
         self.cpu.copy_rows(from, rows, to, first)
     }
-    fn matmul(&self, input: &Self::Acts, products: &mut [Product<'_, Self>]) {
+    fn matmul(&self, input: &Self::Activations, products: &mut [Product<'_, Self>]) {
         let mut products: Vec<Product<'_, Cpu>> = products.iter_mut().map(|(w, out)| (*w, &mut **out)).collect();
         self.cpu.matmul(input, &mut products)
     }
-    fn matmul_add(&self, input: &Self::Acts, weight: &Self::Weight, output: &mut Self::Tensor) {
+    fn matmul_add(&self, input: &Self::Activations, weight: &Self::Weight, output: &mut Self::Tensor) {
         self.cpu.matmul_add(input, weight, output)
     }
     fn norm_rope(&self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32, rope: &Self::Rope) {
@@ -129,12 +129,12 @@ impl Backend for Recorder {
         q: &Self::Tensor,
         k: &Self::Tensor,
         v: &Self::Tensor,
-        out: &mut Self::Acts,
+        out: &mut Self::Activations,
     ) {
         self.note(Event::Attention).unwrap();
         self.cpu.attention(heads, nodes, q, k, v, out)
     }
-    fn gated(&self, input: &Self::Acts, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Acts) {
+    fn gated(&self, input: &Self::Activations, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Activations) {
         self.cpu.gated(input, gate, up, out)
     }
     fn rms_norm_rows(&self, x: &Self::Tensor, rows: &[usize], weight: &Self::Vector, eps: f32, out: &mut Self::Tensor) {

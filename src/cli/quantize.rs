@@ -38,11 +38,12 @@ pub(super) struct QuantizeArguments {
 
 fn override_of(text: &str) -> Result<(Regex, Format), String> {
     let (pattern, name) = text.rsplit_once('=').ok_or("expected REGEX=FORMAT, such as attn_v=Q6_K")?;
-    let format = Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
-        let names: Vec<_> =
-            Format::ALL.iter().filter(|format| format.can_quantize()).map(|format| format.name()).collect();
-        format!("unknown format {name:?}: choose one of {}", names.join(", "))
-    })?;
+    let format =
+        Format::ALL.iter().copied().find(|format| format.name().eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let names: Vec<_> =
+                Format::ALL.iter().filter(|format| format.can_quantize()).map(|format| format.name()).collect();
+            format!("unknown format {name:?}: choose one of {}", names.join(", "))
+        })?;
     Ok((Regex::new(pattern).map_err(|error| error.to_string())?, format))
 }
 

@@ -178,7 +178,7 @@ fn a_tensor_of_an_unknown_type() {
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 16;
     assert_eq!(bytes[at..at + 4], 1u32.to_le_bytes()); // F16
     let path = scratch("unknown_type").join("model.gguf");
-    for (id, name, instead) in [(16u32, "IQ2_XXS", "Q2_K"), (39, "MXFP4", "Q4_0 or Q4_K_M"), (99, "type 99", "Q8_0")] {
+    for (id, name, instead) in [(16u32, "IQ2_XXS", "Q2_K"), (40, "NVFP4", "Q4_0 or Q4_K_M"), (99, "type 99", "Q8_0")] {
         bytes[at..at + 4].copy_from_slice(&id.to_le_bytes());
         fails(run_on(&path, &bytes), 1, &["blk.1.ffn_up.weight", name, instead]);
         let shown = String::from_utf8(succeeds(run(&["inspect", text_of(&path)]))).unwrap();

@@ -1,26 +1,30 @@
 //! Attention of a batch: keys and values are packed once per block and head, then queries are taken in tasks.
 
 use super::CpuBackend;
-use super::isa::{AttendTask, Attention, Rows};
-use super::ops::attention::Shape;
+use super::isa::Attention;
+use super::ops::attention::task::{AttendTask, KeyValueRows, Shape};
 use super::path::Path;
 use super::tensor::Tensor;
 use crate::backend::{Backend, Node};
 use crate::buffer::{Buffer, Parts, Plain};
 
+/// Keys and values of a block whose rows do not lie end to end.
+#[derive(Default)]
+struct Gathered([Buffer<f32>; 2]);
+
 impl CpuBackend {
     /// Attention of every node and head, by `coarse` or in f32 [queries × query heads].
     pub(super) fn attended(
         &self,
-        coarse: Option<&Attention<u16>>,
+        coarse: Option<Attention<u16>>,
         shape: Shape,
         nodes: &[Node],
         qkv: (&Tensor, &Tensor, &Tensor),
     ) -> Tensor {
         let mut context = self.tensor(qkv.0.rows, qkv.0.cols);
         match coarse {
-            Some(kernel) => self.attend(kernel, shape, nodes, qkv, &mut context),
-            None => self.attend(&self.isa.attention, shape, nodes, qkv, &mut context),
+            Some(kernel) => self.attend(&kernel, shape, nodes, qkv, &mut context),
+            None => self.attend(&self.tier().attention(), shape, nodes, qkv, &mut context),
         }
         context
     }
@@ -57,10 +61,11 @@ impl CpuBackend {
             };
             if start >= path.first {
                 let from = (nodes[i].rows.start + start - path.first) * k.stride + column;
-                let rows = Rows { k: &k.data[from..], v: &v.data[from..], stride: k.stride };
+                let rows = KeyValueRows { k: &k.data[from..], v: &v.data[from..], stride: k.stride };
                 kernel.pack(shape, keys, rows, kt, vp);
             } else {
-                let gathered = &mut self.scratch(worker).attention.gathered;
+                let scratch = &mut self.scratch(worker).attention;
+                let Gathered(gathered) = scratch.own.get_or_make();
                 gathered.iter_mut().for_each(|x| x.resize(keys * dim));
                 for (key, position) in (start..start + keys).enumerate() {
                     let row = Path::row(&paths, nodes, i, position);
@@ -68,7 +73,7 @@ impl CpuBackend {
                         to[key * dim..(key + 1) * dim].copy_from_slice(&from.row(row)[column..column + dim]);
                     }
                 }
-                kernel.pack(shape, keys, Rows { k: &gathered[0], v: &gathered[1], stride: dim }, kt, vp);
+                kernel.pack(shape, keys, KeyValueRows { k: &gathered[0], v: &gathered[1], stride: dim }, kt, vp);
             }
         });
 

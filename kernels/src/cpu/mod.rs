@@ -3,42 +3,45 @@
 // Register tiles are arrays of arrays; one index walks several of them.
 #![allow(clippy::needless_range_loop)]
 
-mod acts;
+mod activations;
 mod attend;
 pub mod isa;
 mod ops;
+mod output;
+mod own;
 mod panel;
 mod path;
+mod quantize;
 mod simd;
 mod tensor;
 #[cfg(test)]
 mod tests;
 mod weight;
 
-use acts::RowGroups;
-pub use acts::{Acts, Form};
+pub use activations::{Activations, Form};
 pub use tensor::Tensor;
 pub use weight::Weight;
 
 use crate::backend::{Backend, Device, DeviceError, Heads, Node, Precision, Product, WeightError};
-use crate::buffer::{Arena, Buffer};
+use crate::buffer::{Arena, Buffer, CACHE_LINE, FLOATS_PER_LINE};
 use crate::formats::Format;
 use crate::pool::Pool;
 use bytes::Bytes;
-use isa::{Attention, Isa, Sums};
-use ops::attention::{self, Shape};
+use isa::{Attention, Isa, Tier};
+use ops::attention::{
+    scratch,
+    task::{PAD, Shape},
+};
+use output::Output;
 use panel::{CHUNK, Panel, TILE};
+use quantize::{ActivationParts, RowGroups};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// Values of each row of a tile that are unpacked before they are used; their panels stay in the L2 cache.
 const SPAN: usize = 4 * CHUNK;
-/// Neighbouring columns of activations, a byte each at least, that fill a cache line: one task's work, so that no two
-/// threads write to one line.
-const LINE: usize = 64;
-
-/// Rows that a task of a row-wise operation handles: a cache line of what [`Acts`] stores by group.
-const ROWS_PER_TASK: usize = acts::ROWS_PER_LINE;
+/// Rows that a task of a row-wise operation handles: a cache line of what [`Activations`] store by group.
+const ROWS_PER_TASK: usize = activations::ROWS_PER_LINE;
 
 /// The CPU as a [`Backend`].
 pub struct CpuBackend {
@@ -65,7 +68,7 @@ struct Scratch {
     products: [Buffer<f32>; 3],
     row: Vec<f32>,
     groups: RowGroups,
-    attention: attention::Scratch,
+    attention: scratch::Scratch,
 }
 
 impl CpuBackend {
@@ -75,10 +78,10 @@ impl CpuBackend {
         let scratch = || {
             Mutex::new(Scratch {
                 panels: Default::default(),
-                products: std::array::from_fn(|_| Buffer::zeroed(0)),
+                products: Default::default(),
                 row: Vec::new(),
                 groups: RowGroups::default(),
-                attention: attention::Scratch::new(),
+                attention: scratch::Scratch::default(),
             })
         };
         let scratch = (0..pool.threads()).map(|_| scratch()).collect();
@@ -100,6 +103,10 @@ impl CpuBackend {
         self.pool.threads()
     }
 
+    fn tier(&self) -> &'static dyn Tier {
+        self.isa.tier
+    }
+
     fn scratch(&self, worker: usize) -> std::sync::MutexGuard<'_, Scratch> {
         // A panic leaves nothing half-done in here that the next task would read.
         self.scratch[worker].lock().unwrap_or_else(|e| e.into_inner())
@@ -116,7 +123,7 @@ impl CpuBackend {
     }
 
     /// One task per tile of every product; `add` to the outputs or set them.
-    fn products(&self, input: &Acts, products: &mut [(&Weight, &mut Tensor)], add: bool) {
+    fn products(&self, input: &Activations, products: &mut [(&Weight, &mut Tensor)], add: bool) {
         let mut tiles = Vec::new();
         let mut outputs = Vec::new();
         for (i, (weight, output)) in products.iter_mut().enumerate() {
@@ -139,7 +146,7 @@ impl CpuBackend {
             // Added to what there is, each product would be rounded as that is, which may be far larger than their sum.
             // The task that this thread will likely take next.
             let next = tiles.get(task + self.pool.threads()).map(|(i, tile)| outputs[*i].0.tile(*tile).bytes);
-            let in_place = weight.kernel.filter(|kernel| !add && kernel.any_stride);
+            let in_place = !add && weight.kernel.any_stride && columns.len() == width;
             for span in (0..weight.k).step_by(SPAN) {
                 let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
                 for block in weight.blocks(input.rows) {
@@ -147,11 +154,11 @@ impl CpuBackend {
                     if block == (0..input.rows) && span + SPAN >= weight.k {
                         ask(panels, next.unwrap_or_default());
                     }
-                    if let Some(kernel) = in_place.filter(|_| columns.len() == width) {
+                    if in_place {
                         for panel in panels.iter() {
                             // SAFETY: the columns of this tile, which belong to this task alone.
-                            let sums = unsafe { output.sums(block.clone(), columns.clone(), panel.first > 0) };
-                            kernel.gemm(panel, input, block.clone(), sums);
+                            let output = unsafe { output.of(block.clone(), columns.clone(), panel.first > 0) };
+                            weight.kernel.gemm(panel, input, block.clone(), output);
                         }
                         continue;
                     }
@@ -186,10 +193,7 @@ impl CpuBackend {
         let panels = &mut panels[..chunks.len()];
         for (panel, first) in panels.iter_mut().zip(chunks) {
             let len = (span.end - first).min(CHUNK);
-            match weight.kernel {
-                Some(kernel) => kernel.unpack(panel, weight.tile(tile), first, len),
-                None => panel.unpack_floats(weight.tile(tile), first, len),
-            }
+            weight.kernel.unpack(panel, weight.tile(tile), first, len);
         }
         panels
     }
@@ -199,21 +203,16 @@ impl CpuBackend {
         &self,
         weight: &Weight,
         panels: &[Panel],
-        input: &Acts,
+        input: &Activations,
         block: Range<usize>,
         width: usize,
         products: &mut Buffer<f32>,
     ) -> usize {
         // Rows of several tiles would all fall into the same few sets of the cache.
-        let stride = if width > TILE { width + tensor::LINE } else { width };
+        let stride = if width > TILE { width + FLOATS_PER_LINE } else { width };
         products.resize(block.len() * stride);
-        let Some(kernel) = weight.kernel else {
-            products.fill(0.0);
-            panels.iter().for_each(|panel| self.isa.gemm_floats(panel, input, block.clone(), products));
-            return stride;
-        };
         for (i, panel) in panels.iter().enumerate() {
-            kernel.gemm(panel, input, block.clone(), Sums::of(products, block.len(), width, i > 0));
+            weight.kernel.gemm(panel, input, block.clone(), Output::of(products, block.len(), width, i > 0));
         }
         stride
     }
@@ -235,7 +234,7 @@ pub struct Rope {
 
 impl Backend for CpuBackend {
     type Tensor = Tensor;
-    type Acts = Acts;
+    type Activations = Activations;
     type Weight = Weight;
     type Table = Weight;
     type Vector = Vec<f32>;
@@ -267,10 +266,10 @@ impl Backend for CpuBackend {
     ) -> Result<Weight, WeightError> {
         match format.row_bytes(k) {
             Some(row_bytes) if row_bytes > 0 && n.checked_mul(row_bytes) == Some(bytes.len()) => {
-                let kernel = self.isa.kernel(format, precision);
+                let kernel = self.tier().kernel(format, precision);
                 // Several tiles at a time, while there are tasks for every thread, and while the panels of two weights
                 // (a gate and its up) stay in the L2 cache.
-                let most = kernel.map_or(1, |kernel| if k > SPAN { kernel.tiles / 2 } else { kernel.tiles });
+                let most = if k > SPAN { kernel.tiles / 2 } else { kernel.tiles };
                 let width = TILE * most.min(n.div_ceil(TILE) / (2 * self.threads())).max(1);
                 Ok(Weight { format, bytes, n, k, row_bytes, kernel, width })
             }
@@ -283,8 +282,7 @@ impl Backend for CpuBackend {
     }
 
     fn form(&self, weight: &Weight) -> Form {
-        let floats = Form { floats: true, ..Form::default() };
-        weight.kernel.map_or(floats, |kernel| kernel.form)
+        weight.kernel.form
     }
 
     fn tensor(&self, rows: usize, cols: usize) -> Tensor {
@@ -295,18 +293,19 @@ impl Backend for CpuBackend {
         Tensor::new(rows, cols, Buffer::zeroed)
     }
 
-    fn acts(&self, rows: usize, cols: usize, form: Form) -> Acts {
-        Acts::new(&self.arena, rows, cols, form)
+    fn activations(&self, rows: usize, cols: usize, form: Form) -> Activations {
+        Activations::new(&self.arena, rows, cols, form)
     }
 
-    fn acts_bytes(&self, cols: usize, form: Form) -> usize {
+    fn activations_bytes(&self, cols: usize, form: Form) -> usize {
         form.bytes_of_row(cols)
     }
 
     fn attention_bytes(&self, heads: Heads, tokens: usize, nodes: usize) -> usize {
-        let dim = size_of::<f32>() * heads.head_dim.next_multiple_of(attention::PAD);
+        let dim = size_of::<f32>() * heads.head_dim.next_multiple_of(PAD);
         // Keys and values are packed in blocks; a node packs the block anew that its parent left unfinished, and pads its last.
-        let keys = tokens + nodes * (self.isa.attention.keys + self.isa.attention.pad - 2);
+        let Attention { keys, pad, .. } = self.tier().attention();
+        let keys = tokens + nodes * (keys + pad - 2);
         // And the outputs are gathered as floats.
         dim * (heads.heads * tokens + 2 * heads.kv_heads * keys)
     }
@@ -348,22 +347,22 @@ impl Backend for CpuBackend {
         });
     }
 
-    fn rms_norm(&self, x: &Tensor, weight: &Vec<f32>, eps: f32, out: &mut Acts) {
+    fn rms_norm(&self, x: &Tensor, weight: &Vec<f32>, eps: f32, out: &mut Activations) {
         assert!(out.rows == x.rows && out.cols == x.cols);
-        let parts = out.parts(self.isa);
+        let parts = ActivationParts::new(out, self.tier());
         self.for_rows(x.rows, |row, scratch| {
             scratch.row.resize(x.cols, 0.0);
-            self.isa.rms_norm(x.row(row), weight, eps, &mut scratch.row);
+            self.tier().rms_norm(x.row(row), weight, eps, &mut scratch.row);
             // SAFETY: each row is set by one task.
             unsafe { parts.set(row, 0, &scratch.row, &mut scratch.groups) };
         });
     }
 
-    fn matmul(&self, input: &Acts, products: &mut [Product<'_, Self>]) {
+    fn matmul(&self, input: &Activations, products: &mut [Product<'_, Self>]) {
         self.products(input, products, false);
     }
 
-    fn matmul_add(&self, input: &Acts, weight: &Weight, output: &mut Tensor) {
+    fn matmul_add(&self, input: &Activations, weight: &Weight, output: &mut Tensor) {
         self.products(input, &mut [(weight, output)], true);
     }
 
@@ -376,12 +375,12 @@ impl Backend for CpuBackend {
             let values = unsafe { parts.part(row, 0..cols) };
             let angles = row * rope.half..(row + 1) * rope.half;
             for head in values.chunks_exact_mut(weight.len()) {
-                self.isa.norm_rope(head, weight, eps, &rope.cos[angles.clone()], &rope.sin[angles.clone()]);
+                self.tier().norm_rope(head, weight, eps, &rope.cos[angles.clone()], &rope.sin[angles.clone()]);
             }
         });
     }
 
-    fn attention(&self, heads: Heads, nodes: &[Node], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Acts) {
+    fn attention(&self, heads: Heads, nodes: &[Node], q: &Tensor, k: &Tensor, v: &Tensor, out: &mut Activations) {
         let Heads { heads, kv_heads, head_dim } = heads;
         assert!(heads.is_multiple_of(kv_heads), "whole groups of heads");
         let shape = Shape { group: heads / kv_heads, head_dim, q_stride: q.stride };
@@ -400,21 +399,23 @@ impl Backend for CpuBackend {
         assert!(queries == q.rows, "all queries");
 
         // As fine as what comes next.
-        let fits = |kernel: &&Attention<u16>| out.form().is_part_of(kernel.serves) && kernel.takes(head_dim);
-        let context = self.attended(self.isa.coarse_attention.filter(fits), shape, nodes, (q, k, v));
-        let parts = out.parts(self.isa);
+        let fits = |kernel: &Attention<u16>| out.form().is_part_of(kernel.serves) && kernel.takes(head_dim);
+        let context = self.attended(self.tier().coarse_attention().filter(fits), shape, nodes, (q, k, v));
+        let parts = ActivationParts::new(out, self.tier());
         // SAFETY: each row is set by one task.
         self.for_rows(q.rows, |row, scratch| unsafe { parts.set(row, 0, context.row(row), &mut scratch.groups) });
     }
 
-    fn gated(&self, input: &Acts, gate: &Weight, up: &Weight, out: &mut Acts) {
+    fn gated(&self, input: &Activations, gate: &Weight, up: &Weight, out: &mut Activations) {
         assert!(gate.k == input.cols && gate.n == out.cols && input.rows == out.rows, "shapes of a product");
         assert!(up.k == gate.k && up.n == gate.n, "two weights of one shape");
         // The same rows of both at a time: what the kernels of two formats both take.
         let width = gate.width.min(up.width);
         let [gate, up] = &[gate, up].map(|weight| Weight { width, ..weight.clone() });
-        let parts = out.parts(self.isa);
-        let (tiles, step) = (gate.tiles(), LINE.div_ceil(gate.width));
+        let parts = ActivationParts::new(out, self.tier());
+        // Neighbouring columns of activations, a byte each at least, that fill a cache line are one task's work, so that no two
+        // threads write to one line.
+        let (tiles, step) = (gate.tiles(), CACHE_LINE.div_ceil(gate.width));
         self.pool.run(tiles.div_ceil(step), |task, worker| {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
             for tile in task * step..tiles.min((task + 1) * step) {
@@ -433,7 +434,7 @@ impl Backend for CpuBackend {
                     let stride = self.multiply(gate, gate_panels, input, block.clone(), width, gates);
                     self.multiply(up, up_panels, input, block.clone(), width, ups);
                     gated.resize(gates.len());
-                    self.isa.silu_mul(gates, ups, gated);
+                    self.tier().silu_mul(gates, ups, gated);
                     for (row, gated) in block.zip(gated.chunks_exact(stride)) {
                         // SAFETY: the columns of this tile in this row, which belong to this task alone.
                         unsafe { parts.set(row, columns.start, &gated[..columns.len()], groups) };
@@ -449,7 +450,7 @@ impl Backend for CpuBackend {
         self.for_rows(rows.len(), |row, _| {
             // SAFETY: each row is set by one task.
             let to = unsafe { parts.part(row, 0..x.cols) };
-            self.isa.rms_norm(x.row(rows[row]), weight, eps, to);
+            self.tier().rms_norm(x.row(rows[row]), weight, eps, to);
         });
     }
 

@@ -7,8 +7,10 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod uniform;
 
-use crate::buffer::{Buffer, prefetch};
-use crate::formats::{Block, Format};
+use crate::buffer::{Buffer, CACHE_LINE, prefetch};
+use crate::cpu::own::Own;
+use crate::formats::{Block, Format, LARGEST_SCALE};
+use crate::rounding::MAGIC;
 use std::cell::Cell;
 
 /// Weight rows (output columns) per tile, of which kernels may take several at a time.
@@ -22,6 +24,10 @@ const ROWS_AHEAD: usize = 8;
 const MIN_GROUP: usize = 16;
 /// Groups of a row in a panel, at most.
 pub(crate) const GROUPS: usize = CHUNK / MIN_GROUP;
+
+// Kernels start integer sums of up to 2^22 at the bits of [`MAGIC`] and scale them as they are: a finite scale times one must be
+// finite. Scales are those of a block, or what requantizing makes of the block's values, (128 scales + a min) / 127.
+const _: () = assert!(2.0 * LARGEST_SCALE * (MAGIC + 4_194_304.0) < f32::MAX);
 
 /// Rows of a weight matrix, as stored: those of a tile or of several.
 #[derive(Clone, Copy)]
@@ -80,10 +86,9 @@ impl Ahead {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn ask(&self, parts: usize) {
-        const LINE: usize = 64;
         let (start, end) = self.rest.get();
-        let stop = end.min(start + (end - start).div_ceil(LINE).div_ceil(parts) * LINE);
-        (start..stop).step_by(LINE).for_each(|at| crate::buffer::prefetch_later(at as *const u8));
+        let stop = end.min(start + (end - start).div_ceil(CACHE_LINE).div_ceil(parts) * CACHE_LINE);
+        (start..stop).step_by(CACHE_LINE).for_each(|at| crate::buffer::prefetch_later(at as *const u8));
         self.rest.set((stop, end));
     }
 }
@@ -94,7 +99,7 @@ pub(crate) struct Panel {
     /// The values of each row that it holds: `first..first + len` of K.
     pub(crate) first: usize,
     pub(crate) len: usize,
-    /// Quantized weights: codes in the layout of the instruction set.
+    /// Quantized weights: codes in the layout of the instruction set. Grown for several tiles when first used.
     pub(crate) codes: Buffer<u8>,
     /// [CHUNK / group × TILE], see [`Panel::scales_by_group`].
     pub(crate) scales: Buffer<f32>,
@@ -104,22 +109,14 @@ pub(crate) struct Panel {
     pub(crate) has_min: bool,
     /// The smallest and the largest code that the format has.
     pub(crate) range: (i8, i8),
-    /// See [`uniform`]: [tiles × UNIFORM_SCALES]. Grown when first used, as are `codes` for several tiles.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) uniform_scales: Buffer<f32>,
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) requantization: uniform::Requantization,
     /// Float weights: [CHUNK × TILE].
     pub(crate) floats: Buffer<f32>,
     /// Codes by row [TILE × CHUNK], on their way to `codes`, with their scales and mins [TILE × GROUPS].
     pub(crate) rows: Buffer<i8>,
     pub(crate) row_scales: Buffer<f32>,
     pub(crate) row_mins: Buffer<f32>,
-    /// Weights in bfloat16, in the layout of the instruction set, and what rounding took away. Grown when first used.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) halves: Buffer<u16>,
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) rests: Buffer<u16>,
+    /// What a kernel's own layout needs besides.
+    pub(crate) own: Own,
 }
 
 impl Panel {
@@ -134,21 +131,11 @@ impl Panel {
             group: 0,
             has_min: false,
             range: (0, 0),
-            #[cfg(target_arch = "x86_64")]
-            uniform_scales: Buffer::zeroed(0),
-            #[cfg(target_arch = "x86_64")]
-            requantization: uniform::Requantization {
-                factors: Buffer::zeroed(TILE * GROUPS),
-                offsets: Buffer::zeroed(TILE * GROUPS),
-            },
             floats: Buffer::zeroed(TILE * CHUNK),
             rows: Buffer::zeroed(TILE * CHUNK),
             row_scales: Buffer::zeroed(TILE * GROUPS),
             row_mins: Buffer::zeroed(TILE * GROUPS),
-            #[cfg(target_arch = "x86_64")]
-            halves: Buffer::zeroed(0),
-            #[cfg(target_arch = "x86_64")]
-            rests: Buffer::zeroed(0),
+            own: Own::default(),
         }
     }
 
@@ -158,7 +145,7 @@ impl Panel {
     pub(crate) fn unpack_rows<B: Block>(&mut self, all: TileRows, tile: usize, first: usize, len: usize) {
         // What products tell apart.
         const { assert!(B::GROUP == MIN_GROUP || B::GROUP == 2 * MIN_GROUP) };
-        assert!(all.format == B::FORMAT && len <= CHUNK && len.is_multiple_of(B::LEN));
+        assert!(all.format.block_bytes() == B::BYTES && len <= CHUNK && len.is_multiple_of(B::LEN));
         (self.first, self.len) = (first, len);
         self.group = B::GROUP;
         self.has_min = B::HAS_MIN;
@@ -176,7 +163,7 @@ impl Panel {
             let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
             let blocks = all.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
             for (i, ((block, codes), (scales, mins))) in blocks.zip(scales).enumerate() {
-                (0..B::BYTES).step_by(64).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
+                (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
                 B::unpack(block, codes, scales, mins);
             }
         }
@@ -212,7 +199,7 @@ impl Panel {
     /// Unpacks values `first..first + len` of float rows into `floats`. Rows that the tile lacks become zeros.
     pub(crate) fn unpack_floats(&mut self, tile: TileRows, first: usize, len: usize) {
         assert!(len <= CHUNK && tile.rows() <= TILE);
-        (self.first, self.len) = (first, len);
+        (self.first, self.len, self.group) = (first, len, 1);
         // A few rows at a time, a line apart from a power of two so that they do not share the sets of the cache.
         const ROWS: usize = 8;
         let mut values = [[0f32; CHUNK + 16]; ROWS];

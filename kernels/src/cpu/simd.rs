@@ -1,15 +1,15 @@
 //! Vectors of f32 behind one trait, so that every float operation is written once and instantiated per instruction set.
 //!
-//! A value of a type that implements [`Simd`] is the proof that the CPU has the instructions: it is made only after
+//! A value of a type that implements [`Simd`] is the proof that the CPU has the instructions: it is made only by
 //! detection (see `isa`). Methods are `#[inline(always)]` and meant to be inlined into a `#[target_feature]` function.
 
 use crate::buffer::Plain;
+use crate::rounding::MAGIC;
 
 /// The float vector operations of one instruction set.
 ///
 /// `max` and `min` return their second operand when either is NaN (as x86 does), or NaN (as ARM does), which the callers
 /// rely on to let NaN through: clamp with `max(limit, x)`.
-#[allow(clippy::missing_safety_doc)]
 pub(crate) trait Simd: Copy {
     /// One vector of [`Simd::LANES`] floats.
     type F: Copy;
@@ -18,9 +18,15 @@ pub(crate) trait Simd: Copy {
     const ROWS: usize;
 
     fn splat(self, x: f32) -> Self::F;
-    /// Loads `LANES` floats. SAFETY contract: `p` is readable for that many.
+    /// Loads `LANES` floats.
+    ///
+    /// # Safety
+    /// `p` is readable for that many.
     unsafe fn load(self, p: *const f32) -> Self::F;
-    /// Stores `LANES` floats. SAFETY contract: `p` is writable for that many.
+    /// Stores `LANES` floats.
+    ///
+    /// # Safety
+    /// `p` is writable for that many.
     unsafe fn store(self, p: *mut f32, x: Self::F);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -37,12 +43,21 @@ pub(crate) trait Simd: Copy {
     fn shift_to_exponent(self, a: Self::F) -> Self::F;
     fn sum(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
-    /// Stores integral floats in -127..=127 as bytes. SAFETY contract: `p` is writable for `LANES`.
+    /// Stores integral floats in -127..=127 as bytes.
+    ///
+    /// # Safety
+    /// `p` is writable for `LANES` of them.
     unsafe fn store_i8(self, p: *mut i8, x: Self::F);
-    /// Stores integral floats in -32767..=32767. SAFETY contract: `p` is writable for `LANES`.
+    /// Stores integral floats in -32767..=32767.
+    ///
+    /// # Safety
+    /// `p` is writable for `LANES` of them.
     unsafe fn store_i16(self, p: *mut i16, x: Self::F);
 
-    /// Loads `n` < `LANES` floats, zeros after them. SAFETY contract: `p` is readable for `n`.
+    /// Loads `n` < `LANES` floats, zeros after them.
+    ///
+    /// # Safety
+    /// `p` is readable for `n`.
     #[inline(always)]
     unsafe fn load_tail(self, p: *const f32, n: usize) -> Self::F {
         let mut lanes = [0f32; 16];
@@ -53,7 +68,10 @@ pub(crate) trait Simd: Copy {
         }
     }
 
-    /// Stores the first `n` < `LANES` floats. SAFETY contract: `p` is writable for `n`.
+    /// Stores the first `n` < `LANES` floats.
+    ///
+    /// # Safety
+    /// `p` is writable for `n`.
     #[inline(always)]
     unsafe fn store_tail(self, p: *mut f32, n: usize, x: Self::F) {
         let mut lanes = [0f32; 16];
@@ -72,11 +90,11 @@ pub(crate) trait Simd: Copy {
 
     /// 2^x for x <= 128, as exactly as `coefficients` of 2^f have it; 0 below -126.5, NaN for NaN.
     ///
-    /// x = n + f with n integral and |f| <= 1/2. Beside 1.5 · 2^23 a float has no place for f: it rounds x to n, whose bits
+    /// x = n + f with n integral and |f| <= 1/2. Beside [`MAGIC`] a float has no place for f: it rounds x to n, whose bits
     /// are then the lowest of the sum's. 127 more, and they are the exponent of 2^n.
     #[inline(always)]
     fn exp2_by<const N: usize>(self, coefficients: &[f32; N], x: Self::F) -> Self::F {
-        let magic = self.splat(12_582_912.0 + 127.0);
+        let magic = self.splat(MAGIC + 127.0);
         let x = self.max(self.splat(-127.0), x);
         let sum = self.add(x, magic);
         let f = self.sub(x, self.sub(sum, magic));
@@ -108,27 +126,48 @@ pub(crate) const EXP2: [f32; 7] = [
 pub(crate) const EXP2_COARSE: [f32; 5] =
     [1.0, 0.6931210160255432, 0.2402234971523285, 0.055921975523233414, 0.00966636836528778];
 
+/// [`Simd::exp2`] of whole vectors of up to 16 lanes, in place.
+#[cfg(test)]
+#[inline(always)]
+pub(crate) fn exp2_all<S: Simd>(s: S, x: &mut [f32]) {
+    for x in x.as_chunks_mut::<16>().0 {
+        for i in (0..16).step_by(S::LANES) {
+            let p = x[i..].as_mut_ptr();
+            // SAFETY: 16 floats are whole vectors.
+            unsafe { s.store(p, s.exp2(s.load(p))) }
+        }
+    }
+}
+
 /// Vectors of 32-bit integers, with as many lanes as those of floats.
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::missing_safety_doc)]
 pub(crate) trait IntLanes: Simd {
     type I: Copy;
 
     fn splat_int(self, x: i32) -> Self::I;
-    /// SAFETY contract: `p` is readable for LANES integers.
+    /// Loads LANES integers.
+    ///
+    /// # Safety
+    /// `p` is readable for that many.
     unsafe fn load_int(self, p: *const i32) -> Self::I;
-    /// Bytes widened to words. SAFETY contract: `p` is readable for 2 · LANES bytes.
-    unsafe fn load_widened(self, p: *const i8) -> Self::I;
-    /// SAFETY contract: `p` is writable for LANES integers.
+    /// Loads 2 · LANES signed bytes as 16-bit integers.
+    ///
+    /// # Safety
+    /// `p` is readable for that many.
+    unsafe fn load_i8_as_i16(self, p: *const i8) -> Self::I;
+    /// Stores LANES integers.
+    ///
+    /// # Safety
+    /// `p` is writable for that many.
     unsafe fn store_int(self, p: *mut i32, x: Self::I);
     fn xor(self, a: Self::I, b: Self::I) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Words plus words, their low 16 bits.
-    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Words times words, their low 16 bits.
-    fn mul_words(self, a: Self::I, b: Self::I) -> Self::I;
-    /// The upper byte of each word.
+    /// Sums of 16-bit integers, their low 16 bits.
+    fn add_i16(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Products of 16-bit integers, their low 16 bits.
+    fn mul_i16(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The upper byte of each 16-bit integer.
     fn upper_bytes(self, a: Self::I) -> Self::I;
     /// The nearest floats.
     fn to_float(self, x: Self::I) -> Self::F;
@@ -138,24 +177,41 @@ pub(crate) trait IntLanes: Simd {
 
 /// Products of 16-bit codes. As with [`Simd`], a value is the proof that the CPU has them.
 #[cfg(target_arch = "x86_64")]
-pub(crate) trait DotWords: Copy {
+pub(crate) trait DotI16: Copy {
     /// The vectors of its operands.
     type S: IntLanes;
 
     fn simd(self) -> Self::S;
-    /// `acc + a · b`, two words a lane.
+    /// `acc + a · b`, two products a lane.
     fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self>;
 }
 
-/// The vectors of integers that a [`DotWords`] multiplies.
+/// The vectors of integers that a [`DotI16`] multiplies.
 #[cfg(target_arch = "x86_64")]
-pub(crate) type Int<W> = <<W as DotWords>::S as IntLanes>::I;
+pub(crate) type Int<W> = <<W as DotI16>::S as IntLanes>::I;
+
+/// Defines methods of a token that are instructions alone.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! instructions {
+    ($(fn $name:ident($self:ident $(, $x:ident: $of:ty)*) $(-> $result:ty)? $body:block)*) => {$(
+        #[inline(always)]
+        fn $name($self $(, $x: $of)*) $(-> $result)? {
+            // SAFETY: `self` is the proof that the CPU has these instructions.
+            unsafe { $body }
+        }
+    )*};
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use instructions;
 
 /// An integer type of activation codes.
 pub(crate) trait Code: Plain {
     /// Largest code; the smallest is its negative, so that the range is symmetric.
     const MAX: f32;
-    /// SAFETY contract: `p` is writable for `S::LANES` codes; `x` holds integers in -MAX..=MAX.
+    /// Stores integers in -MAX..=MAX.
+    ///
+    /// # Safety
+    /// `p` is writable for `S::LANES` codes.
     unsafe fn store<S: Simd>(simd: S, p: *mut Self, x: S::F);
 }
 

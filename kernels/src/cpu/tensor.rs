@@ -1,11 +1,8 @@
 //! Matrices of f32 whose rows the tasks of a loop write in parts.
 
-use super::isa::Sums;
-use crate::buffer::{Buffer, Parts, prefetch};
+use super::output::Output;
+use crate::buffer::{Buffer, FLOATS_PER_LINE, Parts, prefetch};
 use std::ops::Range;
-
-/// Floats of a cache line.
-pub(super) const LINE: usize = 16;
 
 /// A matrix of f32 [rows × cols], each row `stride` floats after the one before.
 pub struct Tensor {
@@ -19,8 +16,8 @@ impl Tensor {
     /// In the memory that `buffer` gives for so many floats. Rows are kept off a distance of whole pages: a tile of a product
     /// writes a few columns of every row, and rows a page apart would all fall into the same few sets of the cache.
     pub(super) fn new(rows: usize, cols: usize, buffer: impl FnOnce(usize) -> Buffer<f32>) -> Self {
-        let lines = cols.div_ceil(LINE);
-        let stride = if lines.is_multiple_of(LINE) { (lines + 1) * LINE } else { cols };
+        let lines = cols.div_ceil(FLOATS_PER_LINE);
+        let stride = if lines.is_multiple_of(FLOATS_PER_LINE) { (lines + 1) * FLOATS_PER_LINE } else { cols };
         let len = rows.checked_mul(stride).expect("a matrix fits the address space");
         Self { rows, cols, stride, data: buffer(len) }
     }
@@ -57,17 +54,17 @@ impl<'a> TensorParts<'a> {
     ///
     /// # Safety
     /// As [`Self::part`].
-    pub(super) unsafe fn sums(&self, rows: Range<usize>, columns: Range<usize>, add: bool) -> Sums<'a> {
+    pub(super) unsafe fn of(&self, rows: Range<usize>, columns: Range<usize>, add: bool) -> Output<'a> {
         assert!(!rows.is_empty() && columns.end <= self.cols && columns.start <= columns.end);
         let start = rows.start * self.stride + columns.start;
         let first = self.data.start_of(start..(rows.end - 1) * self.stride + columns.end);
         // SAFETY: all of them are inside the matrix, or `start_of` panics; nobody else's by the caller's promise.
-        unsafe { Sums::at(first, rows.len(), columns.len(), self.stride, add) }
+        unsafe { Output::at(first, rows.len(), columns.len(), self.stride, add) }
     }
 
     /// Brings columns `columns` of row `row` into the cache: parts of rows lie too far apart for the processor to foresee.
     pub(super) fn prefetch(&self, row: usize, columns: Range<usize>) {
         let start = self.data.as_ptr().wrapping_add(row * self.stride + columns.start);
-        (0..columns.len()).step_by(LINE).for_each(|i| prefetch(start.wrapping_add(i)));
+        (0..columns.len()).step_by(FLOATS_PER_LINE).for_each(|i| prefetch(start.wrapping_add(i)));
     }
 }

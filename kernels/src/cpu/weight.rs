@@ -6,10 +6,6 @@ use crate::formats::Format;
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Activation rows that meet a tile before the next ones do, unless a kernel wants more: their sums stay in the L1 cache.
-/// Whole register tiles of every tier (4, 6, 8 or 16 rows).
-pub(super) const ROWS_PER_BLOCK: usize = 48;
-
 /// A weight matrix [n × k], as stored.
 #[derive(Clone)]
 pub struct Weight {
@@ -18,8 +14,8 @@ pub struct Weight {
     pub(super) n: usize,
     pub(super) k: usize,
     pub(super) row_bytes: usize,
-    /// How it is multiplied; `None`: as floats.
-    pub(super) kernel: Option<&'static Kernel>,
+    /// How it is multiplied.
+    pub(super) kernel: Kernel,
     /// Rows of a task's tile: `TILE` (see `panel`) or, where the kernel takes several at a time, so many times as much.
     pub(super) width: usize,
 }
@@ -36,7 +32,7 @@ impl Weight {
 
     /// The blocks of `rows` rows of activations that meet a tile one after the other.
     pub(super) fn blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let size = self.kernel.map_or(ROWS_PER_BLOCK, |kernel| kernel.rows);
+        let size = self.kernel.rows;
         (0..rows).step_by(size).map(move |first| first..rows.min(first + size))
     }
 

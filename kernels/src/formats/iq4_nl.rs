@@ -1,7 +1,7 @@
 //! IQ4_NL: 32 values of 4 bits that index a codebook denser near zero, one f16 scale. Layout: `block_iq4_nl` of
 //! `ggml-common.h`: `d` (f16), `qs` (16 bytes: value `j` in the low nibble of byte `j`, value `j + 16` in its high nibble).
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
 
 const LEN: usize = 32;
 const BYTES: usize = 18;
@@ -12,7 +12,6 @@ const GROUP: usize = 32;
 pub(crate) struct IQ4_NL;
 
 impl Block for IQ4_NL {
-    const FORMAT: Format = Format::IQ4_NL;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;

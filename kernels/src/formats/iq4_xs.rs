@@ -3,10 +3,8 @@
 //! at bit `2 g`), `scales_l` (4 bytes: the low four bits, two to a byte), `qs` (16 bytes to a group: value `j` in the low
 //! nibble of byte `j`, value `j + 16` in its high nibble).
 
-use super::{
-    Block, Format, bytes_at, f16_at, head,
-    iq4_nl::{CODEBOOK, look_up},
-};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::iq4_nl::{CODEBOOK, look_up};
 
 const LEN: usize = 256;
 const BYTES: usize = 136;
@@ -17,7 +15,6 @@ const GROUP: usize = 32;
 pub(crate) struct IQ4_XS;
 
 impl Block for IQ4_XS {
-    const FORMAT: Format = Format::IQ4_XS;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;

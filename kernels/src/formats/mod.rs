@@ -1,17 +1,20 @@
-//! GGUF block formats: their ids, names and sizes here, and one file each that defines what the bytes mean.
+//! GGUF block formats: their ids and names here, and one file each that defines what the bytes mean.
 //!
 //! A format is a way to store a row of weights as blocks of [`Format::block_len`] values in [`Format::block_bytes`]
 //! bytes. Ids, names and layouts are those of ggml (`ggml/include/ggml.h`, `ggml/src/ggml-common.h`); multi-byte fields
 //! are little-endian.
 //!
 //! Each quantized format has two readings of a block that must agree bit for bit: `Block::dequantize` defines the
-//! values the slow and obvious way, `Block::unpack` is the fast one that feeds the GEMM panels. To add a format: a row
-//! in the table below, an arm in `with_block!`, and a file that implements `Block`.
+//! values the slow and obvious way, `Block::unpack` is the fast one that feeds the GEMM panels. To add a format: a file that
+//! implements `Block`, and `Pack` if it can be written; its `mod`; and its row in the list below, from which all else follows.
 
+mod block;
 mod f16;
 pub(crate) mod float;
 pub(crate) mod iq4_nl;
 pub(crate) mod iq4_xs;
+pub(crate) mod mxfp4;
+pub(crate) mod pack;
 pub(crate) mod q2_k;
 pub(crate) mod q3_k;
 pub(crate) mod q4_0;
@@ -25,170 +28,140 @@ pub(crate) mod q8_0;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use f16::f16_to_f32;
+pub(crate) use block::{Block, LARGEST_SCALE};
 use float::Float;
 
-/// A block of quantized values: small integer codes, and one scale (with [`HAS_MIN`](Block::HAS_MIN) one min too) for
-/// each group of [`GROUP`](Block::GROUP) of them.
-///
-/// `value[i] = scale[i / GROUP] * code[i] + min[i / GROUP]`, the product and the sum each rounded to f32, never fused.
-pub(crate) trait Block {
-    /// The format whose blocks these are.
-    const FORMAT: Format;
-    /// Values per block: 32 or 256.
-    const LEN: usize;
-    /// Bytes per block.
-    const BYTES: usize;
-    /// Values that share a scale: 16 or 32, as products check when they are compiled.
-    const GROUP: usize;
-    /// Whether a min is added to `scale * code`.
-    const HAS_MIN: bool;
-    /// The smallest code, 0 with [`HAS_MIN`](Block::HAS_MIN), and the largest.
-    const CODES: (i8, i8);
-
-    /// The values of a block: what the format means, with the operations in the order of ggml's reference
-    /// (`dequantize_row_*` of `ggml-quants.c`). `block` holds `BYTES`, `out` holds `LEN`; panics when they hold less.
-    fn dequantize(block: &[u8], out: &mut [f32]);
-
-    /// The `LEN` codes of a block in the order of its values, and the `LEN / GROUP` scales and mins. `mins` is left
-    /// alone, and may be empty, without `HAS_MIN`. Panics when a slice is too short.
-    ///
-    /// Each scale and min is an f16 times an integer of at most 8 bits: it has at most 22 significant bits, and is NaN,
-    /// infinite or within [`LARGEST_SCALE`]. Kernels rely on both, whatever bytes a file holds.
-    ///
-    /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
-    fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
-}
-
-/// The largest finite scale or min of a [`Block`]: the largest f16 times −128.
-pub(crate) const LARGEST_SCALE: f32 = 65504.0 * 128.0;
-
-/// Evaluates an expression with the [`Block`] type of a format bound to a name, or one with the [`Float`](float::Float) type:
-/// the one place that lists them all.
-macro_rules! with_block {
-    ($format:expr, $block:ident => $quantized:expr, float => $floats:expr $(,)?) => {
-        $crate::formats::with_block!($format, $block => $quantized, float _Float => $floats)
-    };
-    ($format:expr, $block:ident => $quantized:expr, float $float:ident => $floats:expr $(,)?) => {
-        $crate::formats::with_block!(@match $format, $block, $quantized, $float, $floats,
-            (Q4_0, q4_0), (Q4_1, q4_1), (Q5_0, q5_0), (Q5_1, q5_1), (Q8_0, q8_0), (Q2_K, q2_k), (Q3_K, q3_k),
-            (Q4_K, q4_k), (Q5_K, q5_k), (Q6_K, q6_k), (IQ4_NL, iq4_nl), (IQ4_XS, iq4_xs); F32, F16, BF16)
-    };
+/// Makes of one row per format (its name, its ggml id and, of blocks, its file) the enum, the list, and the macros that find a
+/// format's type.
+macro_rules! formats {
     (
-        @match $format:expr, $block:ident, $quantized:expr, $float:ident, $floats:expr,
-        $(($name:ident, $file:ident)),*; $($float_name:ident),*
+        $d:tt
+        floats { $($float:ident = $float_id:literal,)* }
+        blocks { $($block:ident = $id:literal in $file:ident,)* }
+        only_read { $($read:ident = $read_id:literal in $read_file:ident,)* }
     ) => {
-        match $format {
-            $($crate::formats::Format::$name => {
-                type $block = $crate::formats::$file::$name;
-                $quantized
-            })*
-            $($crate::formats::Format::$float_name => {
-                type $float = $crate::formats::float::$float_name;
-                $floats
-            })*
+        /// The storage format of a tensor, by its ggml name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(non_camel_case_types, missing_docs)]
+        #[non_exhaustive]
+        pub enum Format {
+            $($float,)*
+            $($block,)*
+            $($read,)*
+        }
+
+        impl Format {
+            /// Every format that this crate can read.
+            pub const ALL: &'static [Format] = &[$(Self::$float,)* $(Self::$block,)* $(Self::$read,)*];
+
+            /// The ggml type id.
+            pub fn id(self) -> u32 {
+                match self {
+                    $(Self::$float => $float_id,)*
+                    $(Self::$block => $id,)*
+                    $(Self::$read => $read_id,)*
+                }
+            }
+
+            /// The ggml name, such as `Q4_K`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$float => stringify!($float),)*
+                    $(Self::$block => stringify!($block),)*
+                    $(Self::$read => stringify!($read),)*
+                }
+            }
+        }
+
+        /// Evaluates an expression with the [`Block`] type of a format bound to a name, or one with its [`Float`](float::Float)
+        /// type.
+        macro_rules! with_block {
+            ($d format:expr, $d name:ident => $d quantized:expr, float => $d floats:expr $d(,)?) => {
+                $crate::formats::with_block!($d format, $d name => $d quantized, float _Float => $d floats)
+            };
+            ($d format:expr, $d name:ident => $d quantized:expr, float $d float:ident => $d floats:expr $d(,)?) => {
+                match $d format {
+                    $($crate::formats::Format::$float => {
+                        type $d float = $crate::formats::float::$float;
+                        $d floats
+                    })*
+                    $($crate::formats::Format::$block => {
+                        type $d name = $crate::formats::$file::$block;
+                        $d quantized
+                    })*
+                    $($crate::formats::Format::$read => {
+                        type $d name = $crate::formats::$read_file::$read;
+                        $d quantized
+                    })*
+                }
+            };
+        }
+
+        /// The same with the [`Pack`](pack::Pack) type of a format, or another expression where it can only be read.
+        macro_rules! with_pack {
+            (
+                $d format:expr,
+                $d name:ident => $d packed:expr,
+                float $d float:ident => $d floats:expr,
+                only read => $d other:expr $d(,)?
+            ) => {
+                match $d format {
+                    $($crate::formats::Format::$float => {
+                        type $d float = $crate::formats::float::$float;
+                        $d floats
+                    })*
+                    $($crate::formats::Format::$block => {
+                        type $d name = $crate::formats::$file::$block;
+                        $d packed
+                    })*
+                    $($crate::formats::Format::$read)|* => $d other,
+                }
+            };
         }
     };
 }
-pub(crate) use with_block;
 
-/// The `N` bytes of `block` from byte `at` on; free of checks when the length of `block` is known to the compiler.
-#[inline(always)]
-fn bytes_at<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
-    block[at..].first_chunk().expect("a block holds all of its fields")
+formats! {
+    $
+    floats {
+        F32 = 0,
+        F16 = 1,
+        BF16 = 30,
+    }
+    blocks {
+        Q4_0 = 2 in q4_0,
+        Q4_1 = 3 in q4_1,
+        Q5_0 = 6 in q5_0,
+        Q5_1 = 7 in q5_1,
+        Q8_0 = 8 in q8_0,
+        Q2_K = 10 in q2_k,
+        Q3_K = 11 in q3_k,
+        Q4_K = 12 in q4_k,
+        Q5_K = 13 in q5_k,
+        Q6_K = 14 in q6_k,
+    }
+    only_read {
+        IQ4_NL = 20 in iq4_nl,
+        IQ4_XS = 23 in iq4_xs,
+        MXFP4 = 39 in mxfp4,
+    }
 }
-
-/// The f16 at byte `at` of `block`.
-#[inline(always)]
-fn f16_at(block: &[u8], at: usize) -> f32 {
-    f16_to_f32(u16::from_le_bytes(*bytes_at(block, at)))
-}
-
-/// The first `N` places of an output.
-#[inline(always)]
-fn head<T, const N: usize>(out: &mut [T]) -> &mut [T; N] {
-    out.first_chunk_mut().expect("an output has room for a block")
-}
-
-/// The storage format of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(non_camel_case_types, missing_docs)]
-pub enum Format {
-    F32,
-    F16,
-    BF16,
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2_K,
-    Q3_K,
-    Q4_K,
-    Q5_K,
-    Q6_K,
-    IQ4_NL,
-    IQ4_XS,
-}
-
-/// One row per format: ggml id, name, values per block, bytes per block.
-const TABLE: [(Format, u32, &str, usize, usize); 15] = [
-    (Format::F32, 0, "F32", 1, 4),
-    (Format::F16, 1, "F16", 1, 2),
-    (Format::BF16, 30, "BF16", 1, 2),
-    (Format::Q4_0, 2, "Q4_0", 32, 18),
-    (Format::Q4_1, 3, "Q4_1", 32, 20),
-    (Format::Q5_0, 6, "Q5_0", 32, 22),
-    (Format::Q5_1, 7, "Q5_1", 32, 24),
-    (Format::Q8_0, 8, "Q8_0", 32, 34),
-    (Format::Q2_K, 10, "Q2_K", 256, 84),
-    (Format::Q3_K, 11, "Q3_K", 256, 110),
-    (Format::Q4_K, 12, "Q4_K", 256, 144),
-    (Format::Q5_K, 13, "Q5_K", 256, 176),
-    (Format::Q6_K, 14, "Q6_K", 256, 210),
-    (Format::IQ4_NL, 20, "IQ4_NL", 32, 18),
-    (Format::IQ4_XS, 23, "IQ4_XS", 256, 136),
-];
+pub(crate) use {with_block, with_pack};
 
 impl Format {
-    /// Every format that this crate can read.
-    pub const ALL: [Format; 15] = {
-        let mut all = [Format::F32; 15];
-        let mut i = 0;
-        while i < 15 {
-            all[i] = TABLE[i].0;
-            i += 1;
-        }
-        all
-    };
-
-    fn row(self) -> &'static (Format, u32, &'static str, usize, usize) {
-        TABLE.iter().find(|r| r.0 == self).expect("every format has a row")
-    }
-
     /// The format of a ggml type id, `None` for an id that this crate cannot read.
     pub fn from_id(id: u32) -> Option<Self> {
-        TABLE.iter().find(|r| r.1 == id).map(|r| r.0)
+        Self::ALL.iter().copied().find(|format| format.id() == id)
     }
 
-    /// The ggml type id.
-    pub fn id(self) -> u32 {
-        self.row().1
-    }
-
-    /// The ggml name, such as `Q4_K`.
-    pub fn name(self) -> &'static str {
-        self.row().2
-    }
-
-    /// Values per block.
+    /// Values per block; 1 for a float format.
     pub fn block_len(self) -> usize {
-        self.row().3
+        with_block!(self, B => B::LEN, float => 1)
     }
 
     /// Bytes per block.
     pub fn block_bytes(self) -> usize {
-        self.row().4
+        with_block!(self, B => B::BYTES, float F => F::BYTES)
     }
 
     /// Bytes of a row of `len` values; `None` when `len` is not a whole number of blocks or the size overflows.
@@ -201,7 +174,7 @@ impl Format {
 
     /// Whether values are stored one by one as floats (F32, F16, BF16), without blocks, codes or scales.
     pub fn is_float(self) -> bool {
-        self.block_len() == 1
+        with_block!(self, _B => false, float => true)
     }
 
     /// Values that share one scale: 16 or 32, or 1 for a float format.

@@ -2,7 +2,8 @@
 //! Layout: `block_q2_K` of `ggml-common.h`: `scales` (16 bytes: scale in the low nibble, min in the high one), `qs` (64
 //! bytes: of each 32 bytes, the four pairs of bits are four runs of 32 values), `d` and `dmin` (f16). Mins are subtracted.
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, put};
 
 const LEN: usize = 256;
 const BYTES: usize = 84;
@@ -13,7 +14,6 @@ const GROUP: usize = 16;
 pub(crate) struct Q2_K;
 
 impl Block for Q2_K {
-    const FORMAT: Format = Format::Q2_K;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -50,5 +50,24 @@ impl Block for Q2_K {
                 }
             }
         }
+    }
+}
+
+impl Pack for Q2_K {
+    const RANGE: (f32, f32) = (0.0, 3.0);
+    const SCALES: (i32, i32) = (0, 15);
+    const MINS: i32 = 15;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        for ((byte, scale), min) in block.iter_mut().zip(found.scales).zip(found.mins) {
+            *byte = scale as u8 | min << 4;
+        }
+        for (i, code) in found.codes.iter().enumerate() {
+            let (half, run, l) = (i / 128, i / 32 % 4, i % 32);
+            block[16 + 32 * half + l] |= (*code as u8) << (2 * run);
+        }
+        put(block, 80, found.d);
+        put(block, 82, found.dmin);
     }
 }

@@ -3,7 +3,8 @@
 //! `qs` (64 bytes: of each 32 bytes, the four pairs of bits are four runs of 32 values), `scales` (12 bytes: the low
 //! nibbles of all 16 in 8 bytes, then their upper two bits in 4), `d` (f16).
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, put};
 
 const LEN: usize = 256;
 const BYTES: usize = 110;
@@ -14,7 +15,6 @@ const GROUP: usize = 16;
 pub(crate) struct Q3_K;
 
 impl Block for Q3_K {
-    const FORMAT: Format = Format::Q3_K;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -55,6 +55,27 @@ impl Block for Q3_K {
                 }
             }
         }
+    }
+}
+
+impl Pack for Q3_K {
+    const RANGE: (f32, f32) = (-4.0, 3.0);
+    const SCALES: (i32, i32) = (-32, 31);
+    const MINS: i32 = 0;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        for (i, code) in found.codes.iter().enumerate() {
+            let (half, run, l, code) = (i / 128, i / 32, i % 32, (code + 4) as u8);
+            block[l] |= (code >> 2) << run;
+            block[32 + 32 * half + l] |= (code & 3) << (2 * (run % 4));
+        }
+        for (g, scale) in found.scales.iter().enumerate() {
+            let scale = (scale + 32) as u8;
+            block[96 + g % 8] |= (scale & 15) << (4 * (g / 8));
+            block[104 + g % 4] |= (scale >> 4) << (2 * (g / 4));
+        }
+        put(block, 108, found.d);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Q4_0: 32 values of 4 bits around 8, one f16 scale. Layout: `block_q4_0` of `ggml-common.h`:
 //! `d` (f16), `qs` (16 bytes: value `j` in the low nibble of byte `j`, value `j + 16` in its high nibble).
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, nibbles, put};
 
 const LEN: usize = 32;
 const BYTES: usize = 18;
@@ -12,7 +13,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q4_0;
 
 impl Block for Q4_0 {
-    const FORMAT: Format = Format::Q4_0;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -39,5 +39,17 @@ impl Block for Q4_0 {
             codes[j] = (qs[j] & 15) as i8 - 8;
             codes[j + 16] = (qs[j] >> 4) as i8 - 8;
         }
+    }
+}
+
+impl Pack for Q4_0 {
+    const RANGE: (f32, f32) = (-8.0, 7.0);
+    const SCALES: (i32, i32) = (1, 1);
+    const MINS: i32 = 0;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        nibbles(&found.codes, 8, &mut block[2..]);
     }
 }

@@ -1,7 +1,8 @@
 //! Q4_1: 32 values of 4 bits, one f16 scale and min. Layout: `block_q4_1` of `ggml-common.h`:
 //! `d` and `m` (f16), `qs` (16 bytes: value `j` in the low nibble of byte `j`, value `j + 16` in its high nibble).
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, nibbles, put};
 
 const LEN: usize = 32;
 const BYTES: usize = 20;
@@ -12,7 +13,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q4_1;
 
 impl Block for Q4_1 {
-    const FORMAT: Format = Format::Q4_1;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -41,5 +41,18 @@ impl Block for Q4_1 {
             codes[j] = (qs[j] & 15) as i8;
             codes[j + 16] = (qs[j] >> 4) as i8;
         }
+    }
+}
+
+impl Pack for Q4_1 {
+    const RANGE: (f32, f32) = (0.0, 15.0);
+    const SCALES: (i32, i32) = (1, 1);
+    const MINS: i32 = 1;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        put(block, 2, -found.dmin);
+        nibbles(&found.codes, 0, &mut block[4..]);
     }
 }

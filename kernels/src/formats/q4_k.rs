@@ -2,7 +2,8 @@
 //! Layout: `block_q4_K` of `ggml-common.h`: `d` and `dmin` (f16), `scales` (12 bytes, see [`ScalesAndMins`]), `qs` (128
 //! bytes: of each 32 bytes, the low nibbles are 32 values and the high nibbles the next 32). Mins are subtracted.
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, put};
 
 const LEN: usize = 256;
 const BYTES: usize = 144;
@@ -13,7 +14,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q4_K;
 
 impl Block for Q4_K {
-    const FORMAT: Format = Format::Q4_K;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -57,6 +57,22 @@ impl Block for Q4_K {
     }
 }
 
+impl Pack for Q4_K {
+    const RANGE: (f32, f32) = (0.0, 15.0);
+    const SCALES: (i32, i32) = (0, 63);
+    const MINS: i32 = 63;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        put(block, 2, found.dmin);
+        scales_and_mins(found, &mut block[4..16]);
+        for (i, code) in found.codes.iter().enumerate() {
+            block[16 + 32 * (i / 64) + i % 32] |= (*code as u8) << (4 * (i / 32 % 2));
+        }
+    }
+}
+
 /// The eight 6-bit scales and eight 6-bit mins of a Q4_K or Q5_K block, which share 12 bytes: scales 0 .. 4 and mins
 /// 0 .. 4 in the low six bits of bytes 0 .. 4 and 4 .. 8; of scales and mins 4 .. 8, the low nibbles in the low and high
 /// nibbles of bytes 8 .. 12, the upper two bits on top of scales and mins 0 .. 4.
@@ -85,5 +101,16 @@ pub(super) fn scale_and_min(packed: &[u8; 12], g: usize) -> (u8, u8) {
         (packed[g] & 63, packed[g + 4] & 63)
     } else {
         (packed[g + 4] & 15 | packed[g - 4] >> 6 << 4, packed[g + 4] >> 4 | packed[g] >> 6 << 4)
+    }
+}
+
+/// The 12 bytes that [`ScalesAndMins`] reads.
+#[inline(always)]
+pub(super) fn scales_and_mins(found: &Found, packed: &mut [u8]) {
+    for g in 0..4 {
+        let (scale, min) = (found.scales[g + 4] as u8, found.mins[g + 4]);
+        packed[g] = found.scales[g] as u8 | (scale >> 4) << 6;
+        packed[g + 4] = found.mins[g] | (min >> 4) << 6;
+        packed[g + 8] = scale & 15 | min << 4;
     }
 }

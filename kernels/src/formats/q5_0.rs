@@ -2,7 +2,8 @@
 //! `d` (f16), `qh` (32 bits: the fifth bit of value `j` is bit `j`), `qs` (16 bytes: value `j` in the low nibble of
 //! byte `j`, value `j + 16` in its high nibble).
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, fifth_bits, nibbles, put};
 
 const LEN: usize = 32;
 const BYTES: usize = 22;
@@ -13,7 +14,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q5_0;
 
 impl Block for Q5_0 {
-    const FORMAT: Format = Format::Q5_0;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -43,6 +43,19 @@ impl Block for Q5_0 {
             let moved = (word + 0x7070_7070_7070_7070) ^ 0x8080_8080_8080_8080;
             *codes = moved.to_le_bytes().map(|code| code as i8);
         }
+    }
+}
+
+impl Pack for Q5_0 {
+    const RANGE: (f32, f32) = (-16.0, 15.0);
+    const SCALES: (i32, i32) = (1, 1);
+    const MINS: i32 = 0;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        block[2..6].copy_from_slice(&fifth_bits(&found.codes, 16));
+        nibbles(&found.codes, 16, &mut block[6..]);
     }
 }
 

@@ -2,7 +2,9 @@
 //! `d` and `m` (f16), `qh` (32 bits: the fifth bit of value `j` is bit `j`), `qs` (16 bytes: value `j` in the low nibble
 //! of byte `j`, value `j + 16` in its high nibble).
 
-use super::{Block, Format, bytes_at, f16_at, head, q5_0::five_bit_codes};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, fifth_bits, nibbles, put};
+use super::q5_0::five_bit_codes;
 
 const LEN: usize = 32;
 const BYTES: usize = 24;
@@ -13,7 +15,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q5_1;
 
 impl Block for Q5_1 {
-    const FORMAT: Format = Format::Q5_1;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -43,5 +44,19 @@ impl Block for Q5_1 {
         for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip(words) {
             *codes = word.to_le_bytes().map(|code| code as i8);
         }
+    }
+}
+
+impl Pack for Q5_1 {
+    const RANGE: (f32, f32) = (0.0, 31.0);
+    const SCALES: (i32, i32) = (1, 1);
+    const MINS: i32 = 1;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        put(block, 2, -found.dmin);
+        block[4..8].copy_from_slice(&fifth_bits(&found.codes, 0));
+        nibbles(&found.codes, 0, &mut block[8..]);
     }
 }

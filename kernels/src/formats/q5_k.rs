@@ -3,10 +3,9 @@
 //! bytes: the fifth bits, bit `g` of byte `l` for value `32 g + l`), `qs` (128 bytes: of each 32 bytes, the low nibbles
 //! are 32 values and the high nibbles the next 32). Mins are subtracted.
 
-use super::{
-    Block, Format, bytes_at, f16_at, head,
-    q4_k::{ScalesAndMins, scale_and_min},
-};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, put};
+use super::q4_k::{ScalesAndMins, scale_and_min, scales_and_mins};
 
 const LEN: usize = 256;
 const BYTES: usize = 176;
@@ -17,7 +16,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q5_K;
 
 impl Block for Q5_K {
-    const FORMAT: Format = Format::Q5_K;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -59,6 +57,24 @@ impl Block for Q5_K {
             for l in 0..32 {
                 codes[64 * pair + 32 + l] = (qs[l] >> 4 | (qh[l] >> (2 * pair + 1) & 1) << 4) as i8;
             }
+        }
+    }
+}
+
+impl Pack for Q5_K {
+    const RANGE: (f32, f32) = (0.0, 31.0);
+    const SCALES: (i32, i32) = (0, 63);
+    const MINS: i32 = 63;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        put(block, 2, found.dmin);
+        scales_and_mins(found, &mut block[4..16]);
+        for (i, code) in found.codes.iter().enumerate() {
+            let code = *code as u8;
+            block[16 + i % 32] |= (code >> 4) << (i / 32);
+            block[48 + 32 * (i / 64) + i % 32] |= (code & 15) << (4 * (i / 32 % 2));
         }
     }
 }

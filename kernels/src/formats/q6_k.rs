@@ -3,7 +3,8 @@
 //! half of 128 values is four runs of 32: their low four bits are the low nibbles, then the high nibbles, of 64 bytes of
 //! `ql`, their upper two bits the four pairs of bits of 32 bytes of `qh`.
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, put};
 
 const LEN: usize = 256;
 const BYTES: usize = 210;
@@ -14,7 +15,6 @@ const GROUP: usize = 16;
 pub(crate) struct Q6_K;
 
 impl Block for Q6_K {
-    const FORMAT: Format = Format::Q6_K;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -54,5 +54,24 @@ impl Block for Q6_K {
                 }
             }
         }
+    }
+}
+
+impl Pack for Q6_K {
+    const RANGE: (f32, f32) = (-32.0, 31.0);
+    const SCALES: (i32, i32) = (-128, 127);
+    const MINS: i32 = 0;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        for (i, code) in found.codes.iter().enumerate() {
+            let (half, run, l, code) = (i / 128, i / 32 % 4, i % 32, (code + 32) as u8);
+            block[64 * half + 32 * (run % 2) + l] |= (code & 15) << (4 * (run / 2));
+            block[128 + 32 * half + l] |= (code >> 4) << (2 * run);
+        }
+        for (byte, scale) in block[192..208].iter_mut().zip(found.scales) {
+            *byte = scale as u8;
+        }
+        put(block, 208, found.d);
     }
 }

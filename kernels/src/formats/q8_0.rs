@@ -2,7 +2,8 @@
 //!
 //! ggml's quantizer writes codes of -127 ..= 127 only, but a file may hold -128.
 
-use super::{Block, Format, bytes_at, f16_at, head};
+use super::block::{Block, bytes_at, f16_at, head};
+use super::pack::{Found, Pack, put};
 
 const LEN: usize = 32;
 const BYTES: usize = 34;
@@ -13,7 +14,6 @@ const GROUP: usize = 32;
 pub(crate) struct Q8_0;
 
 impl Block for Q8_0 {
-    const FORMAT: Format = Format::Q8_0;
     const LEN: usize = LEN;
     const BYTES: usize = BYTES;
     const GROUP: usize = GROUP;
@@ -35,5 +35,19 @@ impl Block for Q8_0 {
 
         scales[0] = f16_at(block, 0);
         *codes = bytes_at::<LEN>(block, 2).map(|q| q as i8);
+    }
+}
+
+impl Pack for Q8_0 {
+    const RANGE: (f32, f32) = (-127.0, 127.0);
+    const SCALES: (i32, i32) = (1, 1);
+    const MINS: i32 = 0;
+
+    #[inline(always)]
+    fn pack(found: &Found, block: &mut [u8]) {
+        put(block, 0, found.d);
+        for (byte, code) in block[2..].iter_mut().zip(found.codes) {
+            *byte = code as u8;
+        }
     }
 }

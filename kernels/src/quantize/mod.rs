@@ -1,6 +1,6 @@
-//! Values to blocks: the way back of [`crate::formats`], for every format but IQ4.
+//! Values to blocks: the way back of [`crate::formats`], for every format that says how it is packed.
 //!
-//! A block is found by search for the least squared error, then packed (`pack`). The search is one for all formats:
+//! A block is found by search for the least squared error, then packed. The search is one for all formats:
 //!
 //! 1. Each group gets the scale and min that fit it best by itself: for several code ranges around the plain one, codes
 //!    are rounded and the line through them fitted by least squares.
@@ -11,39 +11,25 @@
 //! Rounding is to nearest and no operation is fused, so the bytes are the same on every instruction set.
 
 mod lanes;
-mod pack;
 mod range;
 
-use crate::formats::Format;
-use half::{bf16, f16};
-use lanes::Lanes;
-use pack::Pack;
+use crate::formats::float::Float;
+use crate::formats::pack::{Found, GROUPS, Pack, VALUES};
+use crate::formats::{Format, with_pack};
+use crate::rounding::MAGIC;
+use half::f16;
+use lanes::{Lanes, Vector};
 
-/// The most groups and values of a block.
-const GROUPS: usize = 16;
-const VALUES: usize = 256;
 /// How far code ranges are varied around the plain one, to either side, and how many of them there are.
 const VARIATION: f32 = 1.0;
 const VARIATIONS: i32 = 8;
 /// How often the f16 scales of a block are fitted anew at most.
 const ROUNDS: usize = 3;
 
-/// A block before its bits are packed: `value = d * scale * code - dmin * min`.
-#[derive(Clone)]
-struct Found {
-    d: f16,
-    dmin: f16,
-    scales: [i8; GROUPS],
-    mins: [u8; GROUPS],
-    codes: [i8; VALUES],
-    /// The sum of squared differences.
-    error: f32,
-}
-
 impl Format {
     /// Whether [`quantize`](Self::quantize) can write this format.
     pub fn can_quantize(self) -> bool {
-        !matches!(self, Format::IQ4_NL | Format::IQ4_XS)
+        with_pack!(self, _P => true, float _F => true, only read => false)
     }
 
     /// Writes finite values as blocks of this format with little squared error, the same bytes on every machine. What is
@@ -56,53 +42,36 @@ impl Format {
     pub fn quantize(self, values: &[f32], bytes: &mut [u8]) {
         assert_eq!(self.row_bytes(values.len()), Some(bytes.len()), "{self}: bytes for {} values", values.len());
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the CPU has AVX2, and the operating system keeps its registers.
-            return unsafe { avx2(self, values, bytes) };
+        if let Some(avx2) = lanes::Avx2::detect() {
+            // SAFETY: the token is the proof of the instructions.
+            return unsafe { with_avx2(avx2, self, values, bytes) };
         }
-        any::<[f32; 8]>(self, values, bytes);
+        any(lanes::Portable, self, values, bytes);
     }
 }
 
 /// The same code, compiled for eight lanes.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn avx2(format: Format, values: &[f32], bytes: &mut [u8]) {
-    any::<lanes::Avx>(format, values, bytes);
+fn with_avx2(avx2: lanes::Avx2, format: Format, values: &[f32], bytes: &mut [u8]) {
+    any(avx2, format, values, bytes);
 }
 
 #[inline(always)]
-fn any<L: Lanes>(format: Format, values: &[f32], bytes: &mut [u8]) {
-    match format {
-        Format::F32 => store(values, bytes, f32::to_le_bytes),
-        Format::F16 => store(values, bytes, |x| f16::from_f32(x).to_le_bytes()),
-        Format::BF16 => store(values, bytes, |x| bf16::from_f32(x).to_le_bytes()),
-        Format::Q4_0 => blocks::<pack::Q4_0, L>(values, bytes),
-        Format::Q4_1 => blocks::<pack::Q4_1, L>(values, bytes),
-        Format::Q5_0 => blocks::<pack::Q5_0, L>(values, bytes),
-        Format::Q5_1 => blocks::<pack::Q5_1, L>(values, bytes),
-        Format::Q8_0 => blocks::<pack::Q8_0, L>(values, bytes),
-        Format::Q2_K => blocks::<pack::Q2_K, L>(values, bytes),
-        Format::Q3_K => blocks::<pack::Q3_K, L>(values, bytes),
-        Format::Q4_K => blocks::<pack::Q4_K, L>(values, bytes),
-        Format::Q5_K => blocks::<pack::Q5_K, L>(values, bytes),
-        Format::Q6_K => blocks::<pack::Q6_K, L>(values, bytes),
-        Format::IQ4_NL | Format::IQ4_XS => panic!("{format} cannot be written, only read"),
-    }
+fn any<L: Lanes>(l: L, format: Format, values: &[f32], bytes: &mut [u8]) {
+    with_pack!(
+        format,
+        P => blocks::<P, L>(l, values, bytes),
+        float F => F::quantize(values, bytes),
+        only read => panic!("{format} cannot be written, only read"),
+    )
 }
 
 #[inline(always)]
-fn store<const N: usize>(values: &[f32], bytes: &mut [u8], to_bytes: impl Fn(f32) -> [u8; N]) {
-    for (value, bytes) in values.iter().zip(bytes.as_chunks_mut().0) {
-        *bytes = to_bytes(*value);
-    }
-}
-
-#[inline(always)]
-fn blocks<P: Pack, L: Lanes>(values: &[f32], bytes: &mut [u8]) {
+fn blocks<P: Pack, L: Lanes>(l: L, values: &[f32], bytes: &mut [u8]) {
     for (values, block) in values.chunks_exact(P::LEN).zip(bytes.chunks_exact_mut(P::BYTES)) {
         block.fill(0);
-        P::pack(&search::<P, L>(values), block);
+        P::pack(&search::<P, L>(l, values), block);
     }
 }
 
@@ -114,29 +83,29 @@ struct Line {
 }
 
 #[inline(always)]
-fn search<P: Pack, L: Lanes>(values: &[f32]) -> Found {
+fn search<P: Pack, L: Lanes>(l: L, values: &[f32]) -> Found {
     let (mut plain, mut fitted) = ([Line::default(); GROUPS], [Line::default(); GROUPS]);
     for (g, group) in values.chunks_exact(P::GROUP).enumerate() {
-        (plain[g], fitted[g]) = if P::HAS_MIN { with_min::<P, L>(group) } else { without_min::<P, L>(group) };
+        (plain[g], fitted[g]) = if P::HAS_MIN { with_min::<P, L>(l, group) } else { without_min::<P, L>(l, group) };
     }
     let scales = |lines| {
         let (d, dmin) = shared::<P>(lines);
         (to_f16(d), to_f16(dmin))
     };
-    let mut best = settle::<P, L>(values, &fitted, scales(&fitted));
+    let mut best = settle::<P, L>(l, values, &fitted, scales(&fitted));
     // The plain line is the better start for rows of a few large values, and the usual choice for large code ranges.
-    let other = settle::<P, L>(values, &plain, scales(&plain));
+    let other = settle::<P, L>(l, values, &plain, scales(&plain));
     if other.error < best.error {
         best = other;
     }
     for _ in 0..ROUNDS {
-        let (d, dmin) = refit::<P, L>(values, &best);
+        let (d, dmin) = refit::<P, L>(l, values, &best);
         let mut lines = [Line::default(); GROUPS];
         for (g, line) in lines.iter_mut().enumerate().take(P::LEN / P::GROUP) {
             *line =
                 Line { scale: d.to_f32() * f32::from(best.scales[g]), min: dmin.to_f32() * f32::from(best.mins[g]) };
         }
-        let next = settle::<P, L>(values, &lines, (d, dmin));
+        let next = settle::<P, L>(l, values, &lines, (d, dmin));
         if next.error < best.error {
             best = next;
         } else {
@@ -148,7 +117,7 @@ fn search<P: Pack, L: Lanes>(values: &[f32]) -> Found {
 
 /// The plain and the fitted line of a group whose codes lie around zero.
 #[inline(always)]
-fn without_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
+fn without_min<P: Pack, L: Lanes>(l: L, group: &[f32]) -> (Line, Line) {
     let largest = group.iter().fold(0f32, |largest, x| if x.abs() > largest.abs() { *x } else { largest });
     if largest == 0.0 {
         return Default::default();
@@ -158,10 +127,10 @@ fn without_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
     let (mut best, mut scale) = (f32::NEG_INFINITY, plain.scale);
     for step in -VARIATIONS..=VARIATIONS {
         let inverse = (low - VARIATION * step as f32 / VARIATIONS as f32) / largest;
-        let (mut xl, mut ll) = (L::splat(0.0), L::splat(0.0));
+        let (mut xl, mut ll) = (l.splat(0.0), l.splat(0.0));
         for x in group.as_chunks().0 {
-            let x = L::load(x);
-            let code = round(x.mul(L::splat(inverse)), low, high);
+            let x = l.load(x);
+            let code = round(l, x.mul(l.splat(inverse)), low, high);
             xl = xl.add(x.mul(code));
             ll = ll.add(code.mul(code));
         }
@@ -177,7 +146,7 @@ fn without_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
 
 /// The plain and the fitted line of a group whose codes start at zero.
 #[inline(always)]
-fn with_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
+fn with_min<P: Pack, L: Lanes>(l: L, group: &[f32]) -> (Line, Line) {
     let least = group.iter().copied().fold(f32::INFINITY, f32::min);
     let largest = group.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     // Min codes have no sign where they are codes.
@@ -192,17 +161,17 @@ fn with_min<P: Pack, L: Lanes>(group: &[f32]) -> (Line, Line) {
     for step in -VARIATIONS..=VARIATIONS {
         let inverse = (high + VARIATION * step as f32 / VARIATIONS as f32) / (largest - least);
         // Counted from the least value, so that sums cancel little.
-        let [mut y1, mut y2, mut yl, mut l1, mut l2] = [L::splat(0.0); 5];
+        let [mut y1, mut y2, mut yl, mut l1, mut l2] = [l.splat(0.0); 5];
         for x in group.as_chunks().0 {
-            let y = L::load(x).sub(L::splat(least));
-            let code = round(y.mul(L::splat(inverse)), 0.0, high);
+            let y = l.load(x).sub(l.splat(least));
+            let code = round(l, y.mul(l.splat(inverse)), 0.0, high);
             y1 = y1.add(y);
             y2 = y2.add(y.mul(y));
             yl = yl.add(y.mul(code));
             l1 = l1.add(code);
             l2 = l2.add(code.mul(code));
         }
-        let [y1, y2, yl, l1, l2] = [y1, y2, yl, l1, l2].map(L::sum);
+        let [y1, y2, yl, l1, l2] = [y1, y2, yl, l1, l2].map(Vector::sum);
         let determinant = n * l2 - l1 * l1;
         if determinant <= 0.0 {
             continue;
@@ -238,7 +207,7 @@ fn shared<P: Pack>(lines: &[Line; GROUPS]) -> (f32, f32) {
 
 /// The codes with the least error for given f16 scales, near the given lines.
 #[inline(always)]
-fn settle<P: Pack, L: Lanes>(values: &[f32], lines: &[Line; GROUPS], (d, dmin): (f16, f16)) -> Found {
+fn settle<P: Pack, L: Lanes>(l: L, values: &[f32], lines: &[Line; GROUPS], (d, dmin): (f16, f16)) -> Found {
     let mut found = Found { d, dmin, scales: [0; GROUPS], mins: [0; GROUPS], codes: [0; VALUES], error: 0.0 };
     let (d, dmin) = (d.to_f32(), dmin.to_f32());
     let near = |value: f32, unit: f32, (low, high): (i32, i32)| {
@@ -253,11 +222,11 @@ fn settle<P: Pack, L: Lanes>(values: &[f32], lines: &[Line; GROUPS], (d, dmin): 
             // Rounding the scale moves the min that suits: by how much the values come back too large on average.
             let suited = match P::MINS {
                 0 => 0.0,
-                _ => lines[g].min + misfit::<P, L>(group, unit, lines[g].min).1 / group.len() as f32,
+                _ => lines[g].min + misfit::<P, L>(l, group, unit, lines[g].min).1 / group.len() as f32,
             };
             // Where the f16 is the min itself, its code is 1 always.
             for min in near(suited, dmin, (i32::from(P::MINS == 1), P::MINS)) {
-                let (error, _) = misfit::<P, L>(group, unit, dmin * min as f32);
+                let (error, _) = misfit::<P, L>(l, group, unit, dmin * min as f32);
                 if error < best.0 {
                     best = (error, scale, min);
                 }
@@ -267,20 +236,20 @@ fn settle<P: Pack, L: Lanes>(values: &[f32], lines: &[Line; GROUPS], (d, dmin): 
         found.scales[g] = scale as i8;
         found.mins[g] = min as u8;
         found.error += error;
-        encode::<P, L>(group, d * scale as f32, dmin * min as f32, &mut found.codes[g * P::GROUP..][..P::GROUP]);
+        encode::<P, L>(l, group, d * scale as f32, dmin * min as f32, &mut found.codes[g * P::GROUP..][..P::GROUP]);
     }
     found
 }
 
 /// How a group comes back from its nearest codes: the sum of squared differences and the sum of differences.
 #[inline(always)]
-fn misfit<P: Pack, L: Lanes>(group: &[f32], scale: f32, min: f32) -> (f32, f32) {
+fn misfit<P: Pack, L: Lanes>(l: L, group: &[f32], scale: f32, min: f32) -> (f32, f32) {
     let (low, high) = P::RANGE;
-    let (inverse, scale, min) = (L::splat(inverse(scale)), L::splat(scale), L::splat(min));
-    let (mut squares, mut sum) = (L::splat(0.0), L::splat(0.0));
+    let (inverse, scale, min) = (l.splat(inverse(scale)), l.splat(scale), l.splat(min));
+    let (mut squares, mut sum) = (l.splat(0.0), l.splat(0.0));
     for x in group.as_chunks().0 {
-        let x = L::load(x);
-        let difference = round(x.add(min).mul(inverse), low, high).mul(scale).sub(min).sub(x);
+        let x = l.load(x);
+        let difference = round(l, x.add(min).mul(inverse), low, high).mul(scale).sub(min).sub(x);
         squares = squares.add(difference.mul(difference));
         sum = sum.add(difference);
     }
@@ -289,11 +258,11 @@ fn misfit<P: Pack, L: Lanes>(group: &[f32], scale: f32, min: f32) -> (f32, f32) 
 
 /// The nearest codes of a group.
 #[inline(always)]
-fn encode<P: Pack, L: Lanes>(group: &[f32], scale: f32, min: f32, codes: &mut [i8]) {
+fn encode<P: Pack, L: Lanes>(l: L, group: &[f32], scale: f32, min: f32, codes: &mut [i8]) {
     let (low, high) = P::RANGE;
-    let inverse = L::splat(inverse(scale));
+    let inverse = l.splat(inverse(scale));
     for (x, codes) in group.as_chunks().0.iter().zip(codes.as_chunks_mut::<8>().0) {
-        *codes = round(L::load(x).add(L::splat(min)).mul(inverse), low, high).store().map(|code| code as i8);
+        *codes = round(l, l.load(x).add(l.splat(min)).mul(inverse), low, high).store().map(|code| code as i8);
     }
 }
 
@@ -304,20 +273,20 @@ fn inverse(scale: f32) -> f32 {
 
 /// The f16 scales that fit the codes of a block best.
 #[inline(always)]
-fn refit<P: Pack, L: Lanes>(values: &[f32], found: &Found) -> (f16, f16) {
+fn refit<P: Pack, L: Lanes>(l: L, values: &[f32], found: &Found) -> (f16, f16) {
     // Least squares for x = d p - dmin q.
     let (mut pp, mut qq, mut pq, mut xp, mut xq) = (0f32, 0f32, 0f32, 0f32, 0f32);
     for (g, group) in values.chunks_exact(P::GROUP).enumerate() {
         let (scale, q) = (f32::from(found.scales[g]), f32::from(found.mins[g]));
-        let [mut x1, mut xl, mut l1, mut l2] = [L::splat(0.0); 4];
+        let [mut x1, mut xl, mut l1, mut l2] = [l.splat(0.0); 4];
         for (x, codes) in group.as_chunks().0.iter().zip(found.codes[g * P::GROUP..].as_chunks::<8>().0) {
-            let (x, code) = (L::load(x), L::load(&codes.map(f32::from)));
+            let (x, code) = (l.load(x), l.load(&codes.map(f32::from)));
             x1 = x1.add(x);
             xl = xl.add(x.mul(code));
             l1 = l1.add(code);
             l2 = l2.add(code.mul(code));
         }
-        let [x1, xl, l1, l2] = [x1, xl, l1, l2].map(L::sum);
+        let [x1, xl, l1, l2] = [x1, xl, l1, l2].map(Vector::sum);
         pp += scale * scale * l2;
         xp += scale * xl;
         pq += scale * q * l1;
@@ -336,9 +305,8 @@ fn refit<P: Pack, L: Lanes>(values: &[f32], found: &Found) -> (f16, f16) {
 
 /// The nearest whole numbers within a range, halves to even; `low` for NaN. The range lies within ±2^22.
 #[inline(always)]
-fn round<L: Lanes>(x: L, low: f32, high: f32) -> L {
-    const ONES: f32 = 12_582_912.0; // 1.5 * 2^23: a float of this size has no fraction
-    x.max(L::splat(low)).min(L::splat(high)).add(L::splat(ONES)).sub(L::splat(ONES))
+fn round<L: Lanes>(l: L, x: L::V, low: f32, high: f32) -> L::V {
+    x.max(l.splat(low)).min(l.splat(high)).add(l.splat(MAGIC)).sub(l.splat(MAGIC))
 }
 
 #[inline(always)]
@@ -349,21 +317,21 @@ fn to_f16(x: f32) -> f16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// A file does not depend on the machine that wrote it.
     #[test]
     fn lanes_of_every_kind_give_the_same_bytes() {
-        let mut state = 1u64;
+        let mut random = Random(1);
         let values: Vec<f32> = (0..4096)
             .map(|i| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 // Blocks of different sizes and offsets.
-                ((state >> 40) as f32 / 16_777_216.0 - (i / 512) as f32 / 8.0) * 10f32.powi(i / 700 - 3)
+                ((random.next() >> 40) as f32 / 16_777_216.0 - (i / 512) as f32 / 8.0) * 10f32.powi(i / 700 - 3)
             })
             .collect();
-        for format in Format::ALL.into_iter().filter(|format| format.can_quantize()) {
+        for format in Format::ALL.iter().copied().filter(|format| format.can_quantize()) {
             let mut bytes = vec![0; format.row_bytes(values.len()).expect("whole blocks")];
-            any::<[f32; 8]>(format, &values, &mut bytes);
+            any(lanes::Portable, format, &values, &mut bytes);
             let mut dispatched = vec![0xff; bytes.len()];
             format.quantize(&values, &mut dispatched);
             assert!(bytes == dispatched, "{format}");

@@ -1,9 +1,11 @@
 //! What a format can hold: f16 numbers, and so the scales of blocks, end at 65504.
 
-use super::pack::{self, Pack};
-use super::{GROUPS, Line, shared, with_min, without_min};
-use crate::formats::Format;
-use half::{bf16, f16};
+use super::lanes::Portable;
+use super::{Line, shared, with_min, without_min};
+use crate::formats::float::Float;
+use crate::formats::pack::{GROUPS, Pack};
+use crate::formats::{Format, with_pack};
+use half::f16;
 
 /// No format fails to hold values up to this one.
 const SAFE: f32 = 65504.0;
@@ -18,22 +20,12 @@ impl Format {
         if values.iter().all(|x| x.abs() <= SAFE) {
             return None;
         }
-        match self {
-            Format::F32 => None,
-            Format::F16 => values.iter().position(|x| f16::from_f32(*x).is_infinite()),
-            Format::BF16 => values.iter().position(|x| bf16::from_f32(*x).is_infinite()),
-            Format::Q4_0 => block::<pack::Q4_0>(values),
-            Format::Q4_1 => block::<pack::Q4_1>(values),
-            Format::Q5_0 => block::<pack::Q5_0>(values),
-            Format::Q5_1 => block::<pack::Q5_1>(values),
-            Format::Q8_0 => block::<pack::Q8_0>(values),
-            Format::Q2_K => block::<pack::Q2_K>(values),
-            Format::Q3_K => block::<pack::Q3_K>(values),
-            Format::Q4_K => block::<pack::Q4_K>(values),
-            Format::Q5_K => block::<pack::Q5_K>(values),
-            Format::Q6_K => block::<pack::Q6_K>(values),
-            Format::IQ4_NL | Format::IQ4_XS => panic!("{self} cannot be written, only read"),
-        }
+        with_pack!(
+            self,
+            P => block::<P>(values),
+            float F => values.iter().position(|x| F::is_too_large(*x)),
+            only read => panic!("{self} cannot be written, only read"),
+        )
     }
 }
 
@@ -47,7 +39,11 @@ fn block<P: Pack>(values: &[f32]) -> Option<usize> {
 fn fits<P: Pack>(block: &[f32]) -> bool {
     let mut plain = [Line::default(); GROUPS];
     for (line, group) in plain.iter_mut().zip(block.chunks_exact(P::GROUP)) {
-        *line = if P::HAS_MIN { with_min::<P, [f32; 8]>(group).0 } else { without_min::<P, [f32; 8]>(group).0 };
+        *line = if P::HAS_MIN {
+            with_min::<P, Portable>(Portable, group).0
+        } else {
+            without_min::<P, Portable>(Portable, group).0
+        };
     }
     let (d, dmin) = shared::<P>(&plain);
     f16::from_f32(d).is_finite() && f16::from_f32(dmin).is_finite()
@@ -56,6 +52,7 @@ fn fits<P: Pack>(block: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::Random;
 
     /// The largest value that a block of zeros and it can hold: 65504, or the next value up that still rounds to it, times
     /// the largest code of a scale and of a value.
@@ -100,7 +97,7 @@ mod tests {
             assert_eq!(format.too_large(&values), Some(300), "{format}");
         }
         let values = [f32::MAX, f32::MIN, 0.0, 0.0].repeat(64);
-        for format in Format::ALL.into_iter().filter(|format| format.can_quantize() && *format != Format::F32) {
+        for format in Format::ALL.iter().copied().filter(|format| format.can_quantize() && *format != Format::F32) {
             assert_eq!(format.too_large(&values).map(|at| values[at].abs()), Some(f32::MAX), "{format}");
         }
         assert_eq!(Format::F32.too_large(&values), None);
@@ -109,12 +106,9 @@ mod tests {
     /// Whatever finite values come, scales are finite, and so is what comes back of blocks.
     #[test]
     fn no_scale_is_infinite() {
-        let mut state = 7u64;
-        let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 32) as u32
-        };
-        let blocks = Format::ALL.into_iter().filter(|format| format.can_quantize() && !format.is_float());
+        let mut random = Random(7);
+        let mut next = || random.next() as u32;
+        let blocks = Format::ALL.iter().copied().filter(|format| format.can_quantize() && !format.is_float());
         for format in blocks {
             for round in 0..200 {
                 // All magnitudes at once, or one per block.

@@ -188,7 +188,7 @@ impl RawTensor {
 
 /// The types of ggml that this program cannot read (`ggml/include/ggml.h`): id, name, and what to take instead, of quantized
 /// types the levels that are nearest in size.
-const OTHERS: [(u32, &str, &str); 28] = [
+const OTHERS: [(u32, &str, &str); 27] = [
     (4, "Q4_2", "Q4_0 or Q4_K_M"),
     (5, "Q4_3", "Q4_1 or Q4_K_M"),
     (9, "Q8_1", "Q8_0"),
@@ -213,7 +213,6 @@ const OTHERS: [(u32, &str, &str); 28] = [
     (36, "IQ4_NL_4_4", "Q4_0 or Q4_K_S"),
     (37, "IQ4_NL_4_8", "Q4_0 or Q4_K_S"),
     (38, "IQ4_NL_8_8", "Q4_0 or Q4_K_S"),
-    (39, "MXFP4", "Q4_0 or Q4_K_M"),
     (40, "NVFP4", "Q4_0 or Q4_K_M"),
     (41, "Q1_0", "Q2_K"),
     (42, "Q2_0", "Q2_K"),

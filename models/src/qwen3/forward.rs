@@ -51,11 +51,11 @@ pub(super) struct Buffers<B: Backend> {
     /// [R × KV]
     v: B::Tensor,
     /// The normed residual stream, [T × H]
-    h: B::Acts,
+    h: B::Activations,
     /// What attention gathered, [T × Q]
-    context: B::Acts,
+    context: B::Activations,
     /// silu(gate) · up, [T × F]
-    f: B::Acts,
+    f: B::Activations,
     /// T, and the forms of `h`, `context` and `f`
     inputs: (usize, [B::Form; 3]),
 }
@@ -195,8 +195,8 @@ impl<B: Backend> Qwen3<B> {
         inputs: (usize, [B::Form; 3]),
     ) -> Buffers<B> {
         let (be, &Config { hidden, ffn, .. }, (rows, [h, context, f])) = (&self.backend, &self.config, inputs);
-        let (h, f) = (be.acts(rows, hidden, h), be.acts(rows, ffn, f));
-        let context = be.acts(rows, self.attention_dims().0, context);
+        let (h, f) = (be.activations(rows, hidden, h), be.activations(rows, ffn, f));
+        let context = be.activations(rows, self.attention_dims().0, context);
         Buffers { x, q, k, v, h, context, f, inputs }
     }
 

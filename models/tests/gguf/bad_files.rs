@@ -107,7 +107,7 @@ fn bad_tensors() {
         (16, "IQ2_XXS", "Q2_K"),
         (21, "IQ3_S", "Q3_K_S or Q3_K_M"),
         (34, "TQ1_0", "Q2_K"),
-        (39, "MXFP4", "Q4_0 or Q4_K_M"),
+        (40, "NVFP4", "Q4_0 or Q4_K_M"),
         (28, "F64", "F32"),
         (777, "unknown", "Q4_K_M or Q8_0"),
     ] {

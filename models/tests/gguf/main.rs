@@ -96,7 +96,7 @@ fn everything() -> (Vec<u8>, Vec<Listed>) {
     b.set("a.nested", vec![vec!["x"], vec![], vec!["y", "z"]]).set("replaced", 1u8).set("gone", 1u8);
     b.set("replaced", "later").remove("gone");
     let mut tensors = Vec::new();
-    for (i, f) in Format::ALL.into_iter().enumerate() {
+    for (i, f) in Format::ALL.iter().copied().enumerate() {
         let shape = [f.block_len() * 2, 3, 2, 1][..1 + i % 4].to_vec();
         b.add_tensor(&format!("t.{f}"), &shape, f).unwrap();
         tensors.push((format!("t.{f}"), shape, f));

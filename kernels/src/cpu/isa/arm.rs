@@ -10,8 +10,8 @@
 //! The products differ ([`Dot`]), what follows does not, and no operation rounds where another tier's does not. So the vectors
 //! of all ARM64 tiers are equal to the bit.
 
-use super::row_blocks;
-use crate::cpu::acts::{Acts, Codes};
+use super::kernel::row_blocks;
+use crate::cpu::activations::{Activations, Codes};
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use crate::cpu::simd::Code;
 use std::arch::aarch64::*;
@@ -20,11 +20,10 @@ use std::ops::Range;
 /// Columns of a stream.
 pub(super) const LANES: usize = 4;
 
-/// Vectors of sums: R rows × two streams.
-pub(super) type Sums<const R: usize> = [[int32x4_t; 2]; R];
+/// Sums of a group: R rows × two streams.
+pub(super) type Accumulators<const R: usize> = [[int32x4_t; 2]; R];
 
 /// A product of small integers. As with `Simd`, a value is the proof that the CPU has its instructions.
-#[allow(clippy::missing_safety_doc)]
 pub(super) trait Dot: Copy {
     /// Activation codes.
     type A: Code;
@@ -33,16 +32,19 @@ pub(super) trait Dot: Copy {
     /// Rows of a block, at most.
     const ROWS: usize;
 
-    fn codes(acts: &Acts) -> &Codes<Self::A>;
+    /// Those of the activations that it multiplies.
+    fn codes(activations: &Activations) -> &Codes<Self::A>;
 
-    /// The sums of a group of G values, or what [`Dot::scaled`] takes for them. SAFETY contract: `w` are two streams, `a` is
-    /// the first of R rows, from one to the next so many codes; all from the group's first value on.
-    unsafe fn sums<const R: usize, const G: usize>(
+    /// The sums of a group of G values, or what [`Dot::scaled`] takes for them.
+    ///
+    /// # Safety
+    /// `w` are two streams, `a` is the first of R rows, from one to the next so many codes; all from the group's first value on.
+    unsafe fn accumulate<const R: usize, const G: usize>(
         self,
         w: [*const Self::W; 2],
         a: *const Self::A,
         stride: usize,
-    ) -> Sums<R>;
+    ) -> Accumulators<R>;
 
     /// What makes `scaled` of a scale, once for many sums.
     #[inline(always)]
@@ -60,8 +62,8 @@ pub(super) trait Dot: Copy {
 /// How the values of four rows lie in a stream.
 #[derive(Clone, Copy)]
 pub(super) enum Unit {
-    /// A word, widened.
-    Word,
+    /// 16 bits, widened.
+    Int16,
     /// So many bytes.
     Four,
     Eight,
@@ -72,7 +74,7 @@ pub(super) enum Unit {
 #[inline(always)]
 pub(super) fn interleave(panel: &mut Panel, len: usize, unit: Unit) {
     let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
-    let size = if matches!(unit, Unit::Word) { 2 } else { 1 };
+    let size = if matches!(unit, Unit::Int16) { 2 } else { 1 };
     assert!(len <= CHUNK && len.is_multiple_of(16) && panel.codes.len() >= TILE * CHUNK * size);
     let codes: *mut i8 = panel.codes.as_mut_ptr().cast();
     for row in (0..TILE).step_by(LANES) {
@@ -83,7 +85,7 @@ pub(super) fn interleave(panel: &mut Panel, len: usize, unit: Unit) {
                 let four = [from(0), from(1), from(2), from(3)];
                 let to = codes.add((row * CHUNK + LANES * k) * size);
                 match unit {
-                    Unit::Word => {
+                    Unit::Int16 => {
                         let [a, b, c, d] = four.map(|x| vmovl_s8(vget_low_s8(x)));
                         vst4q_s16(to.cast(), int16x8x4_t(a, b, c, d));
                         let [a, b, c, d] = four.map(|x| vmovl_high_s8(x));
@@ -109,14 +111,14 @@ pub(super) fn interleave(panel: &mut Panel, len: usize, unit: Unit) {
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks.
 #[inline(always)]
-pub(super) unsafe fn gemm<D: Dot>(d: D, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+pub(super) unsafe fn gemm<D: Dot>(d: D, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group == 32, panel.has_min) {
-            (true, false) => gemm_of::<D, 32, false>(d, panel, acts, rows, c),
-            (true, true) => gemm_of::<D, 32, true>(d, panel, acts, rows, c),
-            (false, false) => gemm_of::<D, 16, false>(d, panel, acts, rows, c),
-            (false, true) => gemm_of::<D, 16, true>(d, panel, acts, rows, c),
+            (true, false) => gemm_of::<D, 32, false>(d, panel, activations, rows, c),
+            (true, true) => gemm_of::<D, 32, true>(d, panel, activations, rows, c),
+            (false, false) => gemm_of::<D, 16, false>(d, panel, activations, rows, c),
+            (false, true) => gemm_of::<D, 16, true>(d, panel, activations, rows, c),
         }
     }
 }
@@ -127,24 +129,24 @@ pub(super) unsafe fn gemm<D: Dot>(d: D, panel: &Panel, acts: &Acts, rows: Range<
 unsafe fn gemm_of<D: Dot, const G: usize, const MIN: bool>(
     d: D,
     panel: &Panel,
-    acts: &Acts,
+    activations: &Activations,
     rows: Range<usize>,
     c: &mut [f32],
 ) {
     for (row, size) in row_blocks(rows.clone(), D::ROWS) {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         for column in (0..TILE).step_by(2 * LANES) {
-            // SAFETY: rows row..row + size of acts and c, two streams.
+            // SAFETY: rows row..row + size of activations and c, two streams.
             unsafe {
                 match size {
-                    8 => block::<D, 8, G, MIN>(d, panel, column, acts, row, c),
-                    7 => block::<D, 7, G, MIN>(d, panel, column, acts, row, c),
-                    6 => block::<D, 6, G, MIN>(d, panel, column, acts, row, c),
-                    5 => block::<D, 5, G, MIN>(d, panel, column, acts, row, c),
-                    4 => block::<D, 4, G, MIN>(d, panel, column, acts, row, c),
-                    3 => block::<D, 3, G, MIN>(d, panel, column, acts, row, c),
-                    2 => block::<D, 2, G, MIN>(d, panel, column, acts, row, c),
-                    _ => block::<D, 1, G, MIN>(d, panel, column, acts, row, c),
+                    8 => block::<D, 8, G, MIN>(d, panel, column, activations, row, c),
+                    7 => block::<D, 7, G, MIN>(d, panel, column, activations, row, c),
+                    6 => block::<D, 6, G, MIN>(d, panel, column, activations, row, c),
+                    5 => block::<D, 5, G, MIN>(d, panel, column, activations, row, c),
+                    4 => block::<D, 4, G, MIN>(d, panel, column, activations, row, c),
+                    3 => block::<D, 3, G, MIN>(d, panel, column, activations, row, c),
+                    2 => block::<D, 2, G, MIN>(d, panel, column, activations, row, c),
+                    _ => block::<D, 1, G, MIN>(d, panel, column, activations, row, c),
                 }
             }
         }
@@ -161,7 +163,7 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
     d: D,
     panel: &Panel,
     column: usize,
-    acts: &Acts,
+    activations: &Activations,
     row: usize,
     c: *mut f32,
 ) {
@@ -171,18 +173,18 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
     let Panel { first, len, .. } = *panel;
     // SAFETY: offsets of existing rows, of the panel's groups, and of two of its streams.
     unsafe {
-        let codes = D::codes(acts);
+        let codes = D::codes(activations);
         let w: *const D::W = panel.codes.as_ptr().cast();
         let mut w = [w.add(column * CHUNK), w.add((column + LANES) * CHUNK)];
-        let mut a = codes.codes.as_ptr().add(row * acts.cols + first);
+        let mut a = codes.codes.as_ptr().add(row * activations.cols + first);
         let sums = if G == 32 { codes.sums.as_ptr() } else { codes.half_sums.as_ptr() };
-        let mut act_sums = sums.add(first / G * acts.stride + row);
-        let mut act_scales = codes.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let mut act_sums = sums.add(first / G * activations.stride + row);
+        let mut act_scales = codes.scales.as_ptr().add(first / 32 * activations.stride + row);
         let mut scales = panel.scales.as_ptr().add(column);
         let mut mins = panel.mins.as_ptr().add(column);
         let mut c = c.add(column);
         for g in 0..len / G {
-            let sums = d.sums::<R, G>(w, a, acts.cols);
+            let acc = d.accumulate::<R, G>(w, a, activations.cols);
             let (act_scale, act_sum) = (load_rows::<R>(act_scales), load_rows::<R>(act_sums));
             // What the compiler cannot follow it cannot keep in registers, which are all taken.
             c = hide(c);
@@ -191,7 +193,7 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
                 let offset = d.offset(scale);
                 let min = if MIN { vld1q_f32(mins.add(LANES * v)) } else { scale };
                 for r in 0..R {
-                    let mut value = d.scaled(sums[r][v], scale, offset);
+                    let mut value = d.scaled(acc[r][v], scale, offset);
                     if MIN {
                         value = fma_lane(value, min, act_sum[r / 4], r % 4);
                     }
@@ -203,9 +205,9 @@ unsafe fn block<D: Dot, const R: usize, const G: usize, const MIN: bool>(
             a = a.add(G);
             scales = scales.add(TILE);
             mins = mins.add(TILE);
-            act_sums = act_sums.add(acts.stride);
+            act_sums = act_sums.add(activations.stride);
             if G == 32 || g % 2 == 1 {
-                act_scales = act_scales.add(acts.stride);
+                act_scales = act_scales.add(activations.stride);
             }
         }
     }

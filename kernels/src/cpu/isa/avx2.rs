@@ -1,246 +1,41 @@
 //! AVX2 and FMA: 256-bit vectors, Haswell (2013) and newer, Zen and newer.
 //!
-//! Two integer products. Weights of at most six bits meet 8-bit activations in `vpmaddubsw` ([`bytes`]), which does the
+//! Two integer products. Weights of at most six bits meet 8-bit activations in `vpmaddubsw` ([`gemm_i8`]), which does the
 //! most work per instruction but saturates with larger ones. Weights of up to eight bits meet 16-bit activations in
-//! `vpmaddwd` ([`words`]).
+//! `vpmaddwd` ([`gemm_i16`]).
 
-mod bytes;
-mod words;
+mod gemm_i16;
+mod gemm_i8;
+mod vectors;
 
+pub(crate) use vectors::Avx2;
+
+use super::attention::{Attention, i16_attention, in_i16};
+use super::kernel::{Kernel, kernel};
+use super::tier::{Kernels, tier};
+use super::token::keep;
 use crate::backend::Precision;
-use crate::cpu::simd::{DotWords, Int, IntLanes, Simd};
-use crate::formats::{Block, with_block};
-use std::arch::asm;
-use std::arch::x86_64::*;
+use crate::formats::{Block, Format, with_block};
 
-/// Proof of AVX2, FMA and F16C: made only inside the functions of `TIER`.
-#[derive(Clone, Copy)]
-pub(super) struct Avx2;
+kernel!(fn i8_kernel, Avx2, i8, #[target_feature(enable = "avx2,fma,f16c")], gemm_i8::interleave, gemm_i8::gemm);
+kernel!(fn i16_kernel, Avx2, i16, #[target_feature(enable = "avx2,fma,f16c")], gemm_i16::interleave, gemm_i16::gemm);
 
-pub(super) fn detect() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+/// Weights of at most six bits by 8-bit activations; weights of up to eight bits, and high precision, by 16-bit ones.
+fn kernel_of<B: Block>(token: Avx2, precision: Precision) -> Kernel {
+    let narrow = i32::from(B::CODES.1) - i32::from(B::CODES.0) <= gemm_i8::MAX_CODE;
+    if narrow && precision == Precision::Standard { i8_kernel::<B>(token) } else { i16_kernel::<B>(token) }
 }
 
-// Every method is inlined into a function of `TIER`, whose table exists for the caller only after `detect`.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx2 {
-    type F = __m256;
-    const LANES: usize = 8;
-    const ROWS: usize = 6;
+i16_attention!(Avx2, #[target_feature(enable = "avx2,fma,f16c")]);
 
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        unsafe { _mm256_set1_ps(x) }
+impl Kernels for Avx2 {
+    fn kernel(self, format: Format, precision: Precision) -> Option<Kernel> {
+        with_block!(format, B => Some(kernel_of::<B>(self, precision)), float => None)
     }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> Self::F {
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, x: Self::F) {
-        unsafe { _mm256_storeu_ps(p, x) }
-    }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm256_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm256_div_ps(a, b) }
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm256_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm256_min_ps(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, a: Self::F) -> Self::F {
-        unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
-    }
-    #[inline(always)]
-    fn round(self, a: Self::F) -> Self::F {
-        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
-    }
-    #[inline(always)]
-    fn shift_to_exponent(self, a: Self::F) -> Self::F {
-        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a))) }
-    }
-    #[inline(always)]
-    fn sum(self, a: Self::F) -> f32 {
-        unsafe {
-            let x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
-        }
-    }
-    #[inline(always)]
-    fn max_lane(self, a: Self::F) -> f32 {
-        unsafe {
-            let x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
-            _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_i8(self, p: *mut i8, x: Self::F) {
-        unsafe {
-            let x = _mm256_cvtps_epi32(x);
-            let words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
-            _mm_storel_epi64(p.cast(), _mm_packs_epi16(words, words));
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_i16(self, p: *mut i16, x: Self::F) {
-        unsafe {
-            let x = _mm256_cvtps_epi32(x);
-            _mm_storeu_si128(p.cast(), _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x)));
-        }
+
+    fn coarse_attention(self) -> Option<Attention<u16>> {
+        Some(in_i16(keep(self)))
     }
 }
 
-// As above.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl IntLanes for Avx2 {
-    type I = __m256i;
-
-    #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::I {
-        unsafe { _mm256_set1_epi32(x) }
-    }
-    #[inline(always)]
-    unsafe fn load_int(self, p: *const i32) -> Self::I {
-        unsafe { _mm256_loadu_si256(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn load_widened(self, p: *const i8) -> Self::I {
-        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn store_int(self, p: *mut i32, x: Self::I) {
-        unsafe { _mm256_storeu_si256(p.cast(), x) }
-    }
-    #[inline(always)]
-    fn xor(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_xor_si256(a, b) }
-    }
-    #[inline(always)]
-    fn and(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_and_si256(a, b) }
-    }
-    #[inline(always)]
-    fn or(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_or_si256(a, b) }
-    }
-    #[inline(always)]
-    fn add_words(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_add_epi16(a, b) }
-    }
-    #[inline(always)]
-    fn mul_words(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm256_mullo_epi16(a, b) }
-    }
-    #[inline(always)]
-    fn upper_bytes(self, a: Self::I) -> Self::I {
-        unsafe { _mm256_srli_epi16::<8>(a) }
-    }
-    #[inline(always)]
-    fn to_float(self, x: Self::I) -> Self::F {
-        unsafe { _mm256_cvtepi32_ps(x) }
-    }
-    #[inline(always)]
-    fn transpose(self, square: &mut [Self::I]) {
-        let square: &mut [__m256i; 8] = square.try_into().expect("a square");
-        *square = unsafe { transpose(*square) };
-    }
-}
-
-// As above.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl DotWords for Avx2 {
-    type S = Self;
-
-    #[inline(always)]
-    fn simd(self) -> Self {
-        self
-    }
-    #[inline(always)]
-    fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self> {
-        unsafe { pin(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b))) }
-    }
-}
-
-/// Transposes 8 × 8 words of 32 bits.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
-    let two = |i: usize| (_mm256_unpacklo_epi32(r[i], r[i + 1]), _mm256_unpackhi_epi32(r[i], r[i + 1]));
-    let ((a0, a1), (b0, b1), (c0, c1), (d0, d1)) = (two(0), two(2), two(4), two(6));
-    let four = |a, b| (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
-    let ((x0, x1), (x2, x3), (y0, y1), (y2, y3)) = (four(a0, b0), four(a1, b1), four(c0, d0), four(c1, d1));
-    let low = |x, y| _mm256_permute2x128_si256::<0x20>(x, y);
-    let high = |x, y| _mm256_permute2x128_si256::<0x31>(x, y);
-    [low(x0, y0), low(x1, y1), low(x2, y2), low(x3, y3), high(x0, y0), high(x1, y1), high(x2, y2), high(x3, y3)]
-}
-
-/// Keeps a running sum in its register. Without it the compiler unrolls the loop, adds products to each other before it
-/// adds them to the sums, and spills most of both: a fifth slower.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn pin(mut x: __m256i) -> __m256i {
-    // SAFETY: an empty instruction sequence.
-    unsafe { asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
-    x
-}
-
-/// The same pointer, of which the compiler does not know that.
-#[inline(always)]
-fn hide(mut p: *mut f32) -> *mut f32 {
-    // SAFETY: an empty instruction sequence.
-    #[allow(clippy::pointers_in_nomem_asm_block, reason = "it touches no memory")]
-    unsafe {
-        asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags))
-    };
-    p
-}
-
-/// Repeats a body for `i` in `0..$n`, at most 16, written out: left as a loop of so many instructions it stays one.
-macro_rules! unroll {
-    ($n:expr, $i:ident => $body:block) => {
-        unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $n:expr, $i:ident, $body:block, $($step:literal)*) => {
-        $(if $step < $n {
-            let $i: usize = $step;
-            $body
-        })*
-    };
-}
-use unroll;
-
-super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "avx2,fma,f16c")], bytes::interleave, bytes::gemm);
-super::kernel!(fn words_kernel, words, #[target_feature(enable = "avx2,fma,f16c")], words::interleave, words::gemm);
-
-/// Weights of at most six bits by bytes; weights of up to eight bits, and high precision, by words.
-fn kernel<B: Block>(precision: Precision) -> &'static super::Kernel {
-    let narrow = i32::from(B::CODES.1) - i32::from(B::CODES.0) <= bytes::MAX_CODE;
-    if narrow && precision == Precision::Standard { bytes_kernel::<B>() } else { words_kernel::<B>() }
-}
-
-super::tier!("avx2", detect, Avx2, #[target_feature(enable = "avx2,fma,f16c")], |format, precision| {
-    with_block!(format, B => Some(kernel::<B>(precision)), float => None)
-}, super::word_attention!(Avx2, #[target_feature(enable = "avx2,fma,f16c")]));
+tier!(Avx2, |token| token, #[target_feature(enable = "avx2,fma,f16c")]);

@@ -1,170 +1,130 @@
 //! AVX-512 with VNNI: 512-bit vectors, Ice Lake, Zen 4 and newer. The products are those of [`vnni`](super::vnni).
 
-use super::vnni;
+use super::attention::{Attention, i16_attention, in_i16};
+use super::kernel::Kernel;
+use super::tier::{Kernels, tier};
+use super::token::{Token, keep};
+use super::vnni::{i8_512, kernels};
 use crate::backend::Precision;
-use crate::cpu::simd::{DotWords, Int, IntLanes, Simd};
-use crate::formats::{Block, with_block};
+use crate::cpu::simd::{DotI16, Int, IntLanes, Simd, instructions};
+use crate::formats::{Format, with_block};
 use std::arch::x86_64::*;
 
-/// Proof of AVX-512 F, BW, DQ, VL and VNNI: made only inside the functions of `TIER`, and of the tiers that need the same.
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI, AVX2 and FMA.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512;
+pub(crate) struct Avx512(());
 
-pub(super) fn detect() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
+impl Token for Avx512 {
+    const NAME: &'static str = "avx512vnni";
+
+    fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma");
+        found.then_some(Self(()))
+    }
 }
 
-// Every method is inlined into a function of `TIER`, whose table exists for the caller only after `detect`.
-#[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     type F = __m512;
     const LANES: usize = 16;
     const ROWS: usize = 8;
 
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        unsafe { _mm512_set1_ps(x) }
+    instructions! {
+        fn splat(self, x: f32) -> Self::F { _mm512_set1_ps(x) }
+        fn add(self, a: Self::F, b: Self::F) -> Self::F { _mm512_add_ps(a, b) }
+        fn sub(self, a: Self::F, b: Self::F) -> Self::F { _mm512_sub_ps(a, b) }
+        fn mul(self, a: Self::F, b: Self::F) -> Self::F { _mm512_mul_ps(a, b) }
+        fn div(self, a: Self::F, b: Self::F) -> Self::F { _mm512_div_ps(a, b) }
+        fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F { _mm512_fmadd_ps(a, b, c) }
+        fn max(self, a: Self::F, b: Self::F) -> Self::F { _mm512_max_ps(a, b) }
+        fn min(self, a: Self::F, b: Self::F) -> Self::F { _mm512_min_ps(a, b) }
+        fn abs(self, a: Self::F) -> Self::F { _mm512_abs_ps(a) }
+        fn round(self, a: Self::F) -> Self::F { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        fn shift_to_exponent(self, a: Self::F) -> Self::F { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
+        fn sum(self, a: Self::F) -> f32 { _mm512_reduce_add_ps(a) }
+        fn max_lane(self, a: Self::F) -> f32 { _mm512_reduce_max_ps(a) }
     }
+
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm512_loadu_ps(p) }
     }
+
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, x: Self::F) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm512_storeu_ps(p, x) }
     }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_div_ps(a, b) }
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { _mm512_min_ps(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, a: Self::F) -> Self::F {
-        unsafe { _mm512_abs_ps(a) }
-    }
-    #[inline(always)]
-    fn round(self, a: Self::F) -> Self::F {
-        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
-    }
-    #[inline(always)]
-    fn shift_to_exponent(self, a: Self::F) -> Self::F {
-        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
-    }
-    #[inline(always)]
-    fn sum(self, a: Self::F) -> f32 {
-        unsafe { _mm512_reduce_add_ps(a) }
-    }
-    #[inline(always)]
-    fn max_lane(self, a: Self::F) -> f32 {
-        unsafe { _mm512_reduce_max_ps(a) }
-    }
+
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, x: Self::F) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x))) }
     }
+
     #[inline(always)]
     unsafe fn store_i16(self, p: *mut i16, x: Self::F) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x))) }
     }
 }
 
-// As above.
-#[allow(clippy::undocumented_unsafe_blocks)]
 impl IntLanes for Avx512 {
     type I = __m512i;
 
-    #[inline(always)]
-    fn splat_int(self, x: i32) -> Self::I {
-        unsafe { _mm512_set1_epi32(x) }
+    instructions! {
+        fn splat_int(self, x: i32) -> Self::I { _mm512_set1_epi32(x) }
+        fn xor(self, a: Self::I, b: Self::I) -> Self::I { _mm512_xor_si512(a, b) }
+        fn and(self, a: Self::I, b: Self::I) -> Self::I { _mm512_and_si512(a, b) }
+        fn or(self, a: Self::I, b: Self::I) -> Self::I { _mm512_or_si512(a, b) }
+        fn add_i16(self, a: Self::I, b: Self::I) -> Self::I { _mm512_add_epi16(a, b) }
+        fn mul_i16(self, a: Self::I, b: Self::I) -> Self::I { _mm512_mullo_epi16(a, b) }
+        fn upper_bytes(self, a: Self::I) -> Self::I { _mm512_srli_epi16::<8>(a) }
+        fn to_float(self, x: Self::I) -> Self::F { _mm512_cvtepi32_ps(x) }
     }
-    #[inline(always)]
-    unsafe fn load_int(self, p: *const i32) -> Self::I {
-        unsafe { _mm512_loadu_si512(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn load_widened(self, p: *const i8) -> Self::I {
-        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn store_int(self, p: *mut i32, x: Self::I) {
-        unsafe { _mm512_storeu_si512(p.cast(), x) }
-    }
-    #[inline(always)]
-    fn xor(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_xor_si512(a, b) }
-    }
-    #[inline(always)]
-    fn and(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_and_si512(a, b) }
-    }
-    #[inline(always)]
-    fn or(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_or_si512(a, b) }
-    }
-    #[inline(always)]
-    fn add_words(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_add_epi16(a, b) }
-    }
-    #[inline(always)]
-    fn mul_words(self, a: Self::I, b: Self::I) -> Self::I {
-        unsafe { _mm512_mullo_epi16(a, b) }
-    }
-    #[inline(always)]
-    fn upper_bytes(self, a: Self::I) -> Self::I {
-        unsafe { _mm512_srli_epi16::<8>(a) }
-    }
-    #[inline(always)]
-    fn to_float(self, x: Self::I) -> Self::F {
-        unsafe { _mm512_cvtepi32_ps(x) }
-    }
+
     #[inline(always)]
     fn transpose(self, square: &mut [Self::I]) {
         let square: &mut [__m512i; 16] = square.try_into().expect("a square");
+        // SAFETY: `self` is the proof of the instructions.
         *square = unsafe { transpose(*square) };
+    }
+
+    #[inline(always)]
+    unsafe fn load_int(self, p: *const i32) -> Self::I {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8_as_i16(self, p: *const i8) -> Self::I {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_int(self, p: *mut i32, x: Self::I) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe { _mm512_storeu_si512(p.cast(), x) }
     }
 }
 
-// As above.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl DotWords for Avx512 {
+impl DotI16 for Avx512 {
     type S = Self;
+
+    instructions! {
+        fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self> { _mm512_dpwssd_epi32(acc, a, b) }
+    }
 
     #[inline(always)]
     fn simd(self) -> Self {
         self
-    }
-    #[inline(always)]
-    fn dot(self, acc: Int<Self>, a: Int<Self>, b: Int<Self>) -> Int<Self> {
-        unsafe { _mm512_dpwssd_epi32(acc, a, b) }
     }
 }
 
@@ -197,8 +157,17 @@ pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-super::vnni::kernels!(Avx512, bytes512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
+kernels!(Avx512, i8_512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
+i16_attention!(Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);
 
-super::tier!("avx512vnni", detect, Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")], |format, precision| {
-    with_block!(format, B => Some(kernel::<B>(precision)), float => None)
-}, super::word_attention!(Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]));
+impl Kernels for Avx512 {
+    fn kernel(self, format: Format, precision: Precision) -> Option<Kernel> {
+        with_block!(format, B => Some(kernel_of::<B>(self, precision)), float => None)
+    }
+
+    fn coarse_attention(self) -> Option<Attention<u16>> {
+        Some(in_i16(keep(self)))
+    }
+}
+
+tier!(Avx512, |token| token, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]);

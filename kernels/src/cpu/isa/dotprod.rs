@@ -5,17 +5,37 @@
 //!
 //! Panel: units of four bytes (see [`arm`](super::arm)).
 
-use super::arm::{self, Dot, LANES, Sums, Unit};
+use super::arm::{self, Accumulators, Dot, LANES, Unit};
+use super::kernel::{Kernel, kernel};
 use super::neon::Neon;
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::backend::Precision;
-use crate::cpu::acts::{Codes, MAGIC};
-use crate::formats::with_block;
+use crate::cpu::activations::{Activations, Codes};
+use crate::cpu::panel::Panel;
+use crate::formats::{Format, with_block};
+use crate::rounding::MAGIC;
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::ops::Range;
 
-pub(super) fn detect() -> bool {
-    std::arch::is_aarch64_feature_detected!("dotprod")
+/// Proof of `dotprod`.
+#[derive(Clone, Copy)]
+pub(crate) struct DotProd(Neon);
+
+impl Token for DotProd {
+    const NAME: &'static str = "dotprod";
+
+    fn detect() -> Option<Self> {
+        if std::arch::is_aarch64_feature_detected!("dotprod") { Neon::detect().map(Self) } else { None }
+    }
+}
+
+impl DotProd {
+    /// The vectors of floats.
+    pub(super) fn neon(self) -> Neon {
+        self.0
+    }
 }
 
 /// `$acc += $w · $x[$lane]`, four bytes a lane; `$lane` a literal.
@@ -29,23 +49,30 @@ macro_rules! sdot {
     };
 }
 
-/// Proof of `dotprod`: made only inside the functions of `TIER`.
+/// 8-bit activations; holds the proof of `sdot`.
 #[derive(Clone, Copy)]
-struct Bytes;
+struct I8 {
+    _proof: DotProd,
+}
 
-impl Dot for Bytes {
+impl Dot for I8 {
     type A = i8;
     type W = i8;
     const ROWS: usize = 8;
 
     #[inline(always)]
-    fn codes(acts: &Acts) -> &Codes<i8> {
-        &acts.bytes
+    fn codes(activations: &Activations) -> &Codes<i8> {
+        &activations.i8
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
-        // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i8; 2],
+        a: *const i8,
+        stride: usize,
+    ) -> Accumulators<R> {
+        // SAFETY: the caller's promise; `self` holds the proof of `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(MAGIC.to_bits() as i32); 2]; R];
             // Written out, as a loop of so many instructions stays one.
@@ -95,21 +122,28 @@ impl Dot for Bytes {
 /// 16-bit activations, as 256 times a byte and a byte: two `sdot` where `smlal` by element would be four instructions. The sums
 /// are exact: 32 · 128 · 32639 < 2^27.
 #[derive(Clone, Copy)]
-struct Words;
+struct I16 {
+    _proof: DotProd,
+}
 
-impl Dot for Words {
+impl Dot for I16 {
     type A = i16;
     type W = i8;
     const ROWS: usize = 4;
 
     #[inline(always)]
-    fn codes(acts: &Acts) -> &Codes<i16> {
-        &acts.words
+    fn codes(activations: &Activations) -> &Codes<i16> {
+        &activations.i16
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i16, stride: usize) -> Sums<R> {
-        // SAFETY: the caller's promise; inlined into functions of `TIER`, whose CPU has `sdot`.
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i8; 2],
+        a: *const i16,
+        stride: usize,
+    ) -> Accumulators<R> {
+        // SAFETY: the caller's promise; `self` holds the proof of `sdot`.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];
             let mut high_acc = acc;
@@ -154,28 +188,40 @@ impl Dot for Words {
 }
 
 #[target_feature(enable = "neon,dotprod")]
-fn interleave_units(panel: &mut Panel, len: usize) {
+fn interleave(_: DotProd, panel: &mut Panel, len: usize) {
     arm::interleave(panel, len, Unit::Four)
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_i8(token: DotProd, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
-    unsafe { arm::gemm(Bytes, panel, acts, rows, c) }
+    unsafe { arm::gemm(I8 { _proof: token }, panel, activations, rows, c) }
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_i16(token: DotProd, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
-    unsafe { arm::gemm(Words, panel, acts, rows, c) }
+    unsafe { arm::gemm(I16 { _proof: token }, panel, activations, rows, c) }
 }
 
-super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_bytes);
-super::kernel!(pub(super) fn words_kernel, words, #[target_feature(enable = "neon,dotprod")], interleave_units, gemm_words);
+kernel!(fn i8_kernel, DotProd, i8, #[target_feature(enable = "neon,dotprod")], interleave, gemm_i8);
+kernel!(pub(super) fn i16_kernel, DotProd, i16, #[target_feature(enable = "neon,dotprod")], interleave, gemm_i16);
 
-super::tier!("dotprod", detect, Neon, #[target_feature(enable = "neon,dotprod")], |format, precision| {
-    with_block!(format, B => Some(match precision {
-        Precision::Standard => bytes_kernel::<B>(),
-        Precision::High => words_kernel::<B>(),
-    }), float => None)
-});
+impl Kernels for DotProd {
+    fn kernel(self, format: Format, precision: Precision) -> Option<Kernel> {
+        with_block!(format, B => Some(match precision {
+            Precision::Standard => i8_kernel::<B>(self),
+            Precision::High => i16_kernel::<B>(self),
+        }), float => None)
+    }
+}
+
+tier!(DotProd, |token| token.neon(), #[target_feature(enable = "neon,dotprod")]);

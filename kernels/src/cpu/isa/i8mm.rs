@@ -9,25 +9,35 @@
 //! Then everything is as in [`dotprod`](super::dotprod), down to the bits, with half the products.
 
 use super::arm::{self, LANES, Unit, hide};
-use super::dotprod::words_kernel;
-use super::neon::Neon;
+use super::dotprod::{self, DotProd};
+use super::kernel::{Kernel, kernel};
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::backend::Precision;
-use crate::cpu::acts::MAGIC;
-use crate::cpu::panel::CHUNK;
-use crate::formats::with_block;
+use crate::buffer::{Buffer, Plain};
+use crate::cpu::activations::Activations;
+use crate::cpu::panel::{CHUNK, GROUPS, Panel, TILE};
+use crate::formats::{Format, with_block};
+use crate::rounding::MAGIC;
 use std::arch::aarch64::*;
 use std::arch::asm;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-fn detect() -> bool {
-    std::arch::is_aarch64_feature_detected!("i8mm") && super::dotprod::detect()
+/// Proof of `i8mm` and `dotprod`.
+#[derive(Clone, Copy)]
+pub(crate) struct I8mm(DotProd);
+
+impl Token for I8mm {
+    const NAME: &'static str = "i8mm";
+
+    fn detect() -> Option<Self> {
+        if std::arch::is_aarch64_feature_detected!("i8mm") { DotProd::detect().map(Self) } else { None }
+    }
 }
 
 /// Pairs of rows of a block, and of columns.
 const PAIRS: usize = 4;
-/// Groups of a panel, at most.
-const GROUPS: usize = CHUNK / 16;
 
 /// `$acc += $rows · $w`, two rows by two; all vectors.
 macro_rules! smmla {
@@ -40,8 +50,7 @@ macro_rules! smmla {
     };
 }
 
-/// What two weight rows have for a group, each lane twice: `[s0, s1, s0, s1]`. A panel's lie in `Panel::floats`:
-/// [TILE / 8][GROUPS][PAIRS].
+/// What two weight rows have for a group, each lane twice: `[s0, s1, s0, s1]`.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 struct Columns {
@@ -49,6 +58,18 @@ struct Columns {
     /// −MAGIC · scale.
     offset: [f32; 4],
     min: [f32; 4],
+}
+
+// SAFETY: twelve plain numbers, which fill it.
+unsafe impl Plain for Columns {}
+
+/// Those of a panel: [TILE / 8][GROUPS][PAIRS].
+struct PanelColumns(Buffer<Columns>);
+
+impl Default for PanelColumns {
+    fn default() -> Self {
+        Self(Buffer::zeroed(TILE / 2 * GROUPS))
+    }
 }
 
 /// A block's activations.
@@ -62,20 +83,18 @@ struct Rows {
 }
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn interleave_bytes(panel: &mut Panel, len: usize) {
+fn interleave(_: I8mm, panel: &mut Panel, len: usize) {
     arm::interleave(panel, len, Unit::Eight);
-    let groups = len / panel.group;
-    assert!(groups <= GROUPS && size_of_val(&panel.floats[..]) >= TILE / 2 * GROUPS * size_of::<Columns>());
-    let columns: *mut Columns = panel.floats.as_mut_ptr().cast();
+    let Panel { scales, mins, group, own, .. } = panel;
+    let PanelColumns(columns) = own.get_or_make();
+    let groups = len / *group;
     for column in (0..TILE).step_by(2) {
         for g in 0..groups {
             let at = (column / (2 * PAIRS) * GROUPS + g) * PAIRS + column / 2 % PAIRS;
             let n = g * TILE + column;
             let twice = |x: &[f32]| [x[n], x[n + 1], x[n], x[n + 1]];
-            let scale = twice(&panel.scales);
-            let of_pair = Columns { scale, offset: scale.map(|x| -MAGIC * x), min: twice(&panel.mins) };
-            // SAFETY: there is room for TILE / 2 · GROUPS of them, by the assertion.
-            unsafe { columns.add(at).write(of_pair) };
+            let scale = twice(scales);
+            columns[at] = Columns { scale, offset: scale.map(|x| -MAGIC * x), min: twice(mins) };
         }
     }
 }
@@ -85,15 +104,15 @@ fn interleave_bytes(panel: &mut Panel, len: usize) {
 /// # Safety
 /// The rows exist; the shapes are those that `Kernel::gemm` checks; `to` is writable.
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn prepare(to: *mut Rows, panel: &Panel, acts: &Acts, row: usize, size: usize) {
+unsafe fn prepare(to: *mut Rows, panel: &Panel, activations: &Activations, row: usize, size: usize) {
     let pairs = size.div_ceil(2);
-    let sums = if panel.group == 32 { &acts.bytes.sums } else { &acts.bytes.half_sums };
+    let sums = if panel.group == 32 { &activations.i8.sums } else { &activations.i8.half_sums };
     for p in 0..pairs {
         let both = [row + 2 * p, row + (2 * p + 1).min(size - 1)];
         // SAFETY: whole vectors of codes of existing rows, since a panel holds whole groups, of 16 at least; places of pairs
         // up to PAIRS and groups up to GROUPS.
         unsafe {
-            let from = both.map(|row| acts.bytes.codes.as_ptr().add(row * acts.cols + panel.first));
+            let from = both.map(|row| activations.i8.codes.as_ptr().add(row * activations.cols + panel.first));
             let codes: *mut i8 = (&raw mut (*to).codes).cast();
             for k in (0..panel.len).step_by(16) {
                 let a = vreinterpretq_s64_s8(vld1q_s8(from[0].add(k)));
@@ -104,9 +123,9 @@ unsafe fn prepare(to: *mut Rows, panel: &Panel, acts: &Acts, row: usize, size: u
             }
             for g in 0..panel.len / panel.group {
                 let value = panel.first + g * panel.group;
-                let [a, b] = both.map(|row| acts.bytes.scales[value / 32 * acts.stride + row]);
+                let [a, b] = both.map(|row| activations.i8.scales[value / 32 * activations.stride + row]);
                 (&raw mut (*to).scales[g * pairs + p]).write([a, a, b, b]);
-                let [a, b] = both.map(|row| sums[value / panel.group * acts.stride + row]);
+                let [a, b] = both.map(|row| sums[value / panel.group * activations.stride + row]);
                 (&raw mut (*to).sums[g * pairs + p]).write([a, a, b, b]);
             }
         }
@@ -118,22 +137,27 @@ unsafe fn prepare(to: *mut Rows, panel: &Panel, acts: &Acts, row: usize, size: u
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm(_: I8mm, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group == 32, panel.has_min) {
-            (true, false) => gemm_of::<32, false>(panel, acts, rows, c),
-            (true, true) => gemm_of::<32, true>(panel, acts, rows, c),
-            (false, false) => gemm_of::<16, false>(panel, acts, rows, c),
-            (false, true) => gemm_of::<16, true>(panel, acts, rows, c),
+            (true, false) => gemm_of::<32, false>(panel, activations, rows, c),
+            (true, true) => gemm_of::<32, true>(panel, activations, rows, c),
+            (false, false) => gemm_of::<16, false>(panel, activations, rows, c),
+            (false, true) => gemm_of::<16, true>(panel, activations, rows, c),
         }
     }
 }
 
 /// # Safety
-/// As [`gemm_bytes`], for a panel of groups of G, with mins or without.
+/// As [`gemm`], for a panel of groups of G, with mins or without.
 #[target_feature(enable = "neon,dotprod,i8mm")]
-unsafe fn gemm_of<const G: usize, const MIN: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_of<const G: usize, const MIN: bool>(
+    panel: &Panel,
+    activations: &Activations,
+    rows: Range<usize>,
+    c: &mut [f32],
+) {
     let mut x = MaybeUninit::<Rows>::uninit();
     let mut row = rows.start;
     while row < rows.end {
@@ -141,9 +165,9 @@ unsafe fn gemm_of<const G: usize, const MIN: bool>(panel: &Panel, acts: &Acts, r
         let left = rows.end - row;
         let size = left.div_ceil(left.div_ceil(2 * PAIRS)).next_multiple_of(2).min(left);
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
-        // SAFETY: rows row..row + size of acts and c; what was prepared of them; two streams.
+        // SAFETY: rows row..row + size of activations and c; what was prepared of them; two streams.
         unsafe {
-            prepare(x.as_mut_ptr(), panel, acts, row, size);
+            prepare(x.as_mut_ptr(), panel, activations, row, size);
             for column in (0..TILE).step_by(2 * PAIRS) {
                 match size.div_ceil(2) {
                     4 => block::<4, G, MIN>(panel, column, x.as_ptr(), size, c),
@@ -186,8 +210,8 @@ unsafe fn block<const P: usize, const G: usize, const MIN: bool>(
         }
         let w: *const i8 = panel.codes.as_ptr().cast();
         let mut w = [w.add(column * CHUNK), w.add((column + LANES) * CHUNK)];
-        let mut columns: *const Columns = panel.floats.as_ptr().cast();
-        columns = columns.add(column / (2 * PAIRS) * GROUPS * PAIRS);
+        let PanelColumns(columns) = panel.own.get();
+        let mut columns = columns[column / (2 * PAIRS) * GROUPS * PAIRS..].as_ptr();
         let mut codes: *const i8 = (&raw const (*x).codes).cast();
         let mut scales: *const f32 = (&raw const (*x).scales).cast();
         let mut sums: *const f32 = (&raw const (*x).sums).cast();
@@ -245,11 +269,15 @@ unsafe fn block<const P: usize, const G: usize, const MIN: bool>(
     }
 }
 
-super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "neon,dotprod,i8mm")], interleave_bytes, gemm_bytes);
+kernel!(fn i8_kernel, I8mm, i8, #[target_feature(enable = "neon,dotprod,i8mm")], interleave, gemm);
 
-super::tier!("i8mm", detect, Neon, #[target_feature(enable = "neon,dotprod,i8mm")], |format, precision| {
-    with_block!(format, B => Some(match precision {
-        Precision::Standard => bytes_kernel::<B>(),
-        Precision::High => words_kernel::<B>(),
-    }), float => None)
-});
+impl Kernels for I8mm {
+    fn kernel(self, format: Format, precision: Precision) -> Option<Kernel> {
+        with_block!(format, B => Some(match precision {
+            Precision::Standard => i8_kernel::<B>(self),
+            Precision::High => dotprod::i16_kernel::<B>(self.0),
+        }), float => None)
+    }
+}
+
+tier!(I8mm, |token| token.0.neon(), #[target_feature(enable = "neon,dotprod,i8mm")]);

@@ -7,116 +7,102 @@
 //! Panel: units of 16 bytes (see [`arm`]). A vector of products belongs to one row of weights; four are gathered into a
 //! vector of sums.
 
-use super::arm::{self, Dot, LANES, Sums, Unit};
+use super::arm::{self, Accumulators, Dot, LANES, Unit};
+use super::kernel::{Kernel, kernel};
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::backend::Precision;
-use crate::cpu::acts::Codes;
-use crate::cpu::simd::Simd;
-use crate::formats::with_block;
+use crate::cpu::activations::{Activations, Codes};
+use crate::cpu::panel::Panel;
+use crate::cpu::simd::{Simd, instructions};
+use crate::formats::{Format, with_block};
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-/// Needs nothing that an ARM64 CPU may lack.
+/// Proof of NEON, which no ARM64 CPU lacks.
 #[derive(Clone, Copy)]
-pub(super) struct Neon;
+pub(crate) struct Neon(());
 
-// Every ARM64 CPU has these instructions.
-#[allow(clippy::undocumented_unsafe_blocks)]
+impl Token for Neon {
+    const NAME: &'static str = "neon";
+
+    fn detect() -> Option<Self> {
+        Some(Self(()))
+    }
+}
+
 impl Simd for Neon {
     type F = float32x4_t;
     const LANES: usize = 4;
     const ROWS: usize = 8;
 
-    #[inline(always)]
-    fn splat(self, x: f32) -> Self::F {
-        unsafe { vdupq_n_f32(x) }
+    instructions! {
+        fn splat(self, x: f32) -> Self::F { vdupq_n_f32(x) }
+        fn add(self, a: Self::F, b: Self::F) -> Self::F { vaddq_f32(a, b) }
+        fn sub(self, a: Self::F, b: Self::F) -> Self::F { vsubq_f32(a, b) }
+        fn mul(self, a: Self::F, b: Self::F) -> Self::F { vmulq_f32(a, b) }
+        fn div(self, a: Self::F, b: Self::F) -> Self::F { vdivq_f32(a, b) }
+        fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F { vfmaq_f32(c, a, b) }
+        fn max(self, a: Self::F, b: Self::F) -> Self::F { vmaxq_f32(a, b) }
+        fn min(self, a: Self::F, b: Self::F) -> Self::F { vminq_f32(a, b) }
+        fn abs(self, a: Self::F) -> Self::F { vabsq_f32(a) }
+        fn round(self, a: Self::F) -> Self::F { vrndnq_f32(a) }
+        fn shift_to_exponent(self, a: Self::F) -> Self::F { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a))) }
+        fn sum(self, a: Self::F) -> f32 { vaddvq_f32(a) }
+        fn max_lane(self, a: Self::F) -> f32 { vmaxvq_f32(a) }
     }
+
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { vld1q_f32(p) }
     }
+
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, x: Self::F) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { vst1q_f32(p, x) }
     }
-    #[inline(always)]
-    fn add(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { vaddq_f32(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { vsubq_f32(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { vmulq_f32(a, b) }
-    }
-    #[inline(always)]
-    fn div(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { vdivq_f32(a, b) }
-    }
-    #[inline(always)]
-    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
-        unsafe { vfmaq_f32(c, a, b) }
-    }
-    #[inline(always)]
-    fn max(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { vmaxq_f32(a, b) }
-    }
-    #[inline(always)]
-    fn min(self, a: Self::F, b: Self::F) -> Self::F {
-        unsafe { vminq_f32(a, b) }
-    }
-    #[inline(always)]
-    fn abs(self, a: Self::F) -> Self::F {
-        unsafe { vabsq_f32(a) }
-    }
-    #[inline(always)]
-    fn round(self, a: Self::F) -> Self::F {
-        unsafe { vrndnq_f32(a) }
-    }
-    #[inline(always)]
-    fn shift_to_exponent(self, a: Self::F) -> Self::F {
-        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(a))) }
-    }
-    #[inline(always)]
-    fn sum(self, a: Self::F) -> f32 {
-        unsafe { vaddvq_f32(a) }
-    }
-    #[inline(always)]
-    fn max_lane(self, a: Self::F) -> f32 {
-        unsafe { vmaxvq_f32(a) }
-    }
+
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, x: Self::F) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe {
             let words = vqmovn_s32(vcvtq_s32_f32(x));
             let bytes = vqmovn_s16(vcombine_s16(words, words));
             vst1_lane_s32::<0>(p.cast(), vreinterpret_s32_s8(bytes));
         }
     }
+
     #[inline(always)]
     unsafe fn store_i16(self, p: *mut i16, x: Self::F) {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { vst1_s16(p, vqmovn_s32(vcvtq_s32_f32(x))) }
     }
 }
 
 /// 8-bit products of weights whose codes are at most `MOST`, which is 16, 32 or 128.
 #[derive(Clone, Copy)]
-struct Bytes<const MOST: usize>;
+struct I8<const MOST: usize>;
 
-impl<const MOST: usize> Dot for Bytes<MOST> {
+impl<const MOST: usize> Dot for I8<MOST> {
     type A = i8;
     type W = i8;
     // Of more rows the compiler makes a loop, and sums that go through memory.
     const ROWS: usize = 2;
 
     #[inline(always)]
-    fn codes(acts: &Acts) -> &Codes<i8> {
-        &acts.bytes
+    fn codes(activations: &Activations) -> &Codes<i8> {
+        &activations.i8
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i8; 2], a: *const i8, stride: usize) -> Sums<R> {
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i8; 2],
+        a: *const i8,
+        stride: usize,
+    ) -> Accumulators<R> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut out = [[vdupq_n_s32(0); 2]; R];
@@ -180,21 +166,26 @@ unsafe fn sixteen(w: *const i8, x: *const i8) -> int16x8_t {
 
 /// 16-bit activations, `smlal` and `smlal2` by element. Sums of a group are exact: 32 · 128 · 32639 < 2^27.
 #[derive(Clone, Copy)]
-struct Words;
+struct I16;
 
-impl Dot for Words {
+impl Dot for I16 {
     type A = i16;
     type W = i16;
     // With 8 there are too few registers of those that `smlal` takes by element.
     const ROWS: usize = 6;
 
     #[inline(always)]
-    fn codes(acts: &Acts) -> &Codes<i16> {
-        &acts.words
+    fn codes(activations: &Activations) -> &Codes<i16> {
+        &activations.i16
     }
 
     #[inline(always)]
-    unsafe fn sums<const R: usize, const G: usize>(self, w: [*const i16; 2], a: *const i16, stride: usize) -> Sums<R> {
+    unsafe fn accumulate<const R: usize, const G: usize>(
+        self,
+        w: [*const i16; 2],
+        a: *const i16,
+        stride: usize,
+    ) -> Accumulators<R> {
         // SAFETY: the caller's promise; every ARM64 CPU has these.
         unsafe {
             let mut acc = [[vdupq_n_s32(0); 2]; R];
@@ -235,40 +226,52 @@ impl Dot for Words {
 }
 
 #[target_feature(enable = "neon")]
-fn interleave_bytes(panel: &mut Panel, len: usize) {
+fn interleave_i8(_: Neon, panel: &mut Panel, len: usize) {
     arm::interleave(panel, len, Unit::Sixteen)
 }
 
 #[target_feature(enable = "neon")]
-fn interleave_words(panel: &mut Panel, len: usize) {
-    arm::interleave(panel, len, Unit::Word)
+fn interleave_i16(_: Neon, panel: &mut Panel, len: usize) {
+    arm::interleave(panel, len, Unit::Int16)
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon")]
-unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_i8(_: Neon, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     let most = panel.range.0.unsigned_abs().max(panel.range.1.unsigned_abs());
     // SAFETY: the caller's shapes.
     unsafe {
         match most {
-            ..=16 => arm::gemm(Bytes::<16>, panel, acts, rows, c),
-            ..=32 => arm::gemm(Bytes::<32>, panel, acts, rows, c),
-            _ => arm::gemm(Bytes::<128>, panel, acts, rows, c),
+            ..=16 => arm::gemm(I8::<16>, panel, activations, rows, c),
+            ..=32 => arm::gemm(I8::<32>, panel, activations, rows, c),
+            _ => arm::gemm(I8::<128>, panel, activations, rows, c),
         }
     }
 }
 
+/// See `Kernel::gemm`.
+///
+/// # Safety
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "neon")]
-unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_i16(_: Neon, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
-    unsafe { arm::gemm(Words, panel, acts, rows, c) }
+    unsafe { arm::gemm(I16, panel, activations, rows, c) }
 }
 
-super::kernel!(fn bytes_kernel, bytes, #[target_feature(enable = "neon")], interleave_bytes, gemm_bytes);
-super::kernel!(fn words_kernel, words, #[target_feature(enable = "neon")], interleave_words, gemm_words);
+kernel!(fn i8_kernel, Neon, i8, #[target_feature(enable = "neon")], interleave_i8, gemm_i8);
+kernel!(fn i16_kernel, Neon, i16, #[target_feature(enable = "neon")], interleave_i16, gemm_i16);
 
-super::tier!("neon", || true, Neon, #[target_feature(enable = "neon")], |format, precision| {
-    with_block!(format, B => Some(match precision {
-        Precision::Standard => bytes_kernel::<B>(),
-        Precision::High => words_kernel::<B>(),
-    }), float => None)
-});
+impl Kernels for Neon {
+    fn kernel(self, format: Format, precision: Precision) -> Option<Kernel> {
+        with_block!(format, B => Some(match precision {
+            Precision::Standard => i8_kernel::<B>(self),
+            Precision::High => i16_kernel::<B>(self),
+        }), float => None)
+    }
+}
+
+tier!(Neon, |token| token, #[target_feature(enable = "neon")]);

@@ -3,13 +3,24 @@
 //! Everything is f32: quantized weights are dequantized into the panel of floats, activations are not quantized. That
 //! is what compilers vectorize for any CPU. (Integer sums they reorder into strided loads, ten times slower.)
 
+use super::tier::{Kernels, tier};
+use super::token::Token;
 use crate::cpu::simd::Simd;
+use crate::rounding::MAGIC;
 
 const LANES: usize = 8;
 
-/// Needs nothing, so anyone may make one.
+/// Needs nothing that a CPU may lack.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
+
+impl Token for Scalar {
+    const NAME: &'static str = "scalar";
+
+    fn detect() -> Option<Self> {
+        Some(Self)
+    }
+}
 
 #[inline(always)]
 fn map(a: [f32; LANES], f: impl Fn(f32) -> f32) -> [f32; LANES] {
@@ -75,8 +86,6 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn round(self, a: Self::F) -> Self::F {
-        // Adding 1.5 · 2^23 leaves no fraction bits; the sum rounds to nearest, ties to even.
-        const MAGIC: f32 = 12_582_912.0;
         map(a, |x| (x + MAGIC) - MAGIC)
     }
     #[inline(always)]
@@ -103,4 +112,6 @@ impl Simd for Scalar {
     }
 }
 
-super::tier!("scalar", || true, Scalar, #[inline], |_, _| None);
+impl Kernels for Scalar {}
+
+tier!(Scalar, |token| token, #[inline]);

@@ -1,12 +1,12 @@
 //! Products by `vpdpbusd` and `vpdpwssd`, for vectors of either width: AVX-VNNI (256 bits) and AVX-512 VNNI (512 bits).
 //!
 //! `vpdpbusd` adds four products of an unsigned and a signed byte to each 32-bit lane, without saturation. Weights are
-//! its unsigned operand: signed codes get 128 added; the surplus, 128 · Σ activation codes, is what `Uniform::biases` holds with
+//! its unsigned operand: signed codes get 128 added; the surplus, 128 · Σ activation codes, is what `UniformCodes::biases` holds with
 //! its sign turned: a sum starts from there, at no cost.
 //!
 //! Multipliers, of integers and floats alike, limit the speed: besides the products of a group, each of its sums costs a
 //! float instruction to scale it and one to add it, and with a min one more. So all weights become codes with one scale for each
-//! 32 values and no min (`Panel::plan_requantization`); those of formats that have it so stay as they are.
+//! 32 values and no min (`panel::uniform`); those of formats that have it so stay as they are.
 //!
 //! A conversion would be one instruction more. So sums start at the bits of [`MAGIC`] and end as the bits of the float
 //! MAGIC + n, |n| <= 32 · 128 · 127 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:
@@ -16,7 +16,7 @@
 //! High precision takes `vpdpwssd` instead, two 16-bit products to a lane at half the speed, in the groups of the formats.
 //!
 //! Panel layout: for every lane of values, the lanes of the 32 rows side by side: `[len / 4][32][4]` bytes, one tile after
-//! the other, or `[len / 2][32][2]` words. Sums of words are exact: 32 · 128 · 32767 < 2^27.
+//! the other, or `[len / 2][32][2]` 16-bit integers, whose sums are exact: 32 · 128 · 32767 < 2^27.
 
 /// Runs `$tile!($operands, [rows])` for as many of six rows as there are.
 macro_rules! by_rows {
@@ -48,26 +48,26 @@ macro_rules! group {
     };
 }
 
-pub(super) mod bytes256;
-pub(super) mod bytes512;
+pub(super) mod i8_256;
+pub(super) mod i8_512;
 
-use super::{Sums, row_blocks};
-use crate::cpu::acts::{Acts, Codes};
-use crate::cpu::ops::quantize::GROUP;
-use crate::cpu::panel::uniform::{Requantization, UNIFORM_SCALES, twice};
+use super::kernel::row_blocks;
+use crate::cpu::activations::{Activations, Codes, GROUP};
+use crate::cpu::output::Output;
+use crate::cpu::panel::uniform::{UNIFORM_SCALES, Uniform, twice};
 use crate::cpu::panel::{CHUNK, GROUPS, Panel, TILE};
-use crate::cpu::simd::{DotWords, IntLanes, Simd};
+use crate::cpu::simd::{DotI16, IntLanes, Simd};
 use std::ops::Range;
 
 /// Of each byte the sign bit: xor with it adds 128 to a signed byte.
 const SIGNS: i32 = 0x8080_8080u32 as i32;
 
 /// Rearranges `panel.rows` into part `tile` of `panel.codes`, as unsigned bytes; with `requantize` by way of
-/// `panel.requantization`.
+/// `factors` and `offsets`.
 #[inline(always)]
-pub(super) fn interleave_bytes<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, len: usize, requantize: bool) {
-    let Panel { rows, codes, requantization: Requantization { factors, offsets }, group, .. } = panel;
-    let group = *group;
+pub(super) fn interleave_i8<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, len: usize, requantize: bool) {
+    let Panel { rows, codes, own, group, .. } = panel;
+    let (Uniform { factors, offsets, .. }, group) = (own.get::<Uniform>(), *group);
     assert!(group * GROUPS >= CHUNK && factors.len() == TILE * GROUPS && offsets.len() == TILE * GROUPS);
     let codes = &mut codes[tile * TILE * CHUNK..][..TILE * CHUNK];
     // SAFETY: `interleave` gives it places where 4 · LANES codes can be read.
@@ -81,17 +81,17 @@ pub(super) fn interleave_bytes<S: IntLanes>(s: S, panel: &mut Panel, tile: usize
             let at = k / group * TILE + row;
             (s.load_int(factors.as_ptr().add(at)), s.load_int(offsets.as_ptr().add(at)))
         };
-        let new = |codes| s.add_words(s.mul_words(codes, factor), offset);
+        let new = |codes| s.add_i16(s.mul_i16(codes, factor), offset);
         let (even, odd) = (new(s.and(four, s.splat_int(twice(0xff)))), new(s.upper_bytes(four)));
         s.or(s.upper_bytes(even), s.and(odd, s.splat_int(twice(-256))))
     })
 }
 
-/// Rearranges `panel.rows` into `panel.codes`, as words.
+/// Rearranges `panel.rows` into `panel.codes`, as 16-bit integers.
 #[inline(always)]
-pub(super) fn interleave_words<S: IntLanes>(s: S, panel: &mut Panel, len: usize) {
+pub(super) fn interleave_i16<S: IntLanes>(s: S, panel: &mut Panel, len: usize) {
     // SAFETY: `interleave` gives it places where 2 · LANES codes can be read.
-    let load = |p: *const i32| unsafe { s.load_widened(p.cast()) };
+    let load = |p: *const i32| unsafe { s.load_i8_as_i16(p.cast()) };
     interleave::<_, 2>(s, &panel.rows, &mut panel.codes, len, load, |_, _, pair| pair)
 }
 
@@ -157,31 +157,31 @@ pub(super) struct Tile {
     c_stride: usize,
 }
 
-/// See `Kernel::gemm`. `add` is one of `bytes256`, `bytes512`, for so many columns.
+/// See `Kernel::gemm`. `add` is one of `i8_256`, `i8_512`, for so many columns.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; `add` may be called.
 #[inline(always)]
-pub(super) unsafe fn gemm_bytes(
+pub(super) unsafe fn gemm_i8(
     add: unsafe fn(Tile, usize),
     columns: usize,
     panel: &Panel,
-    acts: &Acts,
+    activations: &Activations,
     rows: Range<usize>,
-    mut sums: Sums,
+    mut output: Output,
 ) {
-    sums.begin();
+    output.begin();
     let Panel { first, len, .. } = *panel;
     assert!(len.is_multiple_of(32) && first.is_multiple_of(GROUP), "whole steps");
     if len == 0 || rows.is_empty() {
         return;
     }
-    let uniform = &acts.uniform;
-    for column in (0..sums.columns).step_by(columns) {
+    let (uniform, own) = (&activations.i8_uniform, panel.own.get::<Uniform>());
+    for column in (0..output.columns).step_by(columns) {
         let (tile, within) = (column / TILE, column % TILE);
         let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
-        let scales = &panel.uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
-        let blocks_left = (sums.columns - column) / columns * rows.len().div_ceil(ROWS);
+        let scales = &own.scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
+        let blocks_left = (output.columns - column) / columns * rows.len().div_ceil(ROWS);
         for (i, (row, size)) in row_blocks(rows.clone(), ROWS).enumerate() {
             panel.ahead.ask(blocks_left - i);
             // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
@@ -190,13 +190,13 @@ pub(super) unsafe fn gemm_bytes(
                     steps: len / 32,
                     w: codes.as_ptr().add(4 * within),
                     scales: scales.as_ptr().add(within),
-                    a: uniform.codes.as_ptr().add(row * uniform.stride + first),
-                    a_stride: uniform.stride,
-                    biases: uniform.biases.as_ptr().add(first / GROUP * acts.stride + row),
-                    act_scales: uniform.scales.as_ptr().add(first / GROUP * acts.stride + row),
-                    stride: 4 * acts.stride,
-                    c: sums.start.add((row - rows.start) * sums.stride + column),
-                    c_stride: 4 * sums.stride,
+                    a: uniform.codes.as_ptr().add(row * uniform.row_stride + first),
+                    a_stride: uniform.row_stride,
+                    biases: uniform.biases.as_ptr().add(first / GROUP * activations.stride + row),
+                    act_scales: uniform.scales.as_ptr().add(first / GROUP * activations.stride + row),
+                    stride: 4 * activations.stride,
+                    c: output.start.add((row - rows.start) * output.stride + column),
+                    c_stride: 4 * output.stride,
                 };
                 add(tile, size);
             }
@@ -209,39 +209,45 @@ pub(super) unsafe fn gemm_bytes(
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks.
 #[inline(always)]
-pub(super) unsafe fn gemm_words<V: DotWords>(v: V, panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+pub(super) unsafe fn gemm_i16<V: DotI16>(
+    v: V,
+    panel: &Panel,
+    activations: &Activations,
+    rows: Range<usize>,
+    c: &mut [f32],
+) {
     // SAFETY: the caller's shapes.
     unsafe {
         if panel.has_min {
-            gemm_words_of::<V, true>(v, panel, acts, rows, c)
+            gemm_i16_of::<V, true>(v, panel, activations, rows, c)
         } else {
-            gemm_words_of::<V, false>(v, panel, acts, rows, c)
+            gemm_i16_of::<V, false>(v, panel, activations, rows, c)
         }
     }
 }
 
 /// # Safety
-/// As [`gemm_words`].
+/// As [`gemm_i16`].
 #[inline(always)]
-unsafe fn gemm_words_of<V: DotWords, const MIN: bool>(
+unsafe fn gemm_i16_of<V: DotI16, const MIN: bool>(
     v: V,
     panel: &Panel,
-    acts: &Acts,
+    activations: &Activations,
     rows: Range<usize>,
     c: &mut [f32],
 ) {
     for (row, size) in row_blocks(rows.clone(), ROWS) {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         for column in (0..TILE).step_by(2 * V::S::LANES) {
-            // SAFETY: rows row..row + size of acts and c, two vectors of columns.
+            // SAFETY: rows row..row + size of activations and c, two vectors of columns.
             unsafe {
                 match size {
-                    6 => words::<V, 6, MIN>(v, panel, column, acts, row, c),
-                    5 => words::<V, 5, MIN>(v, panel, column, acts, row, c),
-                    4 => words::<V, 4, MIN>(v, panel, column, acts, row, c),
-                    3 => words::<V, 3, MIN>(v, panel, column, acts, row, c),
-                    2 => words::<V, 2, MIN>(v, panel, column, acts, row, c),
-                    _ => words::<V, 1, MIN>(v, panel, column, acts, row, c),
+                    6 => block::<V, 6, MIN>(v, panel, column, activations, row, c),
+                    5 => block::<V, 5, MIN>(v, panel, column, activations, row, c),
+                    4 => block::<V, 4, MIN>(v, panel, column, activations, row, c),
+                    3 => block::<V, 3, MIN>(v, panel, column, activations, row, c),
+                    2 => block::<V, 2, MIN>(v, panel, column, activations, row, c),
+                    _ => block::<V, 1, MIN>(v, panel, column, activations, row, c),
                 }
             }
         }
@@ -251,28 +257,28 @@ unsafe fn gemm_words_of<V: DotWords, const MIN: bool>(
 /// R rows × two vectors of columns.
 ///
 /// # Safety
-/// Rows `row..row + R` and columns `column..column + 2 · LANES` exist; the rest as [`gemm_words`].
+/// Rows `row..row + R` and columns `column..column + 2 · LANES` exist; the rest as [`gemm_i16`].
 #[inline(always)]
-unsafe fn words<V: DotWords, const R: usize, const MIN: bool>(
+unsafe fn block<V: DotI16, const R: usize, const MIN: bool>(
     v: V,
     panel: &Panel,
     column: usize,
-    acts: &Acts,
+    activations: &Activations,
     row: usize,
     c: *mut f32,
 ) {
     let (s, lanes) = (v.simd(), V::S::LANES);
     let Panel { first, len, group, .. } = *panel;
-    let Codes { codes, scales, sums, half_sums, .. } = &acts.words;
+    let Codes { codes, scales, sums, half_sums, .. } = &activations.i16;
     // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
     unsafe {
         let mut w = panel.codes.as_ptr().cast::<i32>().add(column);
         let c = c.add(column);
-        let per_row = acts.cols / 2;
+        let per_row = activations.cols / 2;
         let a = codes.as_ptr().cast::<i32>().add(row * per_row + first / 2);
         let sums = if group == 32 { sums.as_ptr() } else { half_sums.as_ptr() };
-        let scales = scales.as_ptr().add(first / 32 * acts.stride + row);
-        let offset = first / group * acts.stride + row;
+        let scales = scales.as_ptr().add(first / 32 * activations.stride + row);
+        let offset = first / group * activations.stride + row;
         for g in 0..len / group {
             let mut acc = [[s.splat_int(0); 2]; R];
             for lane in 0..group / 2 {
@@ -291,9 +297,9 @@ unsafe fn words<V: DotWords, const R: usize, const MIN: bool>(
                 for r in 0..R {
                     let mut value = s.mul(s.to_float(acc[r][half]), scale);
                     if MIN {
-                        value = s.fma(min, s.splat(*sums.add(offset + g * acts.stride + r)), value);
+                        value = s.fma(min, s.splat(*sums.add(offset + g * activations.stride + r)), value);
                     }
-                    let act_scale = s.splat(*scales.add(g * group / 32 * acts.stride + r));
+                    let act_scale = s.splat(*scales.add(g * group / 32 * activations.stride + r));
                     let c = c.add(r * TILE + half * lanes);
                     s.store(c, s.fma(value, act_scale, s.load(c)));
                 }
@@ -302,58 +308,100 @@ unsafe fn words<V: DotWords, const R: usize, const MIN: bool>(
     }
 }
 
-/// Defines `kernel`, by bytes for standard precision and by words for high precision.
+/// Defines `kernel_of`: by 8-bit activations for standard precision, by 16-bit ones for high precision.
 macro_rules! kernels {
-    ($vnni:expr, $bytes:ident, #[$attribute:meta]) => {
-        fn kernel<B: Block>(precision: Precision) -> &'static super::Kernel {
+    ($token:ty, $tile:ident, #[$attribute:meta]) => {
+        use crate::cpu::isa::kernel::{Multiply, ROWS_PER_BLOCK};
+        use crate::cpu::panel::uniform;
+        use crate::cpu::{activations, output, panel as panels};
+        use std::marker::PhantomData;
+        use std::ops::Range;
+
+        fn kernel_of<B: crate::formats::Block>(token: $token, precision: Precision) -> Kernel {
             match precision {
-                Precision::Standard => const {
-                    &super::Kernel {
-                        form: crate::cpu::acts::Form { uniform: true, ..crate::cpu::acts::Form::NONE },
-                        tiles: vnni::TILES,
-                        rows: crate::cpu::weight::ROWS_PER_BLOCK,
-                        any_stride: true,
-                        unpack: unpack_bytes::<B>,
-                        gemm: gemm_bytes,
-                    }
+                Precision::Standard => Kernel {
+                    form: activations::Form { i8_uniform: true, ..activations::Form::NONE },
+                    tiles: crate::cpu::isa::vnni::TILES,
+                    rows: ROWS_PER_BLOCK,
+                    any_stride: true,
+                    run: keep(Uniform::<B>(token, PhantomData)),
                 },
-                Precision::High => words_kernel::<B>(),
+                Precision::High => i16_kernel::<B>(token),
             }
         }
-        super::kernel!(fn words_kernel, words, #[$attribute], interleave_words, gemm_words);
+        crate::cpu::isa::kernel::kernel!(fn i16_kernel, $token, i16, #[$attribute], interleave_i16, gemm_i16);
+
+        /// The product of weights in uniform groups.
+        struct Uniform<B>($token, PhantomData<fn() -> B>);
+
+        impl<B: crate::formats::Block> Multiply for Uniform<B> {
+            fn unpack(&self, panel: &mut panels::Panel, tiles: panels::TileRows, first: usize, len: usize) {
+                /// # Safety
+                /// The CPU has the instructions that it is compiled for.
+                #[$attribute]
+                unsafe fn compiled<B: crate::formats::Block>(
+                    token: $token,
+                    panel: &mut panels::Panel,
+                    tiles: panels::TileRows,
+                    first: usize,
+                    len: usize,
+                ) {
+                    uniform::unpack::<B>(panel, tiles, crate::cpu::isa::vnni::TILES, first, len, |panel, tile, requantize| {
+                        interleave_i8(token, panel, tile, len, requantize)
+                    })
+                }
+                // SAFETY: the token is the proof of the instructions.
+                unsafe { compiled::<B>(self.0, panel, tiles, first, len) }
+            }
+
+            unsafe fn gemm(
+                &self,
+                panel: &panels::Panel,
+                activations: &activations::Activations,
+                rows: Range<usize>,
+                output: output::Output,
+            ) {
+                /// # Safety
+                /// The CPU has the instructions that it is compiled for; the rest as `Multiply::gemm`.
+                #[$attribute]
+                unsafe fn compiled(
+                    panel: &panels::Panel,
+                    activations: &activations::Activations,
+                    rows: Range<usize>,
+                    output: output::Output,
+                ) {
+                    // SAFETY: the caller's shapes.
+                    unsafe {
+                        crate::cpu::isa::vnni::gemm_i8($tile::add, $tile::COLUMNS, panel, activations, rows, output)
+                    }
+                }
+                // SAFETY: the token is the proof of the instructions; the caller's shapes.
+                unsafe { compiled(panel, activations, rows, output) }
+            }
+        }
 
         #[$attribute]
-        unsafe fn unpack_bytes<B: Block>(
-            panel: &mut Panel,
-            tiles: crate::cpu::panel::TileRows,
-            first: usize,
-            len: usize,
+        fn interleave_i8(token: $token, panel: &mut panels::Panel, tile: usize, len: usize, requantize: bool) {
+            crate::cpu::isa::vnni::interleave_i8(token.simd(), panel, tile, len, requantize)
+        }
+
+        #[$attribute]
+        fn interleave_i16(token: $token, panel: &mut panels::Panel, len: usize) {
+            crate::cpu::isa::vnni::interleave_i16(token.simd(), panel, len)
+        }
+
+        /// # Safety
+        /// The shapes are those that `Kernel::gemm` checks.
+        #[$attribute]
+        unsafe fn gemm_i16(
+            token: $token,
+            panel: &panels::Panel,
+            activations: &activations::Activations,
+            rows: Range<usize>,
+            c: &mut [f32],
         ) {
-            panel.unpack_uniform::<B>(tiles, vnni::TILES, first, len, |panel, tile, requantize| {
-                interleave_bytes(panel, tile, len, requantize)
-            })
-        }
-
-        #[$attribute]
-        fn interleave_bytes(panel: &mut Panel, tile: usize, len: usize, requantize: bool) {
-            vnni::interleave_bytes($vnni.simd(), panel, tile, len, requantize)
-        }
-
-        #[$attribute]
-        fn interleave_words(panel: &mut Panel, len: usize) {
-            vnni::interleave_words($vnni.simd(), panel, len)
-        }
-
-        #[$attribute]
-        unsafe fn gemm_bytes(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, sums: super::Sums) {
             // SAFETY: the caller's shapes.
-            unsafe { vnni::gemm_bytes(vnni::$bytes::add, vnni::$bytes::COLUMNS, panel, acts, rows, sums) }
-        }
-
-        #[$attribute]
-        unsafe fn gemm_words(panel: &Panel, acts: &Acts, rows: std::ops::Range<usize>, c: &mut [f32]) {
-            // SAFETY: the caller's shapes.
-            unsafe { vnni::gemm_words($vnni, panel, acts, rows, c) }
+            unsafe { crate::cpu::isa::vnni::gemm_i16(token, panel, activations, rows, c) }
         }
     };
 }

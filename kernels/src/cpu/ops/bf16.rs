@@ -15,18 +15,18 @@ pub(crate) fn widen(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// Rounds a row to bfloat16. `rests`, if it is not empty, gets what that took away, rounded likewise: both together are
+/// Rounds a row to bfloat16. `residual`, if it is not empty, gets what that took away, rounded likewise: both together are
 /// within 2^-16 of a value, relatively.
 ///
 /// # Panics
 /// When a length is not that of the row.
 #[inline(always)]
-pub(crate) fn round_row(x: &[f32], halves: &mut [u16], rests: &mut [u16]) {
-    assert!(halves.len() == x.len() && (rests.is_empty() || rests.len() == x.len()));
-    for (half, x) in halves.iter_mut().zip(x) {
-        *half = round(*x);
+pub(crate) fn round_row(x: &[f32], values: &mut [u16], residual: &mut [u16]) {
+    assert!(values.len() == x.len() && (residual.is_empty() || residual.len() == x.len()));
+    for (value, x) in values.iter_mut().zip(x) {
+        *value = round(*x);
     }
-    for ((rest, half), x) in rests.iter_mut().zip(halves).zip(x) {
-        *rest = round(x - widen(*half));
+    for ((residual, value), x) in residual.iter_mut().zip(values).zip(x) {
+        *residual = round(x - widen(*value));
     }
 }

@@ -3,10 +3,8 @@
 //! A group is quantized from its own 32 values alone. Outliers (Qwen3's massive activations) cost precision only inside
 //! their own group.
 
+use crate::cpu::activations::GROUP;
 use crate::cpu::simd::{Code, Simd};
-
-/// Activation values that share a scale.
-pub(crate) const GROUP: usize = 32;
 
 /// Groups whose largest magnitude is below this become zeros, so that `MAX / amax` stays finite.
 pub(crate) const TINY: f32 = 1e-30;

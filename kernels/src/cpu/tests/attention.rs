@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::{Heads, Node};
-use crate::cpu::ops::attention::{KEYS, Shape};
+use crate::cpu::ops::attention::{KEYS, task::Shape};
 
 /// The q, k and v of a batch; text i is the rows `offsets[i]..offsets[i + 1]`.
 pub(super) struct Batch {
@@ -46,13 +46,13 @@ impl Batch {
         let rows = *self.offsets.last().unwrap();
         let (q, k) = (tensor(backend, rows, self.q_cols(), &self.q), tensor(backend, rows, self.kv_cols(), &self.k));
         let v = tensor(backend, rows, self.kv_cols(), &self.v);
-        if form == FLOATS {
-            let mut out = backend.acts(rows, self.q_cols(), form);
+        if form == F32 {
+            let mut out = backend.activations(rows, self.q_cols(), form);
             backend.attention(self.heads, &texts(&self.offsets), &q, &k, &v, &mut out);
-            return out.floats.to_vec();
+            return out.f32.to_vec();
         }
         let Heads { heads, kv_heads, head_dim } = self.heads;
-        let coarse = backend.isa.coarse_attention.filter(|attention| attention.takes(head_dim));
+        let coarse = backend.isa.tier.coarse_attention().filter(|attention| attention.takes(head_dim));
         let shape = Shape { group: heads / kv_heads, head_dim, q_stride: q.stride };
         backend.read(&backend.attended(coarse, shape, &texts(&self.offsets), (&q, &k, &v)))
     }
@@ -63,18 +63,18 @@ impl Batch {
         // In bfloat16, queries are scaled before they are rounded, to have the scores of a softmax by powers of two.
         let scale = std::f32::consts::LOG2_E / (dim as f32).sqrt();
         let rounded = |x: &[f32], largest: f32| match form {
-            FLOATS => (x.to_vec(), vec![]),
-            HALVES => (x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(), vec![]),
+            F32 => (x.to_vec(), vec![]),
+            BF16 => (x.iter().map(|x| half::bf16::from_f32(*x).to_f32()).collect(), vec![]),
             _ => to_codes(x, dim, largest),
         };
-        let scaled: Vec<f32> = self.q.iter().map(|q| if form == HALVES { q * scale } else { *q }).collect();
+        let scaled: Vec<f32> = self.q.iter().map(|q| if form == BF16 { q * scale } else { *q }).collect();
         // 128 products of codes fit a 32-bit sum; fewer dimensions leave room for larger codes.
         let largest = ((i32::MAX as usize / dim) as f64).sqrt().floor().min(32767.0) as f32;
         let (all_q, all_k, (all_v, value_scales)) =
             (rounded(&scaled, largest).0, rounded(&self.k, largest).0, rounded(&self.v, WEIGHT_CODE));
-        let root = if form == HALVES { std::f64::consts::LOG2_E } else { (dim as f64).sqrt() };
+        let root = if form == BF16 { std::f64::consts::LOG2_E } else { (dim as f64).sqrt() };
         // A weight is rounded too.
-        let weight_error = if form == HALVES { 2f64.powi(-8) } else { 0.0 };
+        let weight_error = if form == BF16 { 2f64.powi(-8) } else { 0.0 };
         for text in self.offsets.windows(2) {
             for token in text[0]..text[1] {
                 for head in 0..heads {
@@ -101,12 +101,12 @@ impl Batch {
                     // A weight times the scale of its value becomes a code: it is off by half a step, of which there are
                     // so many to the largest of its block.
                     let scale_of = |key: usize| f64::from(value_scales[(text[0] + key) * kv_heads + kv / dim]);
-                    let steps: Vec<f64> = if form == WORDS {
+                    let steps: Vec<f64> = if form == I16 {
                         let of_block = |(block, weights): (usize, &[f64])| {
-                            let scaled = weights.iter().enumerate().map(|(i, w)| w * scale_of(block * WORD_KEYS + i));
+                            let scaled = weights.iter().enumerate().map(|(i, w)| w * scale_of(block * I16_KEYS + i));
                             scaled.fold(0.0, f64::max) / f64::from(WEIGHT_CODE)
                         };
-                        weights.chunks(WORD_KEYS).enumerate().map(of_block).collect()
+                        weights.chunks(I16_KEYS).enumerate().map(of_block).collect()
                     } else {
                         vec![]
                     };
@@ -114,8 +114,8 @@ impl Batch {
                         let (mut value, mut tolerance) = (0.0, 0.0);
                         for (key, ((k, w), e)) in seen.iter().zip(&weights).zip(&errors).enumerate() {
                             let v = f64::from(all_v[k + d]);
-                            if form == WORDS && v != 0.0 {
-                                tolerance += 0.5 * steps[key / WORD_KEYS] * v.abs() / scale_of(key) / sum * 1.1;
+                            if form == I16 && v != 0.0 {
+                                tolerance += 0.5 * steps[key / I16_KEYS] * v.abs() / scale_of(key) / sum * 1.1;
                             }
                             value += w / sum * v;
                             // First order in the errors; their squares are within a tenth of it while e < 0.1.
@@ -130,8 +130,8 @@ impl Batch {
 
     fn check(&self, backend: &CpuBackend, form: Form, what: &str) {
         let ours = self.run(backend, form);
-        let coarse = backend.isa.coarse_attention.is_some_and(|attention| attention.takes(self.heads.head_dim));
-        self.expect(if coarse { form } else { FLOATS }, |i, expected, tolerance| {
+        let coarse = backend.isa.tier.coarse_attention().is_some_and(|attention| attention.takes(self.heads.head_dim));
+        self.expect(if coarse { form } else { F32 }, |i, expected, tolerance| {
             let what = || {
                 let (token, column) = (i / self.q_cols(), i % self.q_cols());
                 format!("{} {what} {:?} {form:?}: token {token} column {column}", backend.isa.name, self.heads)
@@ -142,7 +142,7 @@ impl Batch {
 }
 
 /// Keys of a block, and the largest code of a value or a weight, of attention in codes.
-const WORD_KEYS: usize = 128;
+const I16_KEYS: usize = 128;
 const WEIGHT_CODE: f32 = 4095.0;
 
 /// Rows of `dim` values as codes with a scale each: what they stand for, and the scales.
@@ -165,15 +165,15 @@ fn texts(offsets: &[usize]) -> Vec<Node> {
 /// Every tier on `threads` threads, with every form of attention that it has.
 pub(super) fn backends(threads: usize) -> impl Iterator<Item = (CpuBackend, Form)> {
     isas().flat_map(move |isa| {
-        let coarse = isa.coarse_attention.map(|attention| if attention.serves == HALVES { HALVES } else { WORDS });
-        let forms = [FLOATS].into_iter().chain(coarse);
+        let coarse = isa.tier.coarse_attention().map(|attention| if attention.serves == BF16 { BF16 } else { I16 });
+        let forms = [F32].into_iter().chain(coarse);
         forms.map(move |form| (CpuBackend::new(isa, threads), form))
     })
 }
 
 /// A small head that every form of attention can have.
 pub(super) fn small_dim(form: Form) -> usize {
-    if form == FLOATS { 24 } else { 32 }
+    if form == F32 { 24 } else { 32 }
 }
 
 /// Σ a · b and Σ |a · b|.
@@ -254,8 +254,8 @@ fn a_broken_text_harms_no_other() {
             }
             let ours = bad.run(&backend, form);
             let before = match form {
-                FLOATS => 70 / KEYS * KEYS,
-                HALVES => 0,
+                F32 => 70 / KEYS * KEYS,
+                BF16 => 0,
                 _ => 70,
             };
             let (before, after) = ((20 + before) * 2 * dim, 150 * 2 * dim);
@@ -274,34 +274,34 @@ fn a_broken_text_harms_no_other() {
 /// What becomes 8-bit codes or bfloat16 may come from attention in 16 bits, if the tier has one; all else comes from f32.
 #[test]
 fn attention_is_as_fine_as_what_comes_next() {
-    let rests = Form { halves: true, rests: true, ..Form::NONE };
+    let rests = Form { bf16: true, bf16_residual: true, ..Form::NONE };
     for isa in isas() {
         let (backend, heads) = (CpuBackend::new(isa, 1), Heads { heads: 2, kv_heads: 1, head_dim: 32 });
         let batch = Batch::new(heads, &[20, 150], 1.0, 5);
         let (rows, cols) = (170, batch.q_cols());
         let (q, k) = (tensor(&backend, rows, cols, &batch.q), tensor(&backend, rows, batch.kv_cols(), &batch.k));
         let v = tensor(&backend, rows, batch.kv_cols(), &batch.v);
-        let in_floats = batch.run(&backend, FLOATS);
-        let coarse = isa.coarse_attention.map(|attention| {
-            let form = if attention.serves == HALVES { HALVES } else { WORDS };
+        let in_floats = batch.run(&backend, F32);
+        let coarse = isa.tier.coarse_attention().map(|attention| {
+            let form = if attention.serves == BF16 { BF16 } else { I16 };
             (form, batch.run(&backend, form))
         });
-        for form in [FLOATS, BYTES, UNIFORM, WORDS, HALVES, rests, BYTES | WORDS] {
+        for form in [F32, I8, I8_UNIFORM, I16, BF16, rests, I8 | I16] {
             let expected = match &coarse {
-                Some((HALVES, values)) if form == HALVES => values,
-                Some((WORDS, values)) if form == BYTES || form == UNIFORM => values,
+                Some((BF16, values)) if form == BF16 => values,
+                Some((I16, values)) if form == I8 || form == I8_UNIFORM => values,
                 _ => &in_floats,
             };
             let expected = acts(&backend, rows, cols, form, expected);
-            let mut ours = backend.acts(rows, cols, form);
+            let mut ours = backend.activations(rows, cols, form);
             backend.attention(heads, &texts(&batch.offsets), &q, &k, &v, &mut ours);
             let what = format!("{} {form:?}", isa.name);
-            assert_bits(&what, &ours.floats, &expected.floats);
-            assert_eq!(&ours.bytes.codes[..], &expected.bytes.codes[..], "{what}");
-            assert_eq!(&ours.uniform.codes[..], &expected.uniform.codes[..], "{what}");
-            assert_eq!(&ours.words.codes[..], &expected.words.codes[..], "{what}");
-            assert_eq!(&ours.halves[..], &expected.halves[..], "{what}");
-            assert_eq!(&ours.rests[..], &expected.rests[..], "{what}");
+            assert_bits(&what, &ours.f32, &expected.f32);
+            assert_eq!(&ours.i8.codes[..], &expected.i8.codes[..], "{what}");
+            assert_eq!(&ours.i8_uniform.codes[..], &expected.i8_uniform.codes[..], "{what}");
+            assert_eq!(&ours.i16.codes[..], &expected.i16.codes[..], "{what}");
+            assert_eq!(&ours.bf16.values[..], &expected.bf16.values[..], "{what}");
+            assert_eq!(&ours.bf16.residual[..], &expected.bf16.residual[..], "{what}");
         }
     }
 }

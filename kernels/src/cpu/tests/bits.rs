@@ -67,7 +67,7 @@ fn a_column_of_a_product_depends_on_itself_alone() {
 fn products_of_all_arm64_tiers_are_equal() {
     let tiers: Vec<&'static Isa> = Isa::all().filter(|isa| isa.name != "scalar").collect();
     for precision in [Precision::Standard, Precision::High] {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let (rows, n, k) = (13, 40, 768);
             let mut random = Random(36);
             let (bytes, x) = (random.weights(format, n, k), random.normals(rows * k));
@@ -91,7 +91,7 @@ fn row_wise_operations_depend_on_their_row_alone() {
         // Norm and rotary embedding of rows `first..first + count`, with their codes and scales.
         let run = |backend: &CpuBackend, first: usize, count: usize| {
             let part = |x: &[f32]| tensor(backend, count, cols, &x[first * cols..(first + count) * cols]);
-            let mut normed = backend.acts(count, cols, ALL);
+            let mut normed = backend.activations(count, cols, ALL);
             backend.rms_norm(&part(&x), &backend.vector(&w), 1e-6, &mut normed);
             let (mut rotated, weight) = (part(&x), backend.vector(&w[..24]));
             backend.norm_rope(&mut rotated, &weight, 1e-6, &backend.rope(&positions[first..first + count], 24, 1e6));
@@ -160,20 +160,20 @@ fn gated_products_are_those_of_their_parts() {
                 let [gate, up] = weights
                     .each_ref()
                     .map(|w| backend.weight(format, Bytes::from(w.clone()), n, k, precision).expect("a weight"));
-                let mut input = backend.acts(count, k, backend.form(&gate));
+                let mut input = backend.activations(count, k, backend.form(&gate));
                 let x = tensor(backend, count, k, &x[first * k..(first + count) * k]);
                 backend.rms_norm(&x, &backend.vector(&vec![1.0; k]), 1e-6, &mut input);
-                let mut out = backend.acts(count, n, ALL);
+                let mut out = backend.activations(count, n, ALL);
                 backend.gated(&input, &gate, &up, &mut out);
                 let (mut gates, mut ups) = (backend.tensor(count, n), backend.tensor(count, n));
                 backend.matmul(&input, &mut [(&gate, &mut gates), (&up, &mut ups)]);
                 let mut parts = vec![0.0; count * n];
-                isa.silu_mul(&backend.read(&gates), &backend.read(&ups), &mut parts);
+                isa.tier.silu_mul(&backend.read(&gates), &backend.read(&ups), &mut parts);
                 (out, parts)
             };
             for backend in backends(isa) {
                 let (all, parts) = run(&backend, 0, rows);
-                assert_bits(isa.name, &all.floats, &parts);
+                assert_bits(isa.name, &all.f32, &parts);
                 for (first, count) in [(0, 1), (47, 3), (100, 1)] {
                     assert_acts(isa.name, &run(&backend, first, count).0, &all, first);
                 }
@@ -183,14 +183,14 @@ fn gated_products_are_those_of_their_parts() {
 }
 
 /// `part` is, in every form, rows `first..` of `all`.
-fn assert_acts(what: &str, part: &Acts, all: &Acts, first: usize) {
+fn assert_acts(what: &str, part: &Activations, all: &Activations, first: usize) {
     let range = |len: usize| first * len..(first + part.rows) * len;
     let cols = part.cols;
-    assert_bits(what, &part.floats, &all.floats[range(cols)]);
-    let halves = range(all.half_stride);
-    assert_eq!(part.halves[..], all.halves[halves.clone()], "{what}");
-    assert_eq!(part.rests[..], all.rests[halves], "{what}");
-    let codes = |acts: &Acts| [oracle::Quantized::new(acts, &acts.bytes), oracle::Quantized::new(acts, &acts.words)];
+    assert_bits(what, &part.f32, &all.f32[range(cols)]);
+    let halves = range(all.bf16.row_stride);
+    assert_eq!(part.bf16.values[..], all.bf16.values[halves.clone()], "{what}");
+    assert_eq!(part.bf16.residual[..], all.bf16.residual[halves], "{what}");
+    let codes = |acts: &Activations| [oracle::Quantized::new(acts, &acts.i8), oracle::Quantized::new(acts, &acts.i16)];
     for (part, all) in codes(part).into_iter().zip(codes(all)) {
         assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);
         assert_bits(what, &part.sums, &all.sums[range(cols / 32)]);

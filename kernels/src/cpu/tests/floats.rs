@@ -27,7 +27,7 @@ fn rms_norm_is_exact_but_for_rounding() {
                 let rows = 5;
                 let values: Vec<f32> = random.normals(rows * n).iter().map(|x| x * magnitude).collect();
                 let (x, w) = (tensor(&backend, rows, n, &values), backend.vector(&random.normals(n)));
-                let mut all = backend.acts(rows, n, FLOATS);
+                let mut all = backend.activations(rows, n, F32);
                 backend.rms_norm(&x, &w, 1e-6, &mut all);
                 for row in 0..rows {
                     let x = x.row(row);
@@ -35,14 +35,14 @@ fn rms_norm_is_exact_but_for_rounding() {
                     for i in 0..n {
                         let expected = f64::from(x[i]) * scale * f64::from(w[i]);
                         let what = || format!("{} rms_norm of {n}: row {row} value {i}", isa.name);
-                        assert_close(what, all.floats[row * n + i], expected, norm_error(n) * expected.abs());
+                        assert_close(what, all.f32[row * n + i], expected, norm_error(n) * expected.abs());
                     }
                 }
                 let wanted = [4, 0, 4, 2];
                 let mut some = backend.tensor(wanted.len(), n);
                 backend.rms_norm_rows(&x, &wanted, &w, 1e-6, &mut some);
                 for (i, row) in wanted.into_iter().enumerate() {
-                    assert_bits("rms_norm_rows", some.row(i), &all.floats[row * n..(row + 1) * n]);
+                    assert_bits("rms_norm_rows", some.row(i), &all.f32[row * n..(row + 1) * n]);
                 }
             }
         }
@@ -59,10 +59,10 @@ fn rms_norm_of_what_overflows_is_not_finite() {
                 let mut values = Random(12).normals(3 * 33);
                 values[33 + at] = poison;
                 let (x, w) = (tensor(&backend, 3, 33, &values), backend.vector(&[1.0; 33]));
-                let mut out = backend.acts(3, 33, FLOATS);
+                let mut out = backend.activations(3, 33, F32);
                 backend.rms_norm(&x, &w, 1e-6, &mut out);
-                assert!(out.floats[33..66].iter().all(|x| !x.is_finite()), "{} {poison:e} at {at}", isa.name);
-                assert!(out.floats[..33].iter().chain(&out.floats[66..]).all(|x| x.is_finite()));
+                assert!(out.f32[33..66].iter().all(|x| !x.is_finite()), "{} {poison:e} at {at}", isa.name);
+                assert!(out.f32[..33].iter().chain(&out.f32[66..]).all(|x| x.is_finite()));
             }
         }
     }
@@ -143,7 +143,7 @@ fn silu_mul_is_exact_but_for_rounding() {
     let up = Random(14).normals(cols);
     for isa in isas() {
         let mut out = vec![0.0; cols];
-        isa.silu_mul(&gate, &up, &mut out);
+        isa.tier.silu_mul(&gate, &up, &mut out);
         for i in 0..cols {
             let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
             let expected = g / (1.0 + (-g).exp()) * u;
@@ -166,7 +166,7 @@ fn silu_mul_lets_through_what_is_not_finite() {
                     let (mut gates, mut ups) = (vec![0.5; cols], vec![0.25; cols]);
                     (gates[at], ups[at]) = (gate, up);
                     let mut out = vec![0.0; cols];
-                    isa.silu_mul(&gates, &ups, &mut out);
+                    isa.tier.silu_mul(&gates, &ups, &mut out);
                     for (i, x) in out.iter().enumerate() {
                         assert_eq!(x.is_finite(), i != at, "{} silu({gate}) · {up} at {at} of {cols}: {i}", isa.name);
                     }
@@ -193,7 +193,7 @@ fn exp2_is_as_accurate_as_it_says() {
         x.retain(|x| (-126.49..=127.49).contains(x));
         x.resize(x.len().next_multiple_of(16), 0.0);
         let mut ours = x.clone();
-        isa.exp2(&mut ours);
+        isa.tier.exp2(&mut ours);
         for (x, ours) in x.iter().zip(&ours) {
             let expected = f64::from(*x).exp2();
             let error = (f64::from(*ours) / expected - 1.0).abs();
@@ -217,11 +217,11 @@ fn exp2_is_as_accurate_as_it_says() {
         ];
         for (x, expected) in edges {
             let mut ours = [x; 16];
-            isa.exp2(&mut ours);
+            isa.tier.exp2(&mut ours);
             assert_bits(&format!("{} exp2({x})", isa.name), &ours, &[expected; 16]);
         }
         let mut nan = [f32::NAN; 16];
-        isa.exp2(&mut nan);
+        isa.tier.exp2(&mut nan);
         assert!(nan.iter().all(|x| x.is_nan()), "{} exp2(NaN)", isa.name);
     }
 }

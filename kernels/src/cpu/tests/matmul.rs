@@ -2,9 +2,9 @@
 
 use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
-use crate::cpu::acts::MAGIC;
-use crate::cpu::ops::quantize::GROUP;
+use crate::cpu::activations::GROUP;
 use crate::cpu::panel::TILE;
+use crate::rounding::MAGIC;
 
 /// Values of K: from one block to more than a panel, with every kind of remainder.
 fn inner_sizes(format: Format) -> &'static [usize] {
@@ -76,7 +76,7 @@ impl Case {
 #[test]
 fn every_number_of_rows() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let k = if format.block_len() == 256 { 256 } else { 96 };
             let case = Case::new(isa, precision, format, 67, 33, k);
             (0..=67).for_each(|rows| case.check(rows));
@@ -87,7 +87,7 @@ fn every_number_of_rows() {
 #[test]
 fn every_width_and_depth() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             for k in inner_sizes(format) {
                 for n in [1, 31, 32, 33, 64, 80] {
                     let case = Case::new(isa, precision, format, 9, n, *k);
@@ -102,12 +102,12 @@ fn every_width_and_depth() {
 #[test]
 fn several_tiles_a_task() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             let (n, k) = (290, if format.block_len() == 256 { 768 } else { 544 });
             let case = Case::new(isa, precision, format, 3, n, k);
             let backend = backend(isa);
             let weight = weight(&backend, precision, format, &case.bytes, n, k);
-            let tiles = weight.kernel.map_or(1, |kernel| kernel.tiles).min(5);
+            let tiles = weight.kernel.tiles.min(5);
             assert_eq!(weight.width, tiles * TILE, "ten tiles, two tasks at least");
             case.check(3);
         }
@@ -117,7 +117,7 @@ fn several_tiles_a_task() {
 #[test]
 fn no_rows_are_no_work() {
     for (isa, precision) in tiers() {
-        for format in Format::ALL {
+        for &format in Format::ALL {
             Case::new(isa, precision, format, 0, 40, 768).check(0);
         }
     }
@@ -149,9 +149,9 @@ fn codes_and_scales_describe_the_activations() {
         let (backend, rows, k) = (backend(isa), 3, 96);
         let x = Random(5).normals(rows * k);
         let acts = acts(&backend, rows, k, ALL, &x);
-        assert_bits("floats", &acts.floats, &x);
-        for form in [BYTES, WORDS] {
-            let q = if form == BYTES { Quantized::new(&acts, &acts.bytes) } else { Quantized::new(&acts, &acts.words) };
+        assert_bits("floats", &acts.f32, &x);
+        for form in [I8, I16] {
+            let q = if form == I8 { Quantized::new(&acts, &acts.i8) } else { Quantized::new(&acts, &acts.i16) };
             for (g, x) in x.chunks(GROUP).enumerate() {
                 let codes = &q.codes[g * GROUP..(g + 1) * GROUP];
                 let (scale, amax) = (q.scales[g], x.iter().fold(0f32, |m, x| m.max(x.abs())));
@@ -178,11 +178,11 @@ fn uniform_codes_and_scales_describe_the_activations() {
     for isa in isas() {
         let (backend, rows, k) = (backend(isa), 3, 352);
         let x = Random(5).normals(rows * k);
-        let acts = acts(&backend, rows, k, UNIFORM, &x);
-        let uniform = &acts.uniform;
-        assert!(uniform.stride >= k && uniform.stride.is_multiple_of(64) && (uniform.stride / 64) % 2 == 1);
+        let acts = acts(&backend, rows, k, I8_UNIFORM, &x);
+        let uniform = &acts.i8_uniform;
+        assert!(uniform.row_stride >= k && uniform.row_stride.is_multiple_of(64) && (uniform.row_stride / 64) % 2 == 1);
         for (row, x) in x.chunks(k).enumerate() {
-            let codes = &uniform.codes[row * uniform.stride..(row + 1) * uniform.stride];
+            let codes = &uniform.codes[row * uniform.row_stride..(row + 1) * uniform.row_stride];
             for (g, x) in x.chunks(GROUP).enumerate() {
                 let (codes, scale) = (&codes[g * GROUP..][..x.len()], uniform.scales[g * acts.stride + row]);
                 let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
@@ -201,7 +201,7 @@ fn uniform_codes_and_scales_describe_the_activations() {
 }
 
 #[test]
-fn halves_and_rests_are_the_activations_in_two_parts() {
+fn bf16_and_residual_are_the_activations_in_two_parts() {
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, f32::MIN_POSITIVE];
     // Halfway between two values of bfloat16, the lower one even and odd.
     let ties = [0x3f80_8000, 0x3f81_8000, 0xbf80_8000, 0xbf81_8000, 0x3f80_7fff, 0x3f80_8001].map(f32::from_bits);
@@ -210,11 +210,15 @@ fn halves_and_rests_are_the_activations_in_two_parts() {
         let mut x = Random(6).normals(rows * k);
         x[..odd.len()].copy_from_slice(&odd);
         x[k..k + ties.len()].copy_from_slice(&ties);
-        let acts = acts(&backend, rows, k, Form { halves: true, rests: true, ..Form::NONE }, &x);
-        assert!(acts.half_stride >= 96 && acts.half_stride.is_multiple_of(32) && (acts.half_stride / 32) % 2 == 1);
+        let acts = acts(&backend, rows, k, Form { bf16: true, bf16_residual: true, ..Form::NONE }, &x);
+        assert!(
+            acts.bf16.row_stride >= 96
+                && acts.bf16.row_stride.is_multiple_of(32)
+                && (acts.bf16.row_stride / 32) % 2 == 1
+        );
         for row in 0..rows {
-            let of_row = |halves: &[u16]| halves[row * acts.half_stride..(row + 1) * acts.half_stride].to_vec();
-            let (halves, rests) = (of_row(&acts.halves), of_row(&acts.rests));
+            let of_row = |halves: &[u16]| halves[row * acts.bf16.row_stride..(row + 1) * acts.bf16.row_stride].to_vec();
+            let (halves, rests) = (of_row(&acts.bf16.values), of_row(&acts.bf16.residual));
             for (i, x) in x[row * k..(row + 1) * k].iter().enumerate() {
                 let half = half::bf16::from_f32(*x);
                 let rest = half::bf16::from_f32(x - half.to_f32());
@@ -237,7 +241,7 @@ fn halves_and_rests_are_the_activations_in_two_parts() {
 #[test]
 fn embed_dequantizes_the_rows_of_the_tokens() {
     let (backend, n, k) = (CpuBackend::new(Isa::select(None).unwrap(), 2), 50, 512);
-    for format in Format::ALL {
+    for &format in Format::ALL {
         let bytes = Random(7).weights(format, n, k);
         let table = weight(&backend, Precision::Standard, format, &bytes, n, k);
         let dense = Dense::new(format, &bytes, n, k);

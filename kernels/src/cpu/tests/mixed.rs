@@ -20,7 +20,7 @@ struct Drawn {
 
 impl Drawn {
     fn new(random: &mut Random, n: usize, k: usize) -> Self {
-        let fitting: Vec<Format> = Format::ALL.into_iter().filter(|format| format.row_bytes(k).is_some()).collect();
+        let fitting: Vec<Format> = Format::ALL.iter().copied().filter(|format| format.row_bytes(k).is_some()).collect();
         let format = fitting[random.below(fitting.len())];
         let precision = [Precision::Standard, Precision::High][random.below(2)];
         Self { format, precision, bytes: random.weights(format, n, k), n, k }
@@ -54,12 +54,12 @@ impl Layer {
         let [q_out, k_out, v_out] = &mut outs;
         backend.matmul(&input, &mut [(q, q_out), (k, k_out), (v, v_out)]);
         // The floats for this test to read.
-        let mut f = backend.acts(rows, gate.n, backend.form(down) | FLOATS);
+        let mut f = backend.activations(rows, gate.n, backend.form(down) | F32);
         backend.gated(&input, gate, up, &mut f);
         let mut sum = tensor(backend, rows, down.n, x);
         backend.matmul_add(&f, down, &mut sum);
         let [q_out, k_out, v_out] = outs.map(|out| (out.cols, backend.read(&out)));
-        [q_out, k_out, v_out, (gate.n, f.floats.to_vec()), (down.n, backend.read(&sum))]
+        [q_out, k_out, v_out, (gate.n, f.f32.to_vec()), (down.n, backend.read(&sum))]
     }
 
     /// The same, each product by itself and of nothing but its own form of the input.
@@ -68,7 +68,7 @@ impl Layer {
         let rows = x.len() / weights[0].k;
         let [q, k, v, gates, ups] = [0, 1, 2, 3, 4].map(|i| product(backend, &weights[i], rows, x));
         let mut f = vec![0.0; gates.len()];
-        backend.isa.silu_mul(&gates, &ups, &mut f);
+        backend.isa.tier.silu_mul(&gates, &ups, &mut f);
         let down = product(backend, &weights[5], rows, &f);
         for (drawn, (x, ours)) in
             self.0.iter().zip([(x, &q), (x, &k), (x, &v), (x, &gates), (x, &ups), (&f[..], &down)])

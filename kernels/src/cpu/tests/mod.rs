@@ -13,11 +13,13 @@ mod matmul;
 mod mixed;
 mod oracle;
 
-use super::acts::{Codes, RowGroups};
+use super::activations::Codes;
 use super::isa::Isa;
-use super::{Acts, CpuBackend, Form, Tensor, Weight};
+use super::quantize::{ActivationParts, RowGroups};
+use super::{Activations, CpuBackend, Form, Tensor, Weight};
 use crate::backend::{Backend, Precision};
 use crate::formats::Format;
+use crate::random::Random;
 use bytes::Bytes;
 
 /// Unit roundoff of f32: a rounded result is off by at most this much, relatively.
@@ -43,25 +45,9 @@ fn selection_refuses_what_is_not_there() {
     assert!(unknown.contains("sse9") && unknown.contains("scalar"), "{unknown}");
 }
 
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
-    }
-
-    /// Roughly normal, mean 0, variance 1.
-    fn normal(&mut self) -> f32 {
-        let sum: f64 = (0..12).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum();
-        (sum - 6.0) as f32
     }
 
     fn normals(&mut self, n: usize) -> Vec<f32> {
@@ -117,17 +103,17 @@ fn tensor(backend: &CpuBackend, rows: usize, cols: usize, values: &[f32]) -> Ten
     tensor
 }
 
-const FLOATS: Form = Form { floats: true, ..Form::NONE };
-const BYTES: Form = Form { bytes: true, ..Form::NONE };
-const UNIFORM: Form = Form { uniform: true, ..Form::NONE };
-const WORDS: Form = Form { words: true, ..Form::NONE };
-const HALVES: Form = Form { halves: true, ..Form::NONE };
-const ALL: Form = Form { floats: true, bytes: true, uniform: true, words: true, halves: true, rests: true };
+const F32: Form = Form { f32: true, ..Form::NONE };
+const I8: Form = Form { i8: true, ..Form::NONE };
+const I8_UNIFORM: Form = Form { i8_uniform: true, ..Form::NONE };
+const I16: Form = Form { i16: true, ..Form::NONE };
+const BF16: Form = Form { bf16: true, ..Form::NONE };
+const ALL: Form = Form { f32: true, i8: true, i8_uniform: true, i16: true, bf16: true, bf16_residual: true };
 
 /// The input of a product, from given rows.
-fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Acts {
-    let mut acts = backend.acts(rows, cols, form);
-    let parts = acts.parts(backend.isa);
+fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f32]) -> Activations {
+    let mut acts = backend.activations(rows, cols, form);
+    let parts = ActivationParts::new(&mut acts, backend.tier());
     let mut groups = RowGroups::default();
     for (row, values) in values.chunks_exact(cols).enumerate() {
         // SAFETY: one row at a time.

@@ -1,8 +1,9 @@
 //! The naive product: dequantized weights, a dot product in f64, and the magnitudes that bound a rounding error.
 
-use super::{Acts, Codes, Form, Format, U};
+use super::{Activations, Codes, Form, Format, U};
+use crate::cpu::activations::GROUP;
 use crate::cpu::ops::bf16::widen;
-use crate::cpu::ops::quantize::{GROUP, TINY};
+use crate::cpu::ops::quantize::TINY;
 use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
 
@@ -98,8 +99,8 @@ pub(super) struct Quantized {
 }
 
 impl Quantized {
-    pub(super) fn new<C: Code + Into<i16>>(acts: &Acts, codes: &Codes<C>) -> Self {
-        fn rows<T: Copy>(acts: &Acts, grouped: &[T]) -> Vec<T> {
+    pub(super) fn new<C: Code + Into<i16>>(acts: &Activations, codes: &Codes<C>) -> Self {
+        fn rows<T: Copy>(acts: &Activations, grouped: &[T]) -> Vec<T> {
             let row = |row: usize| grouped.chunks_exact(acts.stride).map(move |group| group[row]);
             (0..acts.rows).flat_map(row).collect()
         }
@@ -120,8 +121,8 @@ impl Quantized {
 }
 
 /// Values of bfloat16 as floats [rows × cols].
-pub(super) fn halves(acts: &Acts, values: &[u16]) -> Vec<f32> {
-    let rows = values.chunks_exact(acts.half_stride);
+pub(super) fn halves(acts: &Activations, values: &[u16]) -> Vec<f32> {
+    let rows = values.chunks_exact(acts.bf16.row_stride);
     rows.flat_map(|row| &row[..acts.cols]).map(|bits| widen(*bits)).collect()
 }
 
@@ -134,11 +135,11 @@ pub(super) struct UniformSeen {
 }
 
 impl UniformSeen {
-    fn new(acts: &Acts) -> Self {
+    fn new(acts: &Activations) -> Self {
         let groups = acts.cols.div_ceil(GROUP);
-        let scale = |row: usize, g: usize| acts.uniform.scales[g * acts.stride + row];
+        let scale = |row: usize, g: usize| acts.i8_uniform.scales[g * acts.stride + row];
         let value = |row: usize, i: usize| {
-            f64::from(scale(row, i / GROUP)) * f64::from(acts.uniform.codes[row * acts.uniform.stride + i])
+            f64::from(scale(row, i / GROUP)) * f64::from(acts.i8_uniform.codes[row * acts.i8_uniform.row_stride + i])
         };
         Self {
             x: (0..acts.rows).flat_map(|row| (0..acts.cols).map(move |i| (row, i))).map(|(r, i)| value(r, i)).collect(),
@@ -203,14 +204,16 @@ pub(super) struct Expected {
 
 impl Seen {
     /// What weights of `form` see of `acts`, made from `x`.
-    pub(super) fn new(form: Form, acts: &Acts, x: &[f32]) -> Self {
+    pub(super) fn new(form: Form, acts: &Activations, x: &[f32]) -> Self {
         let halves = |values| halves(acts, values).into_iter().map(f64::from).collect();
         match form {
-            Form { bytes: true, .. } => Self::Codes(Quantized::new(acts, &acts.bytes)),
-            Form { uniform: true, .. } => Self::Uniform(UniformSeen::new(acts)),
-            Form { words: true, .. } => Self::Codes(Quantized::new(acts, &acts.words)),
-            Form { rests: true, .. } => Self::Halves(halves(&acts.halves), Some(halves(&acts.rests))),
-            Form { halves: true, .. } => Self::Halves(halves(&acts.halves), None),
+            Form { i8: true, .. } => Self::Codes(Quantized::new(acts, &acts.i8)),
+            Form { i8_uniform: true, .. } => Self::Uniform(UniformSeen::new(acts)),
+            Form { i16: true, .. } => Self::Codes(Quantized::new(acts, &acts.i16)),
+            Form { bf16_residual: true, .. } => {
+                Self::Halves(halves(&acts.bf16.values), Some(halves(&acts.bf16.residual)))
+            }
+            Form { bf16: true, .. } => Self::Halves(halves(&acts.bf16.values), None),
             Form { .. } => Self::Floats(x.iter().map(|x| f64::from(*x)).collect()),
         }
     }

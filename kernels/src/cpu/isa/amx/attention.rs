@@ -1,39 +1,56 @@
 //! Attention in tile registers: queries, keys, values and softmax weights are rounded to bfloat16; scores, the softmax and
 //! all sums are f32. The blocks and their order are those of [`ops::attention`](crate::cpu::ops::attention).
 
+use super::squares::{load_square, round, store};
 use super::tiles::{COLUMNS, Product, ROWS, SQUARE, STEP, Tiles};
-use super::{load_square, round, store};
-use crate::cpu::acts::Form;
-use crate::cpu::isa::avx512vnni::{Avx512, transpose};
-use crate::cpu::isa::{AttendTask, Attention, KeyBlock, Rows, WriteRow};
-use crate::cpu::ops::attention::{Scratch, Shape};
+use super::token::Amx;
+use crate::buffer::{Buffer, FLOATS_PER_LINE};
+use crate::cpu::activations::Form;
+use crate::cpu::isa::attention::{Attend, Attention};
+use crate::cpu::isa::avx512vnni::transpose;
+use crate::cpu::isa::token::{keep, method};
+use crate::cpu::ops::attention::scratch::Scratch;
+use crate::cpu::ops::attention::task::{AttendTask, KeyBlock, KeyValueRows, Shape, WriteRow};
 use crate::cpu::ops::bf16::round_row;
 use crate::cpu::simd::EXP2_COARSE;
 use std::arch::x86_64::*;
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 const KEYS: usize = 128;
-/// Floats of a cache line: rows of scores and outputs are so much apart beyond their lengths, or they would all fall into the
-/// same few sets of the cache.
-const LINE: usize = 16;
-/// Floats from row to row of scores.
-const SCORES: usize = KEYS + LINE;
+/// Floats from row to row of scores: as with outputs, a cache line more than they are, or they would all fall into the same few
+/// sets of the cache.
+const SCORES: usize = KEYS + FLOATS_PER_LINE;
 
-pub(super) static ATTENTION: Attention<u16> = Attention {
-    keys: KEYS,
-    pad: STEP,
-    dims: STEP,
-    most_dims: usize::MAX,
-    scale_len: 0,
-    serves: Form { halves: true, ..Form::NONE },
-    pack,
-    attend,
-};
+/// Attention by this tier.
+pub(super) fn in_bf16(token: Amx) -> Attention<u16> {
+    Attention {
+        keys: KEYS,
+        pad: STEP,
+        dims: STEP,
+        most_dims: usize::MAX,
+        scale_len: 0,
+        serves: Form { bf16: true, ..Form::NONE },
+        run: keep(token),
+    }
+}
+
+impl Attend<u16> for Amx {
+    method!(_token: Amx, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")], pack(
+        shape: Shape, keys: usize, rows: KeyValueRows, kt: &mut [u16], vp: &mut [u16]
+    ) {
+        pack(shape, keys, rows, kt, vp)
+    });
+    method!(token: Amx, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")], attend(
+        task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow
+    ) {
+        attend(token, task, scratch, write)
+    });
+}
 
 /// As [`pack_block`](crate::cpu::ops::attention::pack_block). Keys are the weights of a product over the head's
 /// dimensions, values those of a product over the block's keys; both in the layout of [`Product::w`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-unsafe fn pack(shape: Shape, keys: usize, Rows { k, v, stride }: Rows, kt: &mut [u16], vp: &mut [u16]) {
+fn pack(shape: Shape, keys: usize, KeyValueRows { k, v, stride }: KeyValueRows, kt: &mut [u16], vp: &mut [u16]) {
     let dim = shape.head_dim;
     let width = keys.next_multiple_of(STEP);
     let end = (keys - 1) * stride + dim;
@@ -87,13 +104,21 @@ fn interleaved() -> __m512i {
     unsafe { _mm512_loadu_si512(INDICES.as_ptr().cast()) }
 }
 
+/// The left operands of the products: queries and softmax weights as bfloat16.
+#[derive(Default)]
+struct Operands {
+    queries: Buffer<u16>,
+    weights: Buffer<u16>,
+}
+
 /// As [`attend`](crate::cpu::ops::attention::attend).
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma")]
-unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
+fn attend(token: Amx, task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) {
     let dim = task.shape.head_dim;
-    let (rows, out_row) = (task.count * task.shape.group, dim + LINE);
+    let (rows, out_row) = (task.count * task.shape.group, dim + FLOATS_PER_LINE);
     assert!(dim.is_multiple_of(STEP));
-    let Scratch { q: query, scores, out, softmax, queries, weights, .. } = scratch;
+    let Scratch { q: query, scores, out, softmax, own, .. } = scratch;
+    let Operands { queries, weights } = own.get_or_make();
     query.resize(dim);
     queries.resize(rows * dim);
     scores.resize(rows * SCORES);
@@ -103,13 +128,12 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
     softmax.start(rows);
 
     let scale = task.shape.score_unit();
-    for (r, halves) in queries.chunks_exact_mut(dim).enumerate() {
+    for (r, values) in queries.chunks_exact_mut(dim).enumerate() {
         query.iter_mut().zip(task.query(r)).for_each(|(to, x)| *to = x * scale);
-        round_row(query, halves, &mut []);
+        round_row(query, values, &mut []);
     }
 
-    // SAFETY: this tier has AMX.
-    let mut tiles = unsafe { Tiles::new() };
+    let mut tiles = Tiles::new(token);
     for KeyBlock { start, packed, width } in task.key_blocks(KEYS, STEP) {
         let scores_of_keys = Product {
             rows,
@@ -134,7 +158,7 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
                 std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)),
             )
         };
-        softmax.block(Avx512, &EXP2_COARSE, scores, (SCORES, width), |r| task.visible(r, start), keep);
+        softmax.block(token.avx512(), &EXP2_COARSE, scores, (SCORES, width), |r| task.visible(r, start), keep);
         softmax.rescale(out, out_row);
         let weighted_values = Product {
             rows,
@@ -152,5 +176,5 @@ unsafe fn attend(task: AttendTask<u16>, scratch: &mut Scratch, write: WriteRow) 
         // [rows × out_row].
         unsafe { weighted_values.run(&mut tiles) };
     }
-    softmax.finish(Avx512, out, out_row, task.shape, write);
+    softmax.finish(token.avx512(), out, out_row, task.shape, write);
 }

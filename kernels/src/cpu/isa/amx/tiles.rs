@@ -1,5 +1,6 @@
 //! Products in tile registers: eight of 16 rows × 64 bytes, four of them for sums.
 
+use super::token::Amx;
 use std::arch::asm;
 
 /// Rows of a tile register.
@@ -194,13 +195,10 @@ struct Config {
 }
 
 impl Tiles {
-    /// Not configured.
-    ///
-    /// # Safety
-    /// The CPU has AMX, and this process may use it.
-    pub(super) unsafe fn new() -> Self {
+    /// Not configured; the token is the proof that there are any.
+    pub(super) fn new(_: Amx) -> Self {
         let mut before = Config { palette: 0, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        // SAFETY: writes 64 bytes; AMX by the promise of this function.
+        // SAFETY: writes 64 bytes; AMX by the token.
         unsafe { asm!("sttilecfg [{}]", in(reg) &mut before, options(nostack, preserves_flags)) };
         Self { rows: 0, before }
     }
@@ -219,7 +217,7 @@ impl Tiles {
             *bytes = if rows > 0 { 64 } else { 0 };
         }
         // SAFETY: reads 64 bytes of a valid configuration; nothing lives in tile registers between blocks; AMX by the
-        // promise of `new`.
+        // token that `new` took.
         unsafe {
             asm!(
                 "ldtilecfg [{}]", in(reg) &config,
@@ -236,7 +234,7 @@ impl Drop for Tiles {
     /// other code on this thread that may count on it.
     fn drop(&mut self) {
         // SAFETY: nothing of ours lives in tile registers between blocks; a configuration that was in force is valid; AMX by the
-        // promise of `new`.
+        // token that `new` took.
         unsafe {
             if self.before.palette == 0 {
                 asm!(

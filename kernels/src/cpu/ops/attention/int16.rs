@@ -4,22 +4,21 @@
 //! Each row of queries, keys and values has codes and a scale of its own. The scale of a value goes into its key's softmax
 //! weight before weights are rounded, one scale for each row and block. So no token depends on later ones.
 
-use super::{PAD, Scratch, Shape};
-use crate::cpu::isa::{AttendTask, KeyBlock, Rows};
+use super::scratch::Scratch;
+use super::task::{AttendTask, KeyBlock, KeyValueRows, PAD, Shape};
+use crate::buffer::{Buffer, FLOATS_PER_LINE};
 use crate::cpu::ops::quantize::{TINY, round_codes, scale_of};
-use crate::cpu::simd::{DotWords, EXP2_COARSE, IntLanes, Simd};
+use crate::cpu::simd::{DotI16, EXP2_COARSE, IntLanes, Simd};
 
 /// Keys per block. Twice as many as in f32: a row's maximum and sum cost less of a block, its outputs are loaded less often.
 pub(crate) const KEYS: usize = 128;
 /// Codes from row to row of the left operand of a product, queries or weights: known when the product is compiled, so that
 /// one pointer serves all rows of a register tile.
 pub(crate) const ROW: usize = KEYS;
-/// Floats of a cache line: rows of scores and outputs are so much apart beyond their lengths, or they would all fall into the
-/// same few sets of the cache.
-const LINE: usize = 16;
-/// Floats from row to row of scores.
-const SCORES: usize = KEYS + LINE;
-/// Words that a key, or a value, takes besides its codes: a scale.
+/// Floats from row to row of scores: as with outputs, a cache line more than they are, or they would all fall into the same few
+/// sets of the cache.
+const SCORES: usize = KEYS + FLOATS_PER_LINE;
+/// 16-bit words that a key, or a value, takes besides its codes: a scale.
 pub(crate) const SCALE: usize = 2;
 
 /// The largest code of values and their weights.
@@ -34,14 +33,21 @@ const fn largest_code(n: usize) -> f32 {
 /// As [`super::pack_block`], in codes: keys [width / PAD][head_dim / 2][PAD][2], values [head_dim / PAD][width / 2][PAD][2];
 /// after each of the two the scales of the keys, or values, as floats. A head has whole vectors of dimensions.
 #[inline(always)]
-pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Rows, kt: &mut [u16], vp: &mut [u16]) {
+pub(crate) fn pack_block<W: DotI16>(
+    w: W,
+    shape: Shape,
+    keys: usize,
+    rows: KeyValueRows,
+    kt: &mut [u16],
+    vp: &mut [u16],
+) {
     let (s, dim) = (w.simd(), shape.head_dim);
     let width = keys.next_multiple_of(PAD);
     assert!(dim.is_multiple_of(PAD) && dim <= ROW);
     let (kt, key_scales) = kt[..width * (dim + SCALE)].split_at_mut(width * dim);
     let (vp, value_scales) = vp[..width * (dim + SCALE)].split_at_mut(width * dim);
     let (key_scales, value_scales) = (key_scales.as_chunks_mut::<SCALE>().0, value_scales.as_chunks_mut::<SCALE>().0);
-    let words_of = |scale: f32| [scale.to_bits() as u16, (scale.to_bits() >> 16) as u16];
+    let halves_of = |scale: f32| [scale.to_bits() as u16, (scale.to_bits() >> 16) as u16];
     // Padding is zero.
     let row = |i: usize| if i < keys { i * rows.stride..i * rows.stride + dim } else { 0..0 };
     let largest = largest_code(dim);
@@ -50,7 +56,7 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
         for (j, codes) in (i..).zip(&mut codes) {
             let scale = quantize(s, &rows.v[row(j)], LARGEST, codes);
             broken[j - i] = !scale.is_finite();
-            value_scales[j] = words_of(if scale.is_finite() { scale } else { 0.0 });
+            value_scales[j] = halves_of(if scale.is_finite() { scale } else { 0.0 });
         }
         for (panel, to) in vp.chunks_exact_mut(width * PAD).enumerate() {
             let to = to[i * PAD..(i + 2) * PAD].as_chunks_mut::<2>().0;
@@ -61,7 +67,7 @@ pub(crate) fn pack_block<W: DotWords>(w: W, shape: Shape, keys: usize, rows: Row
         for (j, codes) in (i..).zip(&mut codes) {
             let scale = quantize(s, &rows.k[row(j)], largest, codes);
             // A value that is not finite is its key's error too: all that see the key notice, and no other.
-            key_scales[j] = words_of(if broken[j - i] { f32::NAN } else { scale });
+            key_scales[j] = halves_of(if broken[j - i] { f32::NAN } else { scale });
             let to = kt[j / PAD * PAD * dim..].as_chunks_mut::<{ 2 * PAD }>().0;
             for (pair, to) in codes[..dim].as_chunks::<2>().0.iter().zip(to) {
                 to[j % PAD * 2..][..2].copy_from_slice(pair);
@@ -83,17 +89,30 @@ fn quantize<S: Simd>(s: S, row: &[f32], largest: f32, codes: &mut [u16; ROW]) ->
     }
 }
 
+/// The left operands of the products: queries and softmax weights in 16-bit codes, rows of [`ROW`].
+#[derive(Default)]
+struct Operands {
+    queries: Buffer<u16>,
+    weights: Buffer<u16>,
+    /// One for each row, in whole vectors of them.
+    query_scales: Vec<f32>,
+    weight_scales: Vec<f32>,
+    /// By what weights are multiplied to become codes.
+    inverses: Vec<f32>,
+}
+
 /// As [`super::attend`].
 #[inline(always)]
-pub(crate) fn attend<W: DotWords>(
+pub(crate) fn attend<W: DotI16>(
     w: W,
     task: AttendTask<u16>,
     scratch: &mut Scratch,
     write: impl FnMut(usize, usize, &[f32]),
 ) {
     let (s, dim) = (w.simd(), task.shape.head_dim);
-    let (rows, out_row) = (task.count * task.shape.group, dim + LINE);
-    let Scratch { scores, out, softmax, queries, weights, query_scales, weight_scales, inverses, .. } = scratch;
+    let (rows, out_row) = (task.count * task.shape.group, dim + FLOATS_PER_LINE);
+    let Scratch { scores, out, softmax, own, .. } = scratch;
+    let Operands { queries, weights, query_scales, weight_scales, inverses } = own.get_or_make();
     queries.resize(rows * ROW);
     scores.resize(rows * SCORES);
     weights.resize(rows * ROW);
@@ -166,7 +185,7 @@ pub(crate) fn attend<W: DotWords>(
 /// # Safety
 /// The matrices lie in readable memory; k is even and n a multiple of [`PAD`].
 #[inline(always)]
-unsafe fn product<W: DotWords>(
+unsafe fn product<W: DotI16>(
     w: W,
     (rows, k, n): (usize, usize, usize),
     a: *const u16,
@@ -218,7 +237,7 @@ unsafe fn product<W: DotWords>(
 /// # Safety
 /// As [`product`], for this tile.
 #[inline(always)]
-unsafe fn tile<W: DotWords, const R: usize, const V: usize>(
+unsafe fn tile<W: DotI16, const R: usize, const V: usize>(
     w: W,
     pairs: usize,
     a: *const i32,

@@ -8,8 +8,8 @@
 //! Panel layout: two halves of 16 weight rows; in each, for every four values, the fours of the 16 rows side by side:
 //! `[half][len / 4][16][4]` bytes.
 
-use super::{hide, pin, transpose, unroll};
-use crate::cpu::acts::Acts;
+use super::vectors::{Avx2, hide, pin, transpose, unroll};
+use crate::cpu::activations::Activations;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -26,7 +26,7 @@ const fn half_offset(half: usize) -> usize {
 
 /// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 fours at a time; gives every group a min.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn interleave(panel: &mut Panel, len: usize) {
+pub(super) fn interleave(_: Avx2, panel: &mut Panel, len: usize) {
     let lowest = panel.range.0;
     if !panel.has_min {
         let used = len / panel.group * TILE;
@@ -55,21 +55,21 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
     }
 }
 
-/// `c[row][n] += activations · panel`; see `Integer::gemm`.
+/// `c[row][n] += activations · panel`; see `Kernel::gemm`.
 ///
 /// # Safety
-/// The shapes are those that `Integer::gemm` checks.
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+pub(super) unsafe fn gemm(_: Avx2, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         // Up to MAX_CODE.
         match (panel.group == 32, i32::from(panel.range.1) - i32::from(panel.range.0)) {
-            (true, ..=15) => gemm_of::<32, 8>(panel, acts, rows, c),
-            (true, ..=31) => gemm_of::<32, 4>(panel, acts, rows, c),
-            (true, _) => gemm_of::<32, 2>(panel, acts, rows, c),
-            (false, ..=31) => gemm_of::<16, 4>(panel, acts, rows, c),
-            (false, _) => gemm_of::<16, 2>(panel, acts, rows, c),
+            (true, ..=15) => gemm_of::<32, 8>(panel, activations, rows, c),
+            (true, ..=31) => gemm_of::<32, 4>(panel, activations, rows, c),
+            (true, _) => gemm_of::<32, 2>(panel, activations, rows, c),
+            (false, ..=31) => gemm_of::<16, 4>(panel, activations, rows, c),
+            (false, _) => gemm_of::<16, 2>(panel, activations, rows, c),
         }
     }
 }
@@ -77,20 +77,25 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mu
 /// # Safety
 /// As [`gemm`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm_of<const G: usize, const D: usize>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_of<const G: usize, const D: usize>(
+    panel: &Panel,
+    activations: &Activations,
+    rows: Range<usize>,
+    c: &mut [f32],
+) {
     let mut row = rows.start;
     while row < rows.end {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         let left = (rows.end - row).min(4);
         for half in 0..2 {
             panel.ahead.ask(2 * (rows.end - row).div_ceil(4) - half); // of as many blocks as are left
-            // SAFETY: rows row..row + left of acts and c, one half of the panel.
+            // SAFETY: rows row..row + left of activations and c, one half of the panel.
             unsafe {
                 match left {
-                    4 => block::<4, G, D>(panel, half, acts, row, c),
-                    3 => block::<3, G, D>(panel, half, acts, row, c),
-                    2 => block::<2, G, D>(panel, half, acts, row, c),
-                    _ => block::<1, G, D>(panel, half, acts, row, c),
+                    4 => block::<4, G, D>(panel, half, activations, row, c),
+                    3 => block::<3, G, D>(panel, half, activations, row, c),
+                    2 => block::<2, G, D>(panel, half, activations, row, c),
+                    _ => block::<1, G, D>(panel, half, activations, row, c),
                 }
             }
         }
@@ -101,13 +106,13 @@ unsafe fn gemm_of<const G: usize, const D: usize>(panel: &Panel, acts: &Acts, ro
 /// R rows × 16 columns, D products to a 16-bit sum. The floats in which they end stay in `c`, in the L1 cache.
 ///
 /// # Safety
-/// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
+/// Rows `row..row + R` exist; the shapes are those that `Kernel::gemm` checks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn block<const R: usize, const G: usize, const D: usize>(
     panel: &Panel,
     half: usize,
-    acts: &Acts,
+    activations: &Activations,
     row: usize,
     c: *mut f32,
 ) {
@@ -119,10 +124,10 @@ unsafe fn block<const R: usize, const G: usize, const D: usize>(
         let mut scale = panel.scales.as_ptr().add(column);
         let mut min = panel.mins.as_ptr().add(column);
         let mut c = c.add(column);
-        let mut a = acts.bytes.codes.as_ptr().add(row * acts.cols + first);
-        let sums = if G == 32 { acts.bytes.sums.as_ptr() } else { acts.bytes.half_sums.as_ptr() };
-        let mut act_sums = sums.add(first / G * acts.stride + row);
-        let mut act_scales = acts.bytes.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let mut a = activations.i8.codes.as_ptr().add(row * activations.cols + first);
+        let sums = if G == 32 { activations.i8.sums.as_ptr() } else { activations.i8.half_sums.as_ptr() };
+        let mut act_sums = sums.add(first / G * activations.stride + row);
+        let mut act_scales = activations.i8.scales.as_ptr().add(first / 32 * activations.stride + row);
         let ones = _mm256_set1_epi16(1);
         for g in 0..groups {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
@@ -133,7 +138,7 @@ unsafe fn block<const R: usize, const G: usize, const D: usize>(
                     let w0 = _mm256_load_si256(w.add(64 * four).cast());
                     let w1 = _mm256_load_si256(w.add(64 * four + 32).cast());
                     for r in 0..R {
-                        let x = _mm256_set1_epi32(a.add(r * acts.cols + 4 * four).cast::<i32>().read_unaligned());
+                        let x = _mm256_set1_epi32(a.add(r * activations.cols + 4 * four).cast::<i32>().read_unaligned());
                         narrow[r][0] = pin(_mm256_add_epi16(narrow[r][0], _mm256_maddubs_epi16(w0, x)));
                         narrow[r][1] = pin(_mm256_add_epi16(narrow[r][1], _mm256_maddubs_epi16(w1, x)));
                     }
@@ -160,9 +165,9 @@ unsafe fn block<const R: usize, const G: usize, const D: usize>(
             scale = scale.add(TILE);
             min = min.add(TILE);
             a = a.add(G);
-            act_sums = act_sums.add(acts.stride);
+            act_sums = act_sums.add(activations.stride);
             if G == 32 || g % 2 == 1 {
-                act_scales = act_scales.add(acts.stride);
+                act_scales = act_scales.add(activations.stride);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
 //! 32 · 128 · 32767 < 2^27.
 
-use super::{hide, pin, transpose, unroll};
-use crate::cpu::acts::Acts;
+use super::vectors::{Avx2, hide, pin, transpose, unroll};
+use crate::cpu::activations::Activations;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -21,7 +21,7 @@ const fn half_offset(half: usize) -> usize {
 
 /// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 pairs at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn interleave(panel: &mut Panel, len: usize) {
+pub(super) fn interleave(_: Avx2, panel: &mut Panel, len: usize) {
     let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
     assert!(len <= CHUNK && len.is_multiple_of(16) && panel.codes.len() == 2 * TILE * CHUNK);
     let codes = panel.codes.as_i16_mut().as_mut_ptr();
@@ -41,19 +41,19 @@ pub(super) fn interleave(panel: &mut Panel, len: usize) {
     }
 }
 
-/// `c[row][n] += activations · panel`; see `Integer::gemm`.
+/// `c[row][n] += activations · panel`; see `Kernel::gemm`.
 ///
 /// # Safety
-/// The shapes are those that `Integer::gemm` checks.
+/// The shapes are those that `Kernel::gemm` checks.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+pub(super) unsafe fn gemm(_: Avx2, panel: &Panel, activations: &Activations, rows: Range<usize>, c: &mut [f32]) {
     // SAFETY: the caller's shapes.
     unsafe {
         match (panel.group == 32, panel.has_min) {
-            (true, false) => gemm_of::<32, false>(panel, acts, rows, c),
-            (true, true) => gemm_of::<32, true>(panel, acts, rows, c),
-            (false, false) => gemm_of::<16, false>(panel, acts, rows, c),
-            (false, true) => gemm_of::<16, true>(panel, acts, rows, c),
+            (true, false) => gemm_of::<32, false>(panel, activations, rows, c),
+            (true, true) => gemm_of::<32, true>(panel, activations, rows, c),
+            (false, false) => gemm_of::<16, false>(panel, activations, rows, c),
+            (false, true) => gemm_of::<16, true>(panel, activations, rows, c),
         }
     }
 }
@@ -61,19 +61,24 @@ pub(super) unsafe fn gemm(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mu
 /// # Safety
 /// As [`gemm`].
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn gemm_of<const G: usize, const MIN: bool>(panel: &Panel, acts: &Acts, rows: Range<usize>, c: &mut [f32]) {
+unsafe fn gemm_of<const G: usize, const MIN: bool>(
+    panel: &Panel,
+    activations: &Activations,
+    rows: Range<usize>,
+    c: &mut [f32],
+) {
     let mut row = rows.start;
     while row < rows.end {
         let c = c[(row - rows.start) * TILE..].as_mut_ptr();
         let left = (rows.end - row).min(4);
         for half in 0..2 {
-            // SAFETY: rows row..row + left of acts and c, one half of the panel.
+            // SAFETY: rows row..row + left of activations and c, one half of the panel.
             unsafe {
                 match left {
-                    4 => block::<4, G, MIN>(panel, half, acts, row, c),
-                    3 => block::<3, G, MIN>(panel, half, acts, row, c),
-                    2 => block::<2, G, MIN>(panel, half, acts, row, c),
-                    _ => block::<1, G, MIN>(panel, half, acts, row, c),
+                    4 => block::<4, G, MIN>(panel, half, activations, row, c),
+                    3 => block::<3, G, MIN>(panel, half, activations, row, c),
+                    2 => block::<2, G, MIN>(panel, half, activations, row, c),
+                    _ => block::<1, G, MIN>(panel, half, activations, row, c),
                 }
             }
         }
@@ -84,13 +89,13 @@ unsafe fn gemm_of<const G: usize, const MIN: bool>(panel: &Panel, acts: &Acts, r
 /// R rows × 16 columns. Sums of a group live in 2R registers; the floats they end in stay in `c`, in the L1 cache.
 ///
 /// # Safety
-/// Rows `row..row + R` exist; the shapes are those that `Integer::gemm` checks.
+/// Rows `row..row + R` exist; the shapes are those that `Kernel::gemm` checks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
     panel: &Panel,
     half: usize,
-    acts: &Acts,
+    activations: &Activations,
     row: usize,
     c: *mut f32,
 ) {
@@ -102,17 +107,17 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
         let mut scale = panel.scales.as_ptr().add(column);
         let mut min = panel.mins.as_ptr().add(column);
         let mut c = c.add(column);
-        let mut a = acts.words.codes.as_ptr().add(row * acts.cols + first);
-        let sums = if G == 32 { acts.words.sums.as_ptr() } else { acts.words.half_sums.as_ptr() };
-        let mut act_sums = sums.add(first / G * acts.stride + row);
-        let mut act_scales = acts.words.scales.as_ptr().add(first / 32 * acts.stride + row);
+        let mut a = activations.i16.codes.as_ptr().add(row * activations.cols + first);
+        let sums = if G == 32 { activations.i16.sums.as_ptr() } else { activations.i16.half_sums.as_ptr() };
+        let mut act_sums = sums.add(first / G * activations.stride + row);
+        let mut act_scales = activations.i16.scales.as_ptr().add(first / 32 * activations.stride + row);
         for g in 0..groups {
             let mut acc = [[_mm256_setzero_si256(); 2]; R];
             unroll!(G / 2, pair => {
                 let w0 = _mm256_load_si256(w.add(32 * pair).cast());
                 let w1 = _mm256_load_si256(w.add(32 * pair + 16).cast());
                 for r in 0..R {
-                    let x = _mm256_set1_epi32(a.add(r * acts.cols + 2 * pair).cast::<i32>().read_unaligned());
+                    let x = _mm256_set1_epi32(a.add(r * activations.cols + 2 * pair).cast::<i32>().read_unaligned());
                     acc[r][0] = pin(_mm256_add_epi32(acc[r][0], _mm256_madd_epi16(x, w0)));
                     acc[r][1] = pin(_mm256_add_epi32(acc[r][1], _mm256_madd_epi16(x, w1)));
                 }
@@ -135,9 +140,9 @@ unsafe fn block<const R: usize, const G: usize, const MIN: bool>(
             scale = scale.add(TILE);
             min = min.add(TILE);
             a = a.add(G);
-            act_sums = act_sums.add(acts.stride);
+            act_sums = act_sums.add(activations.stride);
             if G == 32 || g % 2 == 1 {
-                act_scales = act_scales.add(acts.stride);
+                act_scales = act_scales.add(activations.stride);
             }
         }
     }

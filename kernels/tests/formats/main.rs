@@ -3,9 +3,14 @@
 //!
 //! All three do the float operations of ggml's reference code in its order, so no tolerance is needed: bits are compared.
 
+mod quantize;
+#[path = "../common/random.rs"]
+mod random;
+
 use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{DType, Device};
 use qembed_kernels::formats::Format;
+use random::Random;
 
 fn by_name(name: &str) -> Format {
     *Format::ALL.iter().find(|f| f.name() == name).expect("a known format")
@@ -37,7 +42,7 @@ fn agrees_with_the_gguf_package() {
         assert_same(format, &format!("line {}", n + 1), &values, &expected);
         seen.push(format);
     }
-    for format in Format::ALL {
+    for &format in Format::ALL {
         assert!(seen.contains(&format), "the fixture has no {format}");
     }
 }
@@ -49,7 +54,7 @@ fn hex(digits: &str, width: usize) -> impl Iterator<Item = u32> {
         .map(|d| u32::from_str_radix(std::str::from_utf8(d).expect("ascii"), 16).expect("hex"))
 }
 
-/// Every format that candle has (it has no IQ4), on rows of random bytes, infinite and NaN scales among them.
+/// Every format that candle has (it has neither IQ4 nor MXFP4), on rows of random bytes, infinite and NaN scales among them.
 #[test]
 fn agrees_with_candle() {
     const FORMATS: [(Format, GgmlDType); 13] = [
@@ -68,14 +73,10 @@ fn agrees_with_candle() {
         (Format::Q6_K, GgmlDType::Q6K),
     ];
     const VALUES: usize = 1 << 20;
-    let mut state = 1u64;
+    let mut random = Random(1);
     for (format, dtype) in FORMATS {
-        let bytes: Vec<u8> = (0..format.row_bytes(VALUES).expect("whole blocks"))
-            .map(|_| {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 56) as u8
-            })
-            .collect();
+        let bytes: Vec<u8> =
+            (0..format.row_bytes(VALUES).expect("whole blocks")).map(|_| random.next() as u8).collect();
         let theirs = qtensor_from_ggml(dtype, &bytes, vec![VALUES], &Device::Cpu)
             .and_then(|t| t.dequantize(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec1::<f32>())
             .expect("candle dequantizes");
@@ -88,7 +89,7 @@ fn agrees_with_candle() {
 /// A few blocks, then the same with one byte less: wrong lengths are the caller's error and are not read past.
 #[test]
 fn wrong_lengths_panic() {
-    for format in Format::ALL {
+    for &format in Format::ALL {
         let len = 2 * format.block_len();
         let bytes = vec![0; format.row_bytes(len).expect("whole blocks")];
         let run = |bytes: &[u8], len: usize| {

@@ -1,6 +1,7 @@
 //! Quantizing against candle's quantizers, which share nothing with these: on every kind of row the squared error is no
-//! larger. Both are read by the same `dequantize`, which `formats.rs` compares with two others.
+//! larger. Both are read by the same `dequantize`, which `main.rs` compares with two others.
 
+use super::random::Random;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use qembed_kernels::formats::Format;
@@ -39,24 +40,6 @@ fn theirs(format: Format, dtype: GgmlDType, values: &[f32]) -> Vec<f32> {
 /// The sum of squared differences.
 fn error(values: &[f32], other: &[f32]) -> f64 {
     values.iter().zip(other).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
-}
-
-/// SplitMix64, and from it nearly normal numbers.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..12).map(|_| self.next() >> 48).sum();
-        sum as f32 / 65536.0 - 6.0
-    }
 }
 
 /// Rows of 256 values: what weights look like, and what they should not.
@@ -116,7 +99,7 @@ fn error_is_no_larger_than_candles() {
 #[test]
 fn error_on_normal_rows_is_as_documented() {
     #[allow(clippy::approx_constant, reason = "a measured ratio that happens to be near π / 4")]
-    let documented = [0.8826, 0.7853, 0.8858, 0.7835, 0.8603, 0.8158, 0.9031, 0.8726, 0.8501, 0.8833];
+    let documented = [0.8826, 0.7856, 0.8858, 0.7847, 0.8598, 0.8157, 0.9031, 0.8727, 0.8513, 0.8833];
     let rows = rows();
     let normal = || rows.iter().filter(|(what, _)| *what == "normal").map(|(_, row)| row);
     for ((format, dtype), documented) in FORMATS.into_iter().zip(documented) {
@@ -150,7 +133,7 @@ fn floats_are_rounded_to_the_nearest() {
 }
 
 #[test]
-fn only_iq4_cannot_be_written() {
-    let unwritable: Vec<_> = Format::ALL.into_iter().filter(|format| !format.can_quantize()).collect();
-    assert_eq!(unwritable, [Format::IQ4_NL, Format::IQ4_XS]);
+fn only_iq4_and_mxfp4_cannot_be_written() {
+    let unwritable: Vec<_> = Format::ALL.iter().copied().filter(|format| !format.can_quantize()).collect();
+    assert_eq!(unwritable, [Format::IQ4_NL, Format::IQ4_XS, Format::MXFP4]);
 }

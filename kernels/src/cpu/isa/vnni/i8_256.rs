@@ -4,7 +4,7 @@
 //! left. What the compiler made of the same loops reloaded pointers from the stack in every group.
 
 use super::Tile;
-use crate::cpu::acts::MAGIC;
+use crate::rounding::MAGIC;
 use std::arch::asm;
 
 /// Products of four values of K, which start at `$k`: 16 columns of weights, the activations of each row.

@@ -4,7 +4,7 @@
 //! the compiler made of the same loops took a third longer: it spilled sums, and stored the floats after every group.
 
 use super::Tile;
-use crate::cpu::acts::MAGIC;
+use crate::rounding::MAGIC;
 use std::arch::asm;
 use std::arch::x86_64::_mm512_set1_ps;
 
