@@ -4,7 +4,7 @@
 //! which a name stands. What only tests have is left out, and so are paths that a macro makes for its caller (`$crate`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Imports that close a circle nevertheless: which file's, of which other, and why.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
@@ -43,7 +43,7 @@ impl Crate {
                     let inside = path.strip_prefix(root.join(folder)).unwrap().with_extension("");
                     let mut module: Module = inside.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
                     // `main.rs` is a crate of its own, over the library.
-                    if module.iter().any(|part| part == "tests") || inside == PathBuf::from("main") {
+                    if module.iter().any(|part| part == "tests") || inside == Path::new("main") {
                         continue;
                     }
                     if matches!(module.last().map(String::as_str), Some("mod" | "lib")) {

@@ -46,14 +46,19 @@ impl<'a> TileRows<'a> {
 
     /// The bytes of values `first..first + len` of row `row`; whole blocks.
     pub(crate) fn slice(&self, row: usize, first: usize, len: usize) -> &'a [u8] {
-        let (block, bytes) = (self.format.block_len(), self.format.block_bytes());
+        self.blocks((self.format.block_len(), self.format.block_bytes()), row, first, len)
+    }
+
+    /// The same, of blocks of so many values and bytes: where the compiler knows them, it need not divide.
+    #[inline(always)]
+    fn blocks(&self, (block, bytes): (usize, usize), row: usize, first: usize, len: usize) -> &'a [u8] {
         &self.bytes[row * self.row_bytes + first / block * bytes..][..len / block * bytes]
     }
 
     /// Where [`ROWS_AHEAD`] rows later values `first..first + len` are, if panels of so many values are unpacked one after the
-    /// other, and then the next rows'. For hints only.
-    fn ahead(&self, row: usize, first: usize, len: usize) -> *const u8 {
-        let (block, bytes) = (self.format.block_len(), self.format.block_bytes());
+    /// other, and then the next rows'; of blocks as in [`Self::blocks`]. For hints only.
+    #[inline(always)]
+    fn ahead(&self, (block, bytes): (usize, usize), row: usize, first: usize, len: usize) -> *const u8 {
         let row = row + ROWS_AHEAD;
         let (mut at, next) = (first / block * bytes, (first + len) / block * bytes);
         let mut row_at = row * self.row_bytes;
@@ -159,9 +164,12 @@ impl Panel {
                 mins.fill(0.0);
                 continue;
             }
-            let ahead = all.ahead(row, first, len);
+            let ahead = all.ahead((B::LEN, B::BYTES), row, first, len);
             let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
-            let blocks = all.slice(row, first, len).chunks_exact(B::BYTES).zip(codes.chunks_exact_mut(B::LEN));
+            let blocks = all
+                .blocks((B::LEN, B::BYTES), row, first, len)
+                .chunks_exact(B::BYTES)
+                .zip(codes.chunks_exact_mut(B::LEN));
             for (i, ((block, codes), (scales, mins))) in blocks.zip(scales).enumerate() {
                 (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
                 B::unpack(block, codes, scales, mins);
