@@ -1,7 +1,7 @@
 //! Devices: the one place that knows which there are.
 
 use crate::error::Error;
-use crate::options::LoadOptions;
+use crate::options::{Device, LoadOptions};
 use qembed_kernels::cpu::CpuBackend;
 use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::default_threads;
@@ -9,15 +9,6 @@ use qembed_models::gguf::Gguf;
 use qembed_models::{Qwen3, Qwen3Runner, Runner};
 
 const MAX_THREADS: usize = 1024;
-
-/// Where a model runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Device {
-    /// The processor, by the best of its instruction sets or the one named.
-    #[default]
-    Cpu,
-}
 
 /// The model of an open file on the device that `options` name.
 pub(crate) fn load(gguf: &Gguf, options: &LoadOptions) -> Result<Box<dyn Runner>, Error> {

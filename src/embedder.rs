@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::memory::{self, MemoryNeeds};
 use crate::options::{EmbedOptions, LoadOptions};
 use crate::planner::Limits;
-use crate::tokens::{Encoder, Tokens};
+use crate::tokens::{Encoder, TextLimits, Tokens};
 use qembed_models::gguf::{Gguf, Watch};
 use qembed_models::tokenizer::Tokenizer;
 use qembed_models::{ModelError, PassMemory, Runner, Text, is_called_reranker};
@@ -24,8 +24,8 @@ const MIN_DIMENSIONS: usize = 32;
 
 /// An embedding model, ready to use.
 pub struct Embedder {
-    pub(crate) runner: Box<dyn Runner>,
-    pub(crate) tokenizer: Tokenizer,
+    runner: Box<dyn Runner>,
+    tokenizer: Tokenizer,
     pub(crate) memory: MemoryNeeds,
     warnings: Vec<String>,
     /// The model file, which must stay as it is.
@@ -124,7 +124,7 @@ impl Embedder {
     /// # Errors
     /// A text that is empty or too long; errors name the text.
     pub fn tokenize<T: AsRef<str>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Vec<Tokens>, Error> {
-        let encoder = Encoder::new(self, options)?;
+        let encoder = self.encoder(options)?;
         texts.iter().enumerate().map(|(i, text)| encoder.encode(i, text.as_ref())).collect()
     }
 
@@ -184,7 +184,7 @@ impl Embedder {
         control: &Control,
         mut run: impl FnMut(&mut Call) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let encoder = Encoder::new(self, options)?;
+        let encoder = self.encoder(options)?;
         let mut call = Call::new(self, options.dimensions, control, false)?;
         for text in texts {
             let tokens = encoder.encode(call.added(), text.as_ref());
@@ -208,7 +208,7 @@ impl Embedder {
         options: &EmbedOptions,
     ) -> Result<(), Error> {
         self.check_dimensions(options.dimensions)?;
-        let encoder = Encoder::new(self, options)?;
+        let encoder = self.encoder(options)?;
         texts.into_iter().enumerate().try_for_each(|(i, text)| encoder.encode(i, text.as_ref()).map(drop))
     }
 
@@ -250,6 +250,11 @@ impl Embedder {
     /// Where the file disagrees with what is done, and what was allowed of it; to be shown to the user.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warnings.iter().map(String::as_str)
+    }
+
+    fn encoder(&self, options: &EmbedOptions) -> Result<Encoder<'_>, Error> {
+        let (tokens, vocabulary) = (self.max_tokens(), self.runner.vocabulary());
+        Encoder::new(&self.tokenizer, TextLimits { tokens, vocabulary, memory: self.memory }, options)
     }
 
     /// What bounds a pass.

@@ -56,12 +56,11 @@ mod tokens;
 mod verify;
 
 pub use control::{Control, Progress};
-pub use device::Device;
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, InstructionError};
 pub use memory::MemoryNeeds;
-pub use options::{DEFAULT_TASK, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
+pub use options::{DEFAULT_TASK, Device, EmbedOptions, Empty, LoadOptions, Prompt, Truncate};
 pub use qembed_kernels::cpu::isa::{Isa, IsaError};
 pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;

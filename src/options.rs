@@ -1,6 +1,5 @@
 //! Choices of a caller.
 
-use crate::device::Device;
 use qembed_models::gguf::Access;
 use std::path::PathBuf;
 
@@ -88,6 +87,15 @@ impl EmbedOptions {
         truncate: impl Into<Option<Truncate>>,
         empty: Empty,
     }
+}
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor, by the best of its instruction sets or the one named.
+    #[default]
+    Cpu,
 }
 
 /// How to open a model.

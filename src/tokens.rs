@@ -1,12 +1,13 @@
 //! From texts to tokens that are ready for a pass.
 
-use crate::embedder::Embedder;
 use crate::error::{Error, InstructionError};
+use crate::memory::MemoryNeeds;
 use crate::options::{EmbedOptions, Empty, Truncate};
+use qembed_models::tokenizer::Tokenizer;
 use qembed_models::{Text, common_tokens};
 
 /// A text as the tokens that a pass computes: its instruction's, its own, and the one that ends it. Made by
-/// [`Embedder::tokenize`], for that embedder.
+/// [`Embedder::tokenize`](crate::Embedder::tokenize), for that embedder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tokens {
     ids: Vec<u32>,
@@ -31,9 +32,21 @@ impl Tokens {
     }
 }
 
+/// What bounds a text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextLimits {
+    /// Tokens that a text may have, its end token included.
+    pub(crate) tokens: usize,
+    /// Tokens that the model knows: their numbers are below this.
+    pub(crate) vocabulary: usize,
+    /// A pass of the text alone stays within its budget.
+    pub(crate) memory: MemoryNeeds,
+}
+
 /// Options made ready for many texts.
 pub(crate) struct Encoder<'a> {
-    embedder: &'a Embedder,
+    tokenizer: &'a Tokenizer,
+    limits: TextLimits,
     truncate: Option<Truncate>,
     empty: Empty,
     /// What stands before each text, and its tokens when it stands alone.
@@ -42,10 +55,11 @@ pub(crate) struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    pub(crate) fn new(embedder: &'a Embedder, options: &EmbedOptions) -> Result<Self, Error> {
+    pub(crate) fn new(tokenizer: &'a Tokenizer, limits: TextLimits, options: &EmbedOptions) -> Result<Self, Error> {
         let prefix = options.prompt.prefix();
-        let prefix_tokens = embedder.tokenizer.encode(&prefix).map_err(InstructionError::Tokenize)?;
-        let encoder = Self { embedder, truncate: options.truncate, empty: options.empty, prefix, prefix_tokens };
+        let prefix_tokens = tokenizer.encode(&prefix).map_err(InstructionError::Tokenize)?;
+        let EmbedOptions { truncate, empty, .. } = *options;
+        let encoder = Self { tokenizer, limits, truncate, empty, prefix, prefix_tokens };
         encoder.check_instruction()?;
         Ok(encoder)
     }
@@ -56,14 +70,13 @@ impl<'a> Encoder<'a> {
         if tokens == 0 {
             return Ok(());
         }
-        let (rows, limit) = (self.embedder.runner.vocabulary(), self.embedder.max_tokens());
+        let TextLimits { tokens: limit, vocabulary: rows, memory } = self.limits;
         if let Some(&token) = self.prefix_tokens.iter().find(|token| **token as usize >= rows) {
             return Err(InstructionError::Vocabulary { token, rows }.into());
         }
         if tokens + 1 >= limit {
             return Err(Error::InstructionTooLong { tokens, limit });
         }
-        let memory = &self.embedder.memory;
         if tokens + 1 >= memory.tokens() {
             let (needed, budget, limit) = (memory.of_pass(tokens + 2, 1), memory.budget, memory.tokens());
             return Err(InstructionError::OverBudget { tokens, needed, budget, limit }.into());
@@ -76,10 +89,9 @@ impl<'a> Encoder<'a> {
         if text.is_empty() && self.empty == Empty::Refuse {
             return Err(Error::EmptyText { text: i });
         }
-        let tokenizer = &self.embedder.tokenizer;
-        let encoded = tokenizer.encode(&format!("{}{text}", self.prefix));
+        let encoded = self.tokenizer.encode(&format!("{}{text}", self.prefix));
         let mut ids = encoded.map_err(|source| Error::Tokenize { text: i, source })?;
-        let limit = self.embedder.max_tokens();
+        let TextLimits { tokens: limit, vocabulary: rows, memory } = self.limits;
         let room = limit - 1;
         if ids.len() > room {
             // Where no token spans the border between instruction and text, these are the instruction's own tokens.
@@ -92,13 +104,11 @@ impl<'a> Encoder<'a> {
         }
         // The first token of the text may have merged with the instruction's last.
         let prefix = common_tokens(&self.prefix_tokens, &ids);
-        ids.push(tokenizer.eos());
+        ids.push(self.tokenizer.eos());
         // Checked here and not by the model, which knows texts by their place in a pass only.
-        let rows = self.embedder.runner.vocabulary();
         if let Some(&token) = ids.iter().find(|token| **token as usize >= rows) {
             return Err(Error::Vocabulary { text: i, token, rows });
         }
-        let memory = &self.embedder.memory;
         let (budget, limit) = (memory.budget, memory.tokens());
         if ids.len() > limit {
             let needed = memory.of_pass(ids.len(), 1);

@@ -3,6 +3,15 @@
 use qembed_kernels::Node;
 use std::ops::Range;
 
+/// A text of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// Its tokens, at least one.
+    pub tokens: &'a [u32],
+    /// How many of its first tokens are likely to come again in other passes, such as those of an instruction.
+    pub prefix: usize,
+}
+
 /// Texts to run in one pass. Tokens that texts have in common from their start are computed once, and so are texts that
 /// are equal; the bits of the results do not show it.
 #[derive(Clone, Debug, Default)]

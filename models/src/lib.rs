@@ -23,7 +23,7 @@ pub mod synth;
 pub mod text;
 pub mod tokenizer;
 
-pub use batch::{Batch, common_tokens};
+pub use batch::{Batch, Text, common_tokens};
 #[cfg(feature = "builtin")]
 pub use builtin::builtin;
 pub use config::{ARCHITECTURE, Config, tensor_shapes};
@@ -36,5 +36,6 @@ pub use json::{GitLfsPointer, JsonError};
 pub use known::{KEYS, KnownKey, NotUnderstood, TENSORS, Treatment, is_called_reranker, is_judged, not_understood};
 pub use level::{Level, Place, UnknownLevel};
 pub use quantize::{ByteProgress, Choose, Quantize, QuantizeError, plan, quantize};
-pub use qwen3::{Outcome, Pass, Prefix, Qwen3};
-pub use runner::{PassMemory, Qwen3Runner, Runner, Text};
+pub use qwen3::Qwen3;
+pub use qwen3::forward::{Outcome, Pass, Prefix};
+pub use runner::{PassMemory, Qwen3Runner, Runner};

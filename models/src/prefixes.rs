@@ -1,8 +1,7 @@
 //! Keys and values of prefixes, such as instructions, kept from pass to pass.
 
-use crate::batch::longest_beginning;
-use crate::qwen3::Prefix;
-use crate::runner::Text;
+use crate::batch::{Text, longest_beginning};
+use crate::qwen3::forward::Prefix;
 use qembed_kernels::Backend;
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -3,9 +3,7 @@
 //! Written once over [`Backend`]; "Qwen3 Technical Report" (2025) has the architecture, "Qwen3 Embedding" (2025) the
 //! pooling. In reading order: the weights, how they are found in a file; the forward pass is in [`forward`].
 
-mod forward;
-
-pub use forward::{Outcome, Pass, Prefix};
+pub(crate) mod forward;
 
 use crate::config::Config;
 use crate::error::ModelError;
@@ -155,7 +153,7 @@ impl<B: Backend> Qwen3<B> {
         self.backend.attention_bytes(self.config.heads, 0, 2) + self.bytes_per_token()
     }
 
-    /// Memory of the keys and values of a [`Prefix`], in bytes for each token.
+    /// Memory of the keys and values of a [`forward::Prefix`], in bytes for each token.
     pub fn prefix_bytes_per_token(&self) -> usize {
         2 * size_of::<f32>() * self.layers.len() * self.attention_dims().1
     }

@@ -1,21 +1,13 @@
 //! The seam between who has texts and a model on a device: what runs a pass of tokenized texts.
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Text};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::known::NotUnderstood;
 use crate::prefixes::PrefixCache;
-use crate::qwen3::{Pass, Qwen3};
+use crate::qwen3::Qwen3;
+use crate::qwen3::forward::Pass;
 use qembed_kernels::{Backend, Device};
-
-/// A text of a pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Text<'a> {
-    /// Its tokens, at least one.
-    pub tokens: &'a [u32],
-    /// How many of its first tokens are likely to come again in other passes, such as those of an instruction.
-    pub prefix: usize,
-}
 
 /// What a pass takes of memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use qembed_models::synth::{Spec, write};
 use qembed_models::{ModelError, Qwen3, Qwen3Runner, Runner, Text};
 use std::sync::{Arc, Mutex};
 
+type Events = Arc<Mutex<Vec<Event>>>;
+
 #[derive(Clone, Debug, PartialEq)]
 enum Event {
     Adopt(usize),
@@ -27,7 +29,7 @@ enum Event {
 /// The CPU, which remembers, and fails where it is to fail.
 struct Recorder {
     cpu: CpuBackend,
-    events: Arc<Mutex<Vec<Event>>>,
+    events: Events,
     failing: Option<Event>,
 }
 
@@ -160,8 +162,8 @@ fn file() -> (tempfile::TempDir, Gguf) {
     (folder, gguf)
 }
 
-fn load(gguf: &Gguf, failing: Option<Event>) -> (Result<Qwen3<Recorder>, ModelError>, Arc<Mutex<Vec<Event>>>) {
-    let events = Arc::default();
+fn load(gguf: &Gguf, failing: Option<Event>) -> (Result<Qwen3<Recorder>, ModelError>, Events) {
+    let events = Events::default();
     let cpu = CpuBackend::new(Isa::select(None).unwrap(), 1);
     (Qwen3::load(gguf, Recorder { cpu, events: Arc::clone(&events), failing }, &[]), events)
 }
