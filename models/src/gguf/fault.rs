@@ -32,7 +32,7 @@ struct Explained {
 }
 
 /// From now on a mapped file that was cut ends this process with exit code 1 and the error [`GgufProblem::Changed`] on standard
-/// error, between `before` and `after`. For programs; a library leaves signals to them.
+/// error, between `before` and `after`. For programs, before they open a file; a library leaves signals to them.
 pub fn exit_on_faults(before: &'static str, after: &'static str) {
     if AROUND.set([before, after]).is_err() {
         return;
@@ -79,6 +79,9 @@ pub(super) struct Explanation(Option<&'static AtomicPtr<Explained>>);
 
 impl Explanation {
     pub(super) fn new(path: &Path, mapping: &[u8]) -> Self {
+        if AROUND.get().is_none() {
+            return Self(None); // Nobody would say it.
+        }
         let addresses = mapping.as_ptr().addr()..mapping.as_ptr().addr() + mapping.len();
         let error = GgufProblem::Changed.at(path).to_string();
         let explained = Box::into_raw(Box::new(Explained { addresses, error }));
