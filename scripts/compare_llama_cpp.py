@@ -145,25 +145,30 @@ class Ours:
         self.process.wait()
 
 
-class LlamaBench:
-    """`llama-bench` tied to one CPU library.
+def tie(source, tier, folder, name):
+    """Puts one of llama.cpp's programs into a folder, to be run there as ./name: the CPU library of the tier, and the environment.
 
-    It loads the best library that it finds beside its executable, and one named by GGML_BACKEND_PATH only comes
-    second. So a copy of the executable runs in a folder that holds no other library, and the process's memory map
-    is read to see what it really loaded.
+    It loads the best library that it finds beside its executable, and one named by GGML_BACKEND_PATH only comes second. So
+    a copy of the executable lies in a folder that holds no other library.
     """
+    library = f"libggml-cpu-{TIERS[tier][0]}.so"
+    source, folder = Path(source).resolve(), Path(folder)
+    for file in (name, library):
+        if not (source / file).is_file():
+            raise Failed(f"{source / file} does not exist")
+    shutil.copy2(source / name, folder)
+    (folder / library).symlink_to(source / library)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(source)}
+    environment.pop("GGML_BACKEND_PATH", None)
+    return library, environment
+
+
+class LlamaBench:
+    """`llama-bench` tied to one CPU library; the process's memory map is read to see what it really loaded."""
 
     def __init__(self, source, tier, folder):
-        self.library = f"libggml-cpu-{TIERS[tier][0]}.so"
         self.folder = Path(folder)
-        source = Path(source).resolve()
-        for name in ("llama-bench", self.library):
-            if not (source / name).is_file():
-                raise Failed(f"{source / name} does not exist")
-        shutil.copy2(source / "llama-bench", self.folder)
-        (self.folder / self.library).symlink_to(source / self.library)
-        self.environment = {**os.environ, "LD_LIBRARY_PATH": str(source)}
-        self.environment.pop("GGML_BACKEND_PATH", None)
+        self.library, self.environment = tie(source, tier, folder, "llama-bench")
 
     def speeds(self, gguf, workload, threads):
         """{engine: tokens per second, the median of the repetitions}."""
