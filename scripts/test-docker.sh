@@ -24,7 +24,7 @@ root=$home/root
 if [ ! -e "$root/complete" ]; then
     rm -rf "$root"
     # The last are libraries of the compiler.
-    debootstrap --variant=minbase --include=gcc,libc6-dev,musl-tools,libedit2,libxml2,libffi8,libzstd1,zlib1g bookworm "$root" > "$home/debootstrap.log"
+    debootstrap --variant=minbase --include=gcc,libc6-dev,musl-tools,libedit2,libffi8,libxml2,libz3-4,libzstd1,zlib1g bookworm "$root" > "$home/debootstrap.log"
     touch "$root/complete"
 fi
 
@@ -52,7 +52,35 @@ TOML
     gcc=("$root"/usr/lib/gcc/x86_64-linux-gnu/*/)
     cp "$root"/usr/lib/x86_64-linux-musl/{crt1,rcrt1,Scrt1,crti,crtn}.o "$root/usr/lib/x86_64-linux-musl/libc.a" "$library.new/self-contained"
     cp "${gcc[0]}"crt{begin,beginS,beginT,end,endS}.o "$library.new/self-contained"
+    # Debian's unwinder asks glibc in which of the files that are mapped an address lies; here there is but one. And it takes what
+    # it needs of threads only where something else is there that does.
     cp "${gcc[0]}libgcc_eh.a" "$library.new/self-contained/libunwind.a"
+    cat > "$root/tmp/find.c" << C
+#define _GNU_SOURCE
+#include <link.h>
+#include <pthread.h>
+void *const threads[] __attribute__((used)) = { pthread_once, pthread_mutex_lock, pthread_mutex_unlock, pthread_key_create,
+                                                pthread_getspecific, pthread_setspecific };
+struct found { unsigned long long flags; void *start, *end; struct link_map *map; void *eh_frame; unsigned long long reserved[7]; };
+static int look(struct dl_phdr_info *info, size_t size, void *data) {
+    struct found *found = data;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = info->dlpi_phdr + i;
+        char *start = (char *)info->dlpi_addr + part->p_vaddr, *end = start + part->p_memsz;
+        if (part->p_type == PT_GNU_EH_FRAME) found->eh_frame = start;
+        if (part->p_type == PT_LOAD && start < (char *)found->start) found->start = start;
+        if (part->p_type == PT_LOAD && end > (char *)found->end) found->end = end;
+    }
+    return 1;
+}
+int _dl_find_object(void *address, struct found *found) {
+    *found = (struct found){ .start = (void *)-1 };
+    dl_iterate_phdr(look, found);
+    return found->eh_frame && address >= found->start && address < found->end ? 0 : -1;
+}
+C
+    chroot "$root" sh -c 'cd /tmp && musl-gcc -O2 -c find.c'
+    ar q "$library.new/self-contained/libunwind.a" "$root/tmp/find.o"
     mv "$library.new" "$library"
 fi
 
