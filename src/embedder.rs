@@ -252,7 +252,7 @@ impl Embedder {
         self.warnings.iter().map(String::as_str)
     }
 
-    fn encoder(&self, options: &EmbedOptions) -> Result<Encoder<'_>, Error> {
+    pub(crate) fn encoder(&self, options: &EmbedOptions) -> Result<Encoder<'_>, Error> {
         let (tokens, vocabulary) = (self.max_tokens(), self.runner.vocabulary());
         Encoder::new(&self.tokenizer, TextLimits { tokens, vocabulary, memory: self.memory }, options)
     }
@@ -263,16 +263,17 @@ impl Embedder {
         Limits { tokens: self.pass_tokens(), memory: self.memory, shares_prefixes }
     }
 
-    /// The final hidden states of the texts of a pass, [texts × hidden].
-    pub(crate) fn states(&self, pass: &[(usize, Tokens)], control: &Control) -> Result<Vec<f32>, Error> {
+    /// The final hidden states of the texts of a pass, [texts × hidden], as long as it is `wanted`: asked before each layer.
+    ///
+    /// # Errors
+    /// A device that fails, a file that was changed, and [`Error::Cancelled`] where it was not wanted to the end.
+    pub(crate) fn states(&self, pass: &[(usize, Tokens)], wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, Error> {
         let texts: Vec<Text> = pass.iter().map(|(_, tokens)| tokens.as_text()).collect();
-        let wanted = || !control.cancelled() && !control.late() && self.watch.unchanged().is_ok();
-        let states = self.runner.run(&texts, &wanted);
+        let states = self.runner.run(&texts, &|| wanted() && self.watch.unchanged().is_ok());
         // What was computed from other weights than those that were opened is worth nothing.
         self.watch.unchanged()?;
         states.map_err(|error| match error {
-            ModelError::Unwanted if control.cancelled() => Error::Cancelled,
-            ModelError::Unwanted => Error::DeadlineExceeded,
+            ModelError::Unwanted => Error::Cancelled,
             error => error.into(),
         })
     }

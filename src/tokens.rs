@@ -27,6 +27,11 @@ impl Tokens {
         self.ids.len()
     }
 
+    /// stub
+    pub fn cut(&self) -> usize {
+        0
+    }
+
     pub(crate) fn as_text(&self) -> Text<'_> {
         Text { tokens: &self.ids, prefix: self.prefix }
     }
