@@ -2,7 +2,7 @@
 
 use crate::options::{EmbedOptions, Truncate};
 use crate::serve::app::{App, Context, Record};
-use crate::serve::ask::{Ask, TooLong};
+use crate::serve::ask::{Ask, Manners, OutputType, TooLong};
 use crate::serve::engine::{Done, Failed, Job, Waiter};
 use crate::serve::fields::Item;
 use crate::serve::models::{Chosen, Loaded};
@@ -44,6 +44,11 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
     let dimensions = ask.dimensions.or(defaults.dimensions);
     let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
     let dimensions = loaded.embedder.check_dimensions(dimensions).map_err(|error| refuse(&error))?;
+    let packed = ask.outputs.iter().any(|output| matches!(output, OutputType::Binary | OutputType::Ubinary));
+    if packed && !dimensions.is_multiple_of(8) {
+        let message = format!("{dimensions} values do not fill bytes of eight bits: ask for a multiple of 8");
+        return Err(Refusal::field("dimensions", message));
+    }
     let ask = Arc::new(Ask {
         prompt: ask.prompt.or(defaults.prompt),
         too_long: match app.options.strict_length {
@@ -51,7 +56,7 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
             false => ask.too_long.or(defaults.too_long),
         },
         token_ids: ask.token_ids.or(Some(app.options.token_ids)),
-        manners: crate::serve::ask::Manners {
+        manners: Manners {
             empty: app.options.empty.or(defaults.empty).unwrap_or(ask.manners.empty),
             ..ask.manners
         },
@@ -85,7 +90,8 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
     }
     drop(to);
     let missing = jobs.len();
-    let (mut queued, mut computed) = (Duration::ZERO, Duration::ZERO);
+    let submitted_at = Instant::now();
+    let mut passes: Option<(Instant, Instant)> = None; // From the start of the first to the end of the last.
     if missing > 0 {
         let client = ask.user.as_deref().map_or(context.client, client_of);
         let submitted = app.engine.submit(&loaded.embedder, client, ask.priority, jobs, app.options.max_queue);
@@ -103,11 +109,16 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
                 None => from.recv().await,
             };
             let stopped = || Refusal::new(Kind::Unavailable, "the server is being stopped");
-            let Done { index, state, queued: waited, computed: took } = done.ok_or_else(stopped)?;
-            (queued, computed) = (queued.max(waited), computed + took);
+            let Done { index, state, started, ended } = done.ok_or_else(stopped)?;
+            passes = Some(passes.map_or((started, ended), |(first, last)| (first.min(started), last.max(ended))));
             states[index] = Some(state.map_err(|failed| failure(&failed, &ask, item_of(&lengths, index)))?);
         }
     }
+    // A text may have joined a pass that was under way.
+    let (queued, computed) = passes.map_or((Duration::ZERO, Duration::ZERO), |(first, last)| {
+        let first = first.max(submitted_at);
+        (first - submitted_at, last.saturating_duration_since(first))
+    });
     let states: Vec<State> = states.into_iter().flatten().collect();
     let normalize = ask.normalize;
     let make = move || {

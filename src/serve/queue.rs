@@ -10,7 +10,6 @@ use crate::serve::results::Key;
 use crate::tokens::Tokens;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Who asks: texts of one client stand in one line.
 pub(crate) type Client = u64;
@@ -29,7 +28,6 @@ struct Job<W> {
     turn: Turn,
     /// By the clock of its client.
     start: u64,
-    arrived: Instant,
     running: bool,
 }
 
@@ -59,7 +57,6 @@ impl Pass {
 pub(crate) struct Finished<W> {
     pub(crate) key: Key,
     pub(crate) waiters: Vec<W>,
-    pub(crate) arrived: Instant,
 }
 
 /// All texts that wait.
@@ -93,7 +90,7 @@ impl<W> Queue<W> {
         let turn = Turn { priority, time: end };
         let Lane { planner, jobs, .. } = &mut self.lanes[lane];
         let number = planner.push_at(turn, tokens);
-        jobs.insert(number, Job { key, waiters: vec![waiter], turn, start, arrived: Instant::now(), running: false });
+        jobs.insert(number, Job { key, waiters: vec![waiter], turn, start, running: false });
         self.in_flight.insert(key, (lane, number));
         self.waiting += 1;
     }
@@ -184,9 +181,11 @@ impl<W> Queue<W> {
         let mut finished = Vec::new();
         if let Some(lane) = self.lanes.iter_mut().find(|lane| Arc::ptr_eq(&lane.model, &pass.model)) {
             let jobs = pass.texts.iter().filter_map(|(number, _)| lane.jobs.remove(number));
-            finished.extend(jobs.map(|Job { key, waiters, arrived, .. }| Finished { key, waiters, arrived }));
+            finished.extend(jobs.map(|Job { key, waiters, .. }| Finished { key, waiters }));
         }
-        finished.iter().for_each(|text| drop(self.in_flight.remove(&text.key)));
+        for text in &finished {
+            self.in_flight.remove(&text.key);
+        }
         if self.is_idle() {
             self.clocks.stop();
             self.lanes.clear(); // A model that was replaced is not held.
