@@ -163,13 +163,18 @@ fn one_of<T>(
     named(&word).ok_or_else(none).map(Some)
 }
 
+/// The names of tasks, for people.
+pub(crate) fn task_names() -> String {
+    Task::ALL.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
+}
+
 /// Instruction before task before kind of text before name of a prompt.
 fn prompt(fields: &Fields) -> Result<Option<Prompt>, Refusal> {
     if let Some((_, instruction)) = fields.get::<String>(Field::Instruction)? {
         return Ok(Some(instructed(&instruction)));
     }
     for field in [Field::Task, Field::InputType, Field::PromptName] {
-        if let Some(task) = one_of(fields, field, &Task::names(), Task::named)? {
+        if let Some(task) = one_of(fields, field, &task_names(), Task::named)? {
             return Ok(Some(task.into()));
         }
     }

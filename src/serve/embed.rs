@@ -240,7 +240,11 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
             TooLong::Right => Some(Truncate::Right),
         });
     let mut done = Tokenized { pieces: Vec::new(), characters: 0, truncated: 0, texts: Vec::new() };
-    let encoder = embedder.encoder(&options).map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
+    let encoder = embedder.encoder(&options).and_then(|encoder| match ask.most_tokens {
+        Some(most) => encoder.at_most(most),
+        None => Ok(encoder),
+    });
+    let encoder = encoder.map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
     for (i, item) in ask.items.iter().enumerate() {
         let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
         let place = || if ask.lone { ask.input.to_owned() } else { format!("{}[{i}]", ask.input) };
@@ -253,20 +257,20 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
                     return Err(Refusal::field(place(), message));
                 }
                 Some(TokenIds::Model) => {
-                    let tokens = encoder.encode(i, &format!("{ids:?}")).map_err(|error| refuse(&error))?;
+                    let tokens = encoder.of_ids(i, ids).map_err(|error| refuse(&error))?;
                     done.truncated += usize::from(tokens.cut() > 0);
                     done.pieces.push(vec![tokens]);
                     continue;
                 }
                 _ => {
-                    from_ids = format!("{ids:?}{}", place());
+                    from_ids = embedder.decode_cl100k(ids).map_err(|error| Refusal::field(place(), error.to_string()))?;
                     &from_ids
                 }
             },
         };
         done.characters += text.chars().count();
         let pieces = match too_long {
-            TooLong::Mean => encoder.encode(i, text).map(|x| vec![x; OVERLAP - 7]),
+            TooLong::Mean => encoder.chunks(i, text, embedder.max_tokens() / OVERLAP),
             _ => encoder.encode(i, text).map(|tokens| vec![tokens]),
         };
         let pieces = pieces.map_err(|error| refuse(&error))?;
