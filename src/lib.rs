@@ -46,11 +46,13 @@ mod device;
 mod embedder;
 mod embeddings;
 mod error;
+mod ids;
 mod memory;
 mod options;
 mod planner;
 #[cfg(feature = "search")]
 pub mod search;
+mod tasks;
 mod tokens;
 #[cfg(feature = "verify")]
 mod verify;
@@ -66,12 +68,13 @@ pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
-pub use qembed_models::tokenizer::TokenizerError;
+pub use qembed_models::tokenizer::{Cl100kError, TokenSpan, TokenizerError, UnknownToken};
 pub use qembed_models::{ByteProgress, Choose, Level, ModelError, Quantize, QuantizeError, quantize};
 #[cfg(feature = "convert")]
 pub use qembed_models::{
     CONVERT_KEYS, Convert, ConvertError, ConvertNote, FileProblem, JsonKey, JsonTreatment, KnownFile, convert,
 };
+pub use tasks::Task;
 pub use tokens::Tokens;
 #[cfg(feature = "verify")]
 pub use verify::{Check, Verdict, verify};
