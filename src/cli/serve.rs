@@ -5,7 +5,7 @@ use super::model::LoadArguments;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use qembed_q::serve::{Address, ModelSpec, ServeOptions, Server, Stop, Tls, TokenIds, log_to_stderr};
-use qembed_q::{Empty, Embedder};
+use qembed_q::Empty;
 use std::path::PathBuf;
 use std::time::Duration;
 

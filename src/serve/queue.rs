@@ -300,10 +300,14 @@ mod tests {
         for i in 0..100 {
             fixture.push(3, 0, &format!("third{i:03}"), 200);
         }
-        let pass = fixture.queue.next().unwrap();
-        let clients = fixture.done(&pass);
-        let third = clients.iter().filter(|client| **client == 3).count();
-        assert!(third * 3 >= clients.len() && third * 3 <= clients.len() * 2, "{clients:?}");
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            let pass = fixture.queue.next().unwrap();
+            clients.extend(fixture.done(&pass));
+        }
+        // Who comes new may be ahead by a pass.
+        let (third, all) = (clients.iter().filter(|client| **client == 3).count(), clients.len());
+        assert!(third * 2 + 1 >= all && (third - all / 8) * 2 <= all + 1, "{clients:?}");
     }
 
     #[test]
