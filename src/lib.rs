@@ -47,6 +47,7 @@ mod device;
 mod embedder;
 mod embeddings;
 mod error;
+mod ids;
 mod memory;
 mod options;
 mod planner;
@@ -70,7 +71,7 @@ pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
-pub use qembed_models::tokenizer::TokenizerError;
+pub use qembed_models::tokenizer::{Cl100kError, TokenSpan, TokenizerError, UnknownToken};
 pub use qembed_models::{ByteProgress, Choose, Level, ModelError, Quantize, QuantizeError, quantize};
 #[cfg(feature = "convert")]
 pub use qembed_models::{
