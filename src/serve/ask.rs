@@ -231,7 +231,9 @@ fn most_tokens(fields: &Fields, manners: Manners) -> Result<Option<usize>, Refus
     match fields.get::<i64>(Field::TruncateTokens)?.filter(|_| manners.lenient_length) {
         None | Some((_, -1)) => Ok(None),
         Some((_, n @ 1..)) => Ok(Some(n as usize)),
-        Some((name, n)) => Err(Refusal::field(name, format!("{n} is no number of tokens: it is 1 or more, or -1 for the model's"))),
+        Some((name, n)) => {
+            Err(Refusal::field(name, format!("{n} is no number of tokens: it is 1 or more, or -1 for the model's")))
+        }
     }
 }
 

@@ -56,10 +56,7 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
             false => ask.too_long.or(defaults.too_long),
         },
         token_ids: ask.token_ids.or(Some(app.options.token_ids)),
-        manners: Manners {
-            empty: app.options.empty.or(defaults.empty).unwrap_or(ask.manners.empty),
-            ..ask.manners
-        },
+        manners: Manners { empty: app.options.empty.or(defaults.empty).unwrap_or(ask.manners.empty), ..ask.manners },
         ..ask
     });
     let start = Instant::now();
@@ -105,7 +102,9 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
         })?;
         for _ in 0..missing {
             let done = match context.deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), from.recv()).await.map_err(|_| late(context))?,
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline.into(), from.recv()).await.map_err(|_| late(context))?
+                }
                 None => from.recv().await,
             };
             let stopped = || Refusal::new(Kind::Unavailable, "the server is being stopped");
@@ -167,10 +166,13 @@ fn kept(app: &App, key: &Key) -> Option<State> {
 /// Which item a piece belongs to.
 fn item_of(lengths: &[usize], piece: usize) -> usize {
     let mut end = 0;
-    lengths.iter().position(|length| {
-        end += length;
-        piece < end
-    }).unwrap_or(0)
+    lengths
+        .iter()
+        .position(|length| {
+            end += length;
+            piece < end
+        })
+        .unwrap_or(0)
 }
 
 /// Whether a request can be done in time, as far as that is known; better to say so now than after the work.
@@ -210,7 +212,10 @@ fn failure(failed: &Failed, ask: &Ask, item: usize) -> Refusal {
     match failed {
         Failed::Library(error) => Refusal::of_error(error, ask.input, ask.lone),
         Failed::NonFinite => Refusal::of_error(&crate::Error::NonFinite { text: item }, ask.input, ask.lone),
-        Failed::Panic => Refusal::new(Kind::Internal, "a fault in the program: the pass of these texts was given up; please report it"),
+        Failed::Panic => Refusal::new(
+            Kind::Internal,
+            "a fault in the program: the pass of these texts was given up; please report it",
+        ),
     }
 }
 
@@ -263,7 +268,10 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
                     continue;
                 }
                 _ => {
-                    from_ids = embedder.decode_cl100k(ids).map_err(|error| Refusal::field(place(), error.to_string()))?;
+                    from_ids = embedder.decode_cl100k(ids).map_err(|error| {
+                        let way_out = "`check_embedding_ctx_length=False` has LangChain send texts, `token_ids` says whose ids they are";
+                        Refusal::field(place(), format!("{error} ({way_out})"))
+                    })?;
                     &from_ids
                 }
             },

@@ -104,8 +104,13 @@ impl Engine {
     ) -> std::io::Result<Self> {
         let now = Instant::now();
         let inner = Inner { queue: Queue::default(), rate: None, arrived: now, last: None, stopping: false };
-        let shared =
-            Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new(), results, keep: Box::new(keep), metrics });
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            results,
+            keep: Box::new(keep),
+            metrics,
+        });
         let worker = shared.clone();
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.work())?;
         Ok(Self { shared, thread: Some(thread) })

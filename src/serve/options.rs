@@ -81,8 +81,11 @@ impl ModelSpec {
         if file.is_empty() || name == Some("") {
             return Err(format!("{text:?} names no model: it has the form [NAME=]FILE[,key=value]"));
         }
-        let mut spec =
-            Self { name: name.map(str::to_owned), path: Some(file.into()).filter(|p| p != Path::new("builtin")), ..Self::default() };
+        let mut spec = Self {
+            name: name.map(str::to_owned),
+            path: Some(file.into()).filter(|p| p != Path::new("builtin")),
+            ..Self::default()
+        };
         if spec.path.is_none() && spec.name.is_none() {
             spec.name = Some("builtin".into());
         }
@@ -264,7 +267,10 @@ mod tests {
         assert_eq!(named.defaults.too_long, Some(TooLong::Mean));
         assert_eq!(named.defaults.prompt, Some(Prompt::Instruct("Find, in = all, the right one".into())));
         assert_eq!(spec("/m=1/x.gguf").path.as_deref(), Some(Path::new("/m=1/x.gguf")), "a path, and no name");
-        assert_eq!(spec("q=m.gguf,input_type=query").defaults.prompt.map(|prompt| prompt.prefix()), Some(Prompt::Query.prefix()));
+        assert_eq!(
+            spec("q=m.gguf,input_type=query").defaults.prompt.map(|prompt| prompt.prefix()),
+            Some(Prompt::Query.prefix())
+        );
         assert_eq!(spec("builtin,dimensions=64").path, None);
         for wrong in ["", "=x", "x=", "m.gguf,dimensions=many", "m.gguf,input_type=song", "m.gguf,empty=1"] {
             assert!(ModelSpec::parse(wrong).is_err(), "{wrong}");

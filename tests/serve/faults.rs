@@ -67,13 +67,16 @@ fn only_who_has_a_key_may_ask() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     std::fs::write(&file, "# of the house\nthird\n").unwrap();
-    let server = Server::start(&["--api-key", "first", "--api-key", "second", "--api-key-file", file.to_str().unwrap()]);
+    let server =
+        Server::start(&["--api-key", "first", "--api-key", "second", "--api-key-file", file.to_str().unwrap()]);
     let body = br#"{"input": "a"}"#;
     let with = |name: &str, value: &str| server.ask("POST", "/v1/embeddings", &[(name, value)], body);
     for (name, value) in [("authorization", "Bearer first"), ("x-api-key", "second"), ("api-key", "third")] {
         assert_eq!(with(name, value).status, 200, "{name}");
     }
-    for (name, value) in [("authorization", "Bearer"), ("authorization", "Bearer firs"), ("x-api-key", ""), ("x", "first")] {
+    for (name, value) in
+        [("authorization", "Bearer"), ("authorization", "Bearer firs"), ("x-api-key", ""), ("x", "first")]
+    {
         assert_eq!(refused(&with(name, value), 401)["code"], "invalid_api_key");
     }
     refused(&server.get("/v1/models"), 401);
@@ -128,27 +131,62 @@ fn broken_requests_cost_nobody_else_anything() {
 fn bodies_may_be_compressed_and_do_not_burst() {
     let server = Server::start(&["--max-body", "1MiB"]);
     let expected = server.vectors(&json!({ "input": "a" }));
-    // {"input": "a"}, as gzip has it when nothing is compressed.
+    // As gzip has it when nothing is compressed.
     let stored = |text: &[u8]| {
         let mut bytes = b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec();
-        let (length, mut crc) = (text.len() as u16, !0u32);
-        bytes.push(1);
-        bytes.extend(length.to_le_bytes().into_iter().chain((!length).to_le_bytes()));
-        bytes.extend(text);
+        let blocks = text.chunks(60_000);
+        let last = blocks.len() - 1;
+        for (i, block) in blocks.enumerate() {
+            let length = block.len() as u16;
+            bytes.push(u8::from(i == last));
+            bytes.extend(length.to_le_bytes().into_iter().chain((!length).to_le_bytes()));
+            bytes.extend(block);
+        }
+        let mut crc = !0u32;
         for byte in text {
             crc ^= u32::from(*byte);
             (0..8).for_each(|_| crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 });
         }
-        bytes.extend((!crc).to_le_bytes().into_iter().chain(u32::from(length).to_le_bytes()));
+        bytes.extend((!crc).to_le_bytes().into_iter().chain((text.len() as u32).to_le_bytes()));
         bytes
     };
     let send = |body: &[u8]| server.ask("POST", "/v1/embeddings", &[("content-encoding", "gzip")], body);
     let answer = send(&stored(br#"{"input": "a"}"#));
     assert_eq!(crate::server::floats(&answer.json()), expected);
-    // Many members, small as they are, are more than is taken.
-    let blanks = stored(&vec![b' '; 60_000]);
-    refused(&send(&blanks.repeat(20)), 413);
+    refused(&send(&stored(&vec![b' '; 1_100_000])), 413);
+    // A mebibyte of blanks, 1,200 bytes long, and one blank more: it counts what comes out.
+    let chunk = |blanks: usize| zeros(blanks, b' ');
+    refused(&send(&chunk((1 << 20) + 1)), 413);
+    refused(&send(&chunk(1 << 20)), 400);
     refused(&send(b"\x1f\x8b\x08 no gzip"), 400);
+}
+
+/// So many equal bytes as gzip has them: the first one as it is, the others as copies of what is 258 bytes long at most, in one
+/// block of fixed codes (RFC 1951).
+fn zeros(count: usize, byte: u8) -> Vec<u8> {
+    let mut bits: Vec<bool> = vec![true, true, false];
+    let mut code = |code: u32, length: u32| bits.extend((0..length).rev().map(|i| code >> i & 1 == 1));
+    // Below 144: eight bits from 0x30.
+    code(0x30 + u32::from(byte), 8);
+    let mut left = count - 1;
+    while left >= 258 {
+        code(0b1100_0101, 8); // Length 258 is symbol 285,
+        code(0, 5); // distance 1 symbol 0.
+        left -= 258;
+    }
+    (0..left).for_each(|_| code(0x30 + u32::from(byte), 8));
+    code(0, 7);
+    let mut bytes = b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec();
+    bytes.extend(
+        bits.chunks(8).map(|eight| eight.iter().enumerate().fold(0u8, |byte, (i, bit)| byte | u8::from(*bit) << i)),
+    );
+    let mut crc = !0u32;
+    for _ in 0..count {
+        crc ^= u32::from(byte);
+        (0..8).for_each(|_| crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 });
+    }
+    bytes.extend((!crc).to_le_bytes().into_iter().chain((count as u32).to_le_bytes()));
+    bytes
 }
 
 #[test]

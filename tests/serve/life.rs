@@ -12,10 +12,13 @@ fn what_cannot_be_served_is_said_at_the_start() {
     assert!(lines.iter().any(|line| line.contains("none.gguf")), "{lines:?}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(["serve", "--port", &port]).output().unwrap();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(["serve", "--port", &port]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && said.contains(&port), "{said}");
-    for (words, code) in [(&["--gguf", "x,dimensions=many"][..], 2), (&["--token-ids", "gpt2"], 2), (&["--tls-cert", "x"], 2)] {
+    for (words, code) in
+        [(&["--gguf", "x,dimensions=many"][..], 2), (&["--token-ids", "gpt2"], 2), (&["--tls-cert", "x"], 2)]
+    {
         let (status, lines) = Server::try_start(words).err().expect("no server");
         assert_eq!(status.code(), Some(code), "{lines:?}");
     }

@@ -30,7 +30,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// Reads all that comes until the other side closes.
@@ -42,7 +43,8 @@ impl Answer {
         let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        let header =
+            |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
         let headers: HashMap<_, _> = lines.filter_map(header).collect();
         let body = bytes[end + 4..].to_vec();
         let length = headers.get("content-length").map_or(body.len(), |length| length.parse().unwrap());
@@ -107,7 +109,8 @@ impl Server {
         let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: localhost\r\n" };
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\n{host}{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\n{host}{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).unwrap();
         // A server that refuses a body need not read it.
         let _ = stream.write_all(body);
@@ -133,7 +136,9 @@ impl Server {
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
         let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-        line.and_then(|line| line.split(' ').nth(1)).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}: {text}"))
+        line.and_then(|line| line.split(' ').nth(1))
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{name}: {text}"))
     }
 
     /// Sends a signal.
@@ -170,7 +175,12 @@ pub(crate) fn floats(answer: &Value) -> Vec<Vec<f32>> {
 pub(crate) fn model(folder: &Path, name: &str, seed: u64, context: usize) -> String {
     let path = folder.join(name);
     let dims = format!("tiny,layers=2,hidden=64,ffn=64,heads=2,kv_heads=1,head_dim=32,vocab=300,context={context}");
-    let spec = qembed_models::synth::Spec { dims: dims.parse().unwrap(), level: "Q8_0".parse().unwrap(), seed, vocabulary: None };
+    let spec = qembed_models::synth::Spec {
+        dims: dims.parse().unwrap(),
+        level: "Q8_0".parse().unwrap(),
+        seed,
+        vocabulary: None,
+    };
     qembed_models::synth::write(&spec, &path).unwrap();
     path.to_str().unwrap().to_owned()
 }

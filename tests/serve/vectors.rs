@@ -31,7 +31,8 @@ fn vectors_are_the_librarys_in_every_form() {
         use base64::Engine;
         base64::engine::general_purpose::STANDARD.decode(answer["data"][1]["embedding"].as_str().unwrap()).unwrap()
     };
-    let answer = server.post("/v1/embeddings", &json!({ "input": texts, "dimensions": 40, "encoding_format": "base64" }));
+    let answer =
+        server.post("/v1/embeddings", &json!({ "input": texts, "dimensions": 40, "encoding_format": "base64" }));
     assert_eq!(bytes(answer.json()), cut[1].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
 
     let instructed = |task: &str| embed(&embedder, &texts, &plain.clone().prompt(Prompt::Instruct(task.into())));
@@ -80,7 +81,10 @@ fn too_long_is_an_error_or_what_was_asked_for() {
     let long = "abcdefghijklmnopqrstuvwxyz".repeat(4);
     let answer = server.post("/v1/embeddings", &json!({ "input": ["short", long, "short"] }));
     let error = &answer.json()["error"];
-    assert_eq!((answer.status, &error["param"], &error["code"]), (400, &json!("input[1]"), &json!("context_length_exceeded")));
+    assert_eq!(
+        (answer.status, &error["param"], &error["code"]),
+        (400, &json!("input[1]"), &json!("context_length_exceeded"))
+    );
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("input[1] has 105 tokens") && message.contains("40"), "{message}");
     // Fields of others do not cut it.
@@ -118,7 +122,10 @@ fn names_have_defaults_of_their_own() {
     for (body, expected) in [
         (json!({ "input": "a" }), embed(&one, &["a"], &query)),
         (json!({ "input": "a", "model": "first" }), embed(&one, &["a"], &query)),
-        (json!({ "input": "a", "model": "first", "input_type": "document", "dimensions": 64 }), embed(&one, &["a"], &options)),
+        (
+            json!({ "input": "a", "model": "first", "input_type": "document", "dimensions": 64 }),
+            embed(&one, &["a"], &options),
+        ),
         (json!({ "input": "a", "model": "first:document" }), embed(&one, &["a"], &options.clone().dimensions(32))),
         (json!({ "input": "a", "model": "other" }), embed(&one, &["a"], &options)),
         (json!({ "input": "a", "model": "two" }), embed(&two, &["a"], &options)),
