@@ -120,6 +120,10 @@ pub(super) struct ServeArguments {
     #[arg(long)]
     check: bool,
 
+    /// Ask the server that listens there for its health, and end: 0 if it answers requests, 1 if it does not
+    #[arg(long, conflicts_with_all = ["check", "systemd", "tls_cert"])]
+    ping: bool,
+
     #[command(flatten)]
     load: LoadArguments,
 }
@@ -238,6 +242,9 @@ impl ServeArguments {
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let options = arguments.options()?;
+    if arguments.ping {
+        return Ok(qembed_q::serve::ping(&options.address)?);
+    }
     if arguments.check {
         return Ok(print!("{}", qembed_q::serve::check(&options)?));
     }
