@@ -230,7 +230,7 @@ def use(visit, key):
     custom, _ = heat(visit, size, size, lambda: change("#custom", "Find what is about \"animals\", it's all"))
     visit.expect(custom != cut and custom != query, f"words of one's own change nothing: {custom}")
     page.fill("#documents", "\n".join(DOCUMENTS))
-    pairs, _ = heat(visit, size, len(DOCUMENTS), lambda: page.click("text=Compare"))
+    pairs, _ = heat(visit, size, len(DOCUMENTS), lambda: page.get_by_role("button", name="Compare").click())
     visit.look("with a heat map")
     run_lines(visit, key, pairs)
 
@@ -246,7 +246,7 @@ def use(visit, key):
     visit.look("with an error")
     page.fill("#dimensions", "64")
     page.fill("#texts", "\n".join(f"text {number} of a long list" for number in range(12)))
-    heat(visit, 12, 12, lambda: page.click("text=Compare"))
+    heat(visit, 12, 12, lambda: page.get_by_role("button", name="Compare").click())
     visit.expect(page.text_content("[role=alert]") == "", "the alert stays after all is well")
     visit.look("with a wide heat map")
     page.set_viewport_size({"width": 320, "height": 640})
@@ -277,7 +277,7 @@ def picture(browser, origin, key, theme, file):
     page = browser.new_page(color_scheme=theme, viewport={"width": 1120, "height": 900})
     page.goto(origin)
     page.fill("#key", key or "")
-    page.click("text=Compare")
+    page.get_by_role("button", name="Compare").click()
     page.wait_for_selector("#result table")
     page.screenshot(path=file, full_page=True)
 
