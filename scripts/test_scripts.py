@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3Model
 
+import check_clients
 import golden
 import reference
 
@@ -132,6 +133,20 @@ class Scripts(unittest.TestCase):
 
     def test_ids_are_the_documented_sequence(self):
         self.assertEqual(golden.token_ids(1, 8, 300), [74, 153, 96, 270, 234, 95, 230, 202])
+
+    def test_clients_of_a_requirements_file(self):
+        (self.scratch / "a.txt").write_text("# why\none>=2  # why\n\nt-w_o[extra]\n")
+        (self.scratch / "b.txt").write_text("-r a.txt\nthree\n")
+        self.assertEqual(check_clients.names(self.scratch / "b.txt"), ["one", "t-w_o", "three"])
+
+    def test_what_clients_passed(self):
+        report = self.scratch / "report.xml"
+        report.write_text(
+            '<testsuites><testsuite><testcase classname="clients.test_a" name="x"/><testcase classname="test_a" name="y"><failure/>'
+            '</testcase><testcase classname="test_b" name="z"><skipped/></testcase></testsuite></testsuites>'
+        )
+        # What was skipped has not passed.
+        self.assertEqual(check_clients.passed(report), {"a": (1, 1), "b": (0, 1)})
 
     def test_floats_read_back_exactly(self):
         vector = np.random.default_rng(0).standard_normal(1000, dtype=np.float32)
