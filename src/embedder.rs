@@ -218,6 +218,12 @@ impl Embedder {
         run(&mut call)
     }
 
+    /// The model's hyperparameters.
+    #[cfg(feature = "serve")]
+    pub(crate) fn config(&self) -> &qembed_models::Config {
+        self.runner.config()
+    }
+
     /// Whether texts can be embedded, found out without computing a vector: of a list of texts that will be streamed, what
     /// is wrong is known before any work.
     ///
