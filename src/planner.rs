@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 /// So many passes or texts are worth waiting for, to look at together for what they have in common.
 const WINDOW_PASSES: usize = 8;
 const WINDOW_TEXTS: usize = 4096;
+/// Texts that are tried for a pass between layers: they are looked at before every layer.
+#[cfg(feature = "serve")]
+const LOOKED_AT: usize = 1024;
 
 /// What bounds a pass.
 #[derive(Clone, Copy, Debug)]
@@ -118,11 +121,11 @@ impl Planner {
         let memory = MemoryNeeds { budget: bytes, ..self.limits.memory };
         let mut filling = Filling::new(Limits { tokens, memory, ..self.limits });
         let first = self.waiting.partition_point(|text| text.turn >= turn);
-        // Looked at by their turn, and no more than could be of use.
-        let looked_at = self.waiting[first..].iter().rev().take(tokens);
+        let looked_at = self.waiting[first..].iter().rev().take(LOOKED_AT);
         let fitting = looked_at.filter(|&text| filling.add(&text.tokens, false));
         let chosen: BTreeSet<usize> = fitting.map(|text| text.number).collect();
-        let (pass, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|text| chosen.contains(&text.number));
+        let (pass, rest) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|text| chosen.contains(&text.number));
         let pass: Vec<Waiting> = pass;
         self.waiting = rest;
         self.tokens -= pass.iter().map(|text| text.tokens.len()).sum::<usize>();

@@ -90,6 +90,14 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
+    /// The same for texts of no more tokens than this.
+    #[cfg(feature = "serve")]
+    pub(crate) fn at_most(mut self, tokens: usize) -> Result<Self, Error> {
+        self.limits.tokens = self.limits.tokens.min(tokens);
+        self.check_instruction()?;
+        Ok(self)
+    }
+
     /// Text `i` of a call.
     pub(crate) fn encode(&self, i: usize, text: &str) -> Result<Tokens, Error> {
         self.fit(i, self.ids(i, text)?)

@@ -4,8 +4,8 @@ use super::Failure;
 use super::model::LoadArguments;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use qembed_q::Empty;
 use qembed_q::serve::{Address, ModelSpec, ServeOptions, Server, Stop, Tls, TokenIds, log_to_stderr};
-use qembed_q::{Empty, Embedder};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -216,7 +216,12 @@ impl ServeArguments {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
             let before = keys.len();
-            keys.extend(text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+            keys.extend(
+                text.lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                    .map(str::to_owned),
+            );
             if keys.len() == before {
                 return Err(Failure::Input(format!("{} holds no key", path.display())));
             }

@@ -199,13 +199,18 @@ fn one_of<T>(
     named(&word).ok_or_else(none).map(Some)
 }
 
+/// The names of tasks, for people.
+pub(crate) fn task_names() -> String {
+    Task::ALL.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
+}
+
 /// Instruction before task before kind of text before name of a prompt.
 pub(crate) fn prompt(fields: &Fields) -> Result<Option<Prompt>, Refusal> {
     if let Some((_, instruction)) = fields.get::<String>(Field::Instruction)? {
         return Ok(Some(instructed(&instruction)));
     }
     for field in [Field::Task, Field::InputType, Field::PromptName] {
-        if let Some(task) = one_of(fields, field, &Task::names(), Task::named)? {
+        if let Some(task) = one_of(fields, field, &task_names(), Task::named)? {
             return Ok(Some(task.into()));
         }
     }
@@ -262,7 +267,9 @@ fn most_tokens(fields: &Fields, manners: Manners) -> Result<Option<usize>, Refus
     match fields.get::<i64>(Field::TruncateTokens)?.filter(|_| manners.lenient_length) {
         None | Some((_, -1)) => Ok(None),
         Some((_, n @ 1..)) => Ok(Some(n as usize)),
-        Some((name, n)) => Err(Refusal::field(name, format!("{n} is no number of tokens: it is 1 or more, or -1 for the model's"))),
+        Some((name, n)) => {
+            Err(Refusal::field(name, format!("{n} is no number of tokens: it is 1 or more, or -1 for the model's")))
+        }
     }
 }
 

@@ -36,7 +36,10 @@ pub(crate) async fn read(app: &App, mut body: Body) -> Result<Bytes, Refusal> {
     let mut allowed = App::BODY_UNIT;
     loop {
         let frame = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| {
-            Refusal::new(Kind::Slow, format!("nothing came for {} s: the rest of the body was not waited for", SILENCE.as_secs()))
+            Refusal::new(
+                Kind::Slow,
+                format!("nothing came for {} s: the rest of the body was not waited for", SILENCE.as_secs()),
+            )
         })?;
         let Some(frame) = frame else { return Ok(Bytes { bytes, _permit: permit }) };
         let frame = frame.map_err(|error| {

@@ -23,10 +23,14 @@ pub fn check(options: &ServeOptions) -> Result<String, ServeError> {
     let mut text = String::new();
     // A String takes everything.
     let _ = writeln!(text, "listens at  {address}");
-    let _ = writeln!(text, "keys        {}", match options.api_keys.len() {
-        0 => "none: anybody who can reach it may ask".into(),
-        n => n.to_string(),
-    });
+    let _ = writeln!(
+        text,
+        "keys        {}",
+        match options.api_keys.len() {
+            0 => "none: anybody who can reach it may ask".into(),
+            n => n.to_string(),
+        }
+    );
     let mut total = options.cache_size + options.max_bodies;
     let mut seen = Vec::new();
     for named in models.names() {
@@ -37,8 +41,15 @@ pub fn check(options: &ServeOptions) -> Result<String, ServeError> {
         let _ = writeln!(
             text,
             "model       {}: {}, {} dimensions, {} tokens at most, {} with {} threads; file {} MiB (mapped), tokenizer {} MiB, a pass {} MiB",
-            named.name, loaded.level, named.defaults.dimensions.unwrap_or(embedder.dimensions()), embedder.max_tokens(),
-            embedder.isa(), embedder.threads(), mib(memory.file), mib(memory.fixed), mib(pass)
+            named.name,
+            loaded.level,
+            named.defaults.dimensions.unwrap_or(embedder.dimensions()),
+            embedder.max_tokens(),
+            embedder.isa(),
+            embedder.threads(),
+            mib(memory.file),
+            mib(memory.fixed),
+            mib(pass)
         );
         if !seen.contains(&std::sync::Arc::as_ptr(&loaded)) {
             seen.push(std::sync::Arc::as_ptr(&loaded));

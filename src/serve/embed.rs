@@ -2,7 +2,7 @@
 
 use crate::options::{EmbedOptions, Truncate};
 use crate::serve::app::{App, Context, Record};
-use crate::serve::ask::{Ask, TooLong};
+use crate::serve::ask::{Ask, Manners, OutputType, TooLong};
 use crate::serve::engine::{Done, Failed, Job, Waiter};
 use crate::serve::fields::Item;
 use crate::serve::models::{Chosen, Loaded};
@@ -44,6 +44,11 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
     let dimensions = ask.dimensions.or(defaults.dimensions);
     let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
     let dimensions = loaded.embedder.check_dimensions(dimensions).map_err(|error| refuse(&error))?;
+    let packed = ask.outputs.iter().any(|output| matches!(output, OutputType::Binary | OutputType::Ubinary));
+    if packed && !dimensions.is_multiple_of(8) {
+        let message = format!("{dimensions} values do not fill bytes of eight bits: ask for a multiple of 8");
+        return Err(Refusal::field("dimensions", message));
+    }
     let ask = Arc::new(Ask {
         prompt: ask.prompt.or(defaults.prompt),
         too_long: match app.options.strict_length {
@@ -51,10 +56,7 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
             false => ask.too_long.or(defaults.too_long),
         },
         token_ids: ask.token_ids.or(Some(app.options.token_ids)),
-        manners: crate::serve::ask::Manners {
-            empty: app.options.empty.or(defaults.empty).unwrap_or(ask.manners.empty),
-            ..ask.manners
-        },
+        manners: Manners { empty: app.options.empty.or(defaults.empty).unwrap_or(ask.manners.empty), ..ask.manners },
         ..ask
     });
     let start = Instant::now();
@@ -85,7 +87,8 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
     }
     drop(to);
     let missing = jobs.len();
-    let (mut queued, mut computed) = (Duration::ZERO, Duration::ZERO);
+    let submitted_at = Instant::now();
+    let mut passes: Option<(Instant, Instant)> = None; // From the start of the first to the end of the last.
     if missing > 0 {
         let client = ask.user.as_deref().map_or(context.client, client_of);
         let submitted = app.engine.submit(&loaded.embedder, client, ask.priority, jobs, app.options.max_queue);
@@ -99,15 +102,22 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
         })?;
         for _ in 0..missing {
             let done = match context.deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), from.recv()).await.map_err(|_| late(context))?,
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline.into(), from.recv()).await.map_err(|_| late(context))?
+                }
                 None => from.recv().await,
             };
             let stopped = || Refusal::new(Kind::Unavailable, "the server is being stopped");
-            let Done { index, state, queued: waited, computed: took } = done.ok_or_else(stopped)?;
-            (queued, computed) = (queued.max(waited), computed + took);
+            let Done { index, state, started, ended } = done.ok_or_else(stopped)?;
+            passes = Some(passes.map_or((started, ended), |(first, last)| (first.min(started), last.max(ended))));
             states[index] = Some(state.map_err(|failed| failure(&failed, &ask, item_of(&lengths, index)))?);
         }
     }
+    // A text may have joined a pass that was under way.
+    let (queued, computed) = passes.map_or((Duration::ZERO, Duration::ZERO), |(first, last)| {
+        let first = first.max(submitted_at);
+        (first - submitted_at, last.saturating_duration_since(first))
+    });
     let states: Vec<State> = states.into_iter().flatten().collect();
     let normalize = ask.normalize;
     let make = move || {
@@ -156,10 +166,13 @@ fn kept(app: &App, key: &Key) -> Option<State> {
 /// Which item a piece belongs to.
 fn item_of(lengths: &[usize], piece: usize) -> usize {
     let mut end = 0;
-    lengths.iter().position(|length| {
-        end += length;
-        piece < end
-    }).unwrap_or(0)
+    lengths
+        .iter()
+        .position(|length| {
+            end += length;
+            piece < end
+        })
+        .unwrap_or(0)
 }
 
 /// Whether a request can be done in time, as far as that is known; better to say so now than after the work.
@@ -199,7 +212,10 @@ fn failure(failed: &Failed, ask: &Ask, item: usize) -> Refusal {
     match failed {
         Failed::Library(error) => Refusal::of_error(error, ask.input, ask.lone),
         Failed::NonFinite => Refusal::of_error(&crate::Error::NonFinite { text: item }, ask.input, ask.lone),
-        Failed::Panic => Refusal::new(Kind::Internal, "a fault in the program: the pass of these texts was given up; please report it"),
+        Failed::Panic => Refusal::new(
+            Kind::Internal,
+            "a fault in the program: the pass of these texts was given up; please report it",
+        ),
     }
 }
 
@@ -229,7 +245,11 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
             TooLong::Right => Some(Truncate::Right),
         });
     let mut done = Tokenized { pieces: Vec::new(), characters: 0, truncated: 0, texts: Vec::new() };
-    let encoder = embedder.encoder(&options).map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
+    let encoder = embedder.encoder(&options).and_then(|encoder| match ask.most_tokens {
+        Some(most) => encoder.at_most(most),
+        None => Ok(encoder),
+    });
+    let encoder = encoder.map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
     for (i, item) in ask.items.iter().enumerate() {
         let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
         let place = || if ask.lone { ask.input.to_owned() } else { format!("{}[{i}]", ask.input) };
@@ -242,20 +262,23 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
                     return Err(Refusal::field(place(), message));
                 }
                 Some(TokenIds::Model) => {
-                    let tokens = encoder.encode(i, &format!("{ids:?}")).map_err(|error| refuse(&error))?;
+                    let tokens = encoder.of_ids(i, ids).map_err(|error| refuse(&error))?;
                     done.truncated += usize::from(tokens.cut() > 0);
                     done.pieces.push(vec![tokens]);
                     continue;
                 }
                 _ => {
-                    from_ids = format!("{ids:?}{}", place());
+                    from_ids = embedder.decode_cl100k(ids).map_err(|error| {
+                        let way_out = "`check_embedding_ctx_length=False` has LangChain send texts, `token_ids` says whose ids they are";
+                        Refusal::field(place(), format!("{error} ({way_out})"))
+                    })?;
                     &from_ids
                 }
             },
         };
         done.characters += text.chars().count();
         let pieces = match too_long {
-            TooLong::Mean => encoder.encode(i, text).map(|x| vec![x; OVERLAP - 7]),
+            TooLong::Mean => encoder.chunks(i, text, embedder.max_tokens() / OVERLAP),
             _ => encoder.encode(i, text).map(|tokens| vec![tokens]),
         };
         let pieces = pieces.map_err(|error| refuse(&error))?;

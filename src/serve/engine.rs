@@ -27,10 +27,10 @@ pub(crate) struct Done {
     /// The number that who waits has for it.
     pub(crate) index: usize,
     pub(crate) state: Result<State, Failed>,
-    /// How long it waited for its pass.
-    pub(crate) queued: Duration,
-    /// How long its pass took.
-    pub(crate) computed: Duration,
+    /// When its pass began.
+    pub(crate) started: Instant,
+    /// When its pass was done.
+    pub(crate) ended: Instant,
 }
 
 /// Who waits for a text.
@@ -104,8 +104,13 @@ impl Engine {
     ) -> std::io::Result<Self> {
         let now = Instant::now();
         let inner = Inner { queue: Queue::default(), rate: None, arrived: now, last: None, stopping: false };
-        let shared =
-            Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new(), results, keep: Box::new(keep), metrics });
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            results,
+            keep: Box::new(keep),
+            metrics,
+        });
         let worker = shared.clone();
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || worker.work())?;
         Ok(Self { shared, thread: Some(thread) })
@@ -229,7 +234,8 @@ impl Shared {
         };
         // A panic leaves nothing behind: buffers of a pass are its own.
         let states = catch_unwind(AssertUnwindSafe(|| pass.model.states(&pass.texts, &wanted)));
-        let took = start.elapsed() - others.get();
+        let ended = Instant::now();
+        let took = (ended - start).saturating_sub(others.get());
         self.metrics.pass(pass.texts.len(), pass.tokens());
         let mut inner = self.lock();
         if matches!(states, Ok(Ok(_))) {
@@ -253,16 +259,15 @@ impl Shared {
             let state = &states.as_ref().map_err(Clone::clone)?[i * hidden..][..hidden];
             if state.iter().all(|x| x.is_finite()) { Ok(state.into()) } else { Err(Failed::NonFinite) }
         };
-        for (i, Finished { key, waiters, arrived }) in finished.into_iter().enumerate() {
+        for (i, Finished { key, waiters }) in finished.into_iter().enumerate() {
             let state = state_of(i);
             if let Ok(state) = &state {
                 self.results.put(key, state);
                 (self.keep)(key, state);
             }
-            let queued = start.saturating_duration_since(arrived);
             for Waiter { index, to } in waiters {
                 // Who is gone does not mind.
-                let _ = to.send(Done { index, state: state.clone(), queued, computed: took });
+                let _ = to.send(Done { index, state: state.clone(), started: start, ended });
             }
         }
     }
@@ -272,7 +277,7 @@ impl Shared {
         if inner.stopping {
             return;
         }
-        for ((_, tokens), Finished { key, waiters, .. }) in pass.texts.into_iter().zip(finished) {
+        for ((_, tokens), Finished { key, waiters }) in pass.texts.into_iter().zip(finished) {
             for waiter in waiters.into_iter().filter(Waiter::waits) {
                 let job = Job { key, tokens: tokens.clone(), waiter };
                 inner.queue.push(&pass.model, Client::MAX, pass.turn.priority, job);

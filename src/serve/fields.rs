@@ -128,7 +128,8 @@ pub(crate) fn items(name: &str, value: &RawValue, most: usize) -> Result<(Vec<It
         return Ok((vec![Item::Ids(ids(name, value)?)], true));
     }
     if values.len() > most {
-        let message = format!("has {} items, at most {most} are taken at once: send them in several requests", values.len());
+        let message =
+            format!("has {} items, at most {most} are taken at once: send them in several requests", values.len());
         return Err(Refusal::field(name, message));
     }
     let items = values.iter().enumerate().map(|(i, value)| item(&format!("{name}[{i}]"), value));
@@ -151,7 +152,8 @@ fn item(name: &str, value: &RawValue) -> Result<Item, Refusal> {
         Some(b'{') => {
             let object: Object = parse(name, value)?;
             let parts = object.content.into_iter().flatten().map(|part| part.text);
-            let texts: Option<Vec<String>> = std::iter::once(object.text).filter(Option::is_some).chain(parts).collect();
+            let texts: Option<Vec<String>> =
+                std::iter::once(object.text).filter(Option::is_some).chain(parts).collect();
             let text = texts.filter(|texts| !texts.is_empty()).map(|texts| texts.concat());
             text.map(Item::Text).ok_or_else(|| Refusal::field(name, "has no text; only texts can be embedded"))
         }
@@ -160,8 +162,10 @@ fn item(name: &str, value: &RawValue) -> Result<Item, Refusal> {
 }
 
 fn ids(name: &str, value: &RawValue) -> Result<Vec<u32>, Refusal> {
-    parse(name, value)
-        .map_err(|error| Refusal { message: format!("{}: a token array holds numbers from 0 on", error.message), ..error })
+    parse(name, value).map_err(|error| Refusal {
+        message: format!("{}: a token array holds numbers from 0 on", error.message),
+        ..error
+    })
 }
 
 #[cfg(test)]
@@ -180,7 +184,10 @@ mod tests {
         assert_eq!(texts(r#"{"input": "a\n\u00e9"}"#).unwrap(), (vec![text("a\né")], true));
         assert_eq!(texts(r#"{"inputs": ["a", ""]}"#).unwrap(), (vec![text("a"), text("")], false));
         assert_eq!(texts(r#"{"input": [1, 2]}"#).unwrap(), (vec![Item::Ids(vec![1, 2])], true));
-        assert_eq!(texts(r#"{"input": [[1], [], "x"]}"#).unwrap(), (vec![Item::Ids(vec![1]), Item::Ids(vec![]), text("x")], false));
+        assert_eq!(
+            texts(r#"{"input": [[1], [], "x"]}"#).unwrap(),
+            (vec![Item::Ids(vec![1]), Item::Ids(vec![]), text("x")], false)
+        );
         assert_eq!(texts(r#"{"input": []}"#).unwrap(), (vec![], false));
         assert_eq!(texts(r#"{"input": [{"text": "a"}]}"#).unwrap(), (vec![text("a")], false));
         let parts = r#"{"inputs": [{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#;

@@ -65,7 +65,17 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
     let status = response.status().as_u16();
     app.metrics.request(route.as_deref().unwrap_or("none"), status, took);
     let message = response.extensions().get::<Refusal>().map(|refusal| refusal.message.as_str());
-    log(&Line { id: &id, peer: &peer.name, method: &method, path: &path, status, took, record: record.as_ref(), message, parent: parent.as_deref() });
+    log(&Line {
+        id: &id,
+        peer: &peer.name,
+        method: &method,
+        path: &path,
+        status,
+        took,
+        record: record.as_ref(),
+        message,
+        parent: parent.as_deref(),
+    });
     response
 }
 
@@ -183,7 +193,9 @@ fn host_is_known(host: &str, allowed: &[String]) -> bool {
     let own = matches!(name.as_str(), "localhost" | "[::1]" | "0.0.0.0")
         || name.ends_with(".localhost")
         || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    own || allowed.iter().any(|other| other == "*" || other.eq_ignore_ascii_case(&name) || other.eq_ignore_ascii_case(host))
+    own || allowed
+        .iter()
+        .any(|other| other == "*" || other.eq_ignore_ascii_case(&name) || other.eq_ignore_ascii_case(host))
 }
 
 /// Pages of this machine, programs that show pages of their own, and origins that were allowed.
@@ -195,7 +207,8 @@ pub(crate) fn origin_may_ask(origin: &str, host: Option<&str>, allowed: &[String
     if PROGRAMS.iter().any(|scheme| origin.starts_with(scheme)) {
         return true;
     }
-    let Some((_, authority)) = origin.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
+    let Some((_, authority)) = origin.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))
+    else {
         return false;
     };
     host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) || host_is_known(authority, &[])
@@ -272,10 +285,21 @@ mod tests {
 
     #[test]
     fn hosts_of_the_machine_itself() {
-        for host in ["localhost", "LOCALHOST:30000", "127.0.0.1:30000", "127.8.8.8", "[::1]:80", "[::1]", "a.localhost", "box:1"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:30000",
+            "127.0.0.1:30000",
+            "127.8.8.8",
+            "[::1]:80",
+            "[::1]",
+            "a.localhost",
+            "box:1",
+        ] {
             assert!(host_is_known(host, &["box".into()]), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1", "", "box.example"] {
+        for host in
+            ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1", "", "box.example"]
+        {
             assert!(!host_is_known(host, &["box".into()]), "{host}");
         }
     }
@@ -283,7 +307,13 @@ mod tests {
     #[test]
     fn origins_of_the_machine_and_of_programs() {
         let allowed = ["https://notes.example".to_owned()];
-        for origin in ["http://localhost:3000", "http://127.0.0.1", "app://obsidian.md", "https://notes.example", "http://box:30000"] {
+        for origin in [
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "app://obsidian.md",
+            "https://notes.example",
+            "http://box:30000",
+        ] {
             assert!(origin_may_ask(origin, Some("box:30000"), &allowed), "{origin}");
         }
         for origin in ["null", "http://evil.example", "https://notes.example.evil", "file://", "http://box:80"] {

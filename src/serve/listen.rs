@@ -54,7 +54,10 @@ pub(crate) async fn bind(address: &Address) -> Result<Vec<Listener>, ServeError>
         Address::Unix(path) => {
             let name = path.display().to_string();
             // One that a program left behind when it was killed answers nobody.
-            if tokio::net::UnixStream::connect(path).await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            if tokio::net::UnixStream::connect(path)
+                .await
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            {
                 let _ = std::fs::remove_file(path);
             }
             let listener = tokio::net::UnixListener::bind(path).map_err(fail(name))?;
@@ -96,7 +99,9 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let scheme = if tls { "https" } else { "http" };
-                listener.local_addr().map_or_else(|_| format!("{scheme}://?"), |address| format!("{scheme}://{address}"))
+                listener
+                    .local_addr()
+                    .map_or_else(|_| format!("{scheme}://?"), |address| format!("{scheme}://{address}"))
             }
             #[cfg(unix)]
             Self::Unix(listener, _) => {
@@ -163,7 +168,8 @@ pub(crate) async fn accept(listener: Arc<Listener>, serving: Serving, watcher: i
         let accepted = match &*listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
                 let _ = stream.set_nodelay(true);
-                let loopback = stream.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
+                let loopback =
+                    stream.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
                 let peer = peer(address.to_string(), loopback, loopback);
                 tokio::spawn(handshake(stream, peer, serving.clone(), watcher()));
             }),
@@ -198,7 +204,12 @@ struct Activity {
 }
 
 /// Answers the requests of a connection, until either side has had enough.
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer, serving: Serving, watcher: Watcher) {
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    serving: Serving,
+    watcher: Watcher,
+) {
     let _open = serving.app.metrics.connection();
     let idle = serving.app.options.idle_timeout;
     let activity = Arc::new(Mutex::new(Activity { requests: 0, since: Instant::now() }));

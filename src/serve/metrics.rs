@@ -73,7 +73,8 @@ impl Metrics {
             tokens_per_second: Gauge::default(),
         };
         r.register("requests", "Requests that were answered", metrics.requests.clone());
-        let mut seconds = |name, help, histogram: &Histogram| r.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        let mut seconds =
+            |name, help, histogram: &Histogram| r.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         seconds("request_duration", "From the request to its answer", &metrics.request_duration);
         seconds("queue_duration", "From a request to the pass of its last text", &metrics.queue_duration);
         seconds("inference_duration", "The passes of a request's texts", &metrics.inference_duration);
@@ -106,7 +107,15 @@ impl Metrics {
     }
 
     /// Texts got their vectors.
-    pub(crate) fn embedded(&self, texts: usize, tokens: usize, truncated: usize, hits: usize, queued: Duration, computed: Duration) {
+    pub(crate) fn embedded(
+        &self,
+        texts: usize,
+        tokens: usize,
+        truncated: usize,
+        hits: usize,
+        queued: Duration,
+        computed: Duration,
+    ) {
         self.texts.inc_by(texts as u64);
         self.tokens.inc_by(tokens as u64);
         self.truncated_texts.inc_by(truncated as u64);

@@ -230,10 +230,9 @@ impl Models {
             };
             let named = Named { name, defaults: spec.defaults.clone(), slot };
             let embedder = named.loaded().embedder.clone();
-            embedder.check_dimensions(named.defaults.dimensions).map_err(|source| ServeError::Model {
-                name: named.name.clone(),
-                source: Box::new(source),
-            })?;
+            embedder
+                .check_dimensions(named.defaults.dimensions)
+                .map_err(|source| ServeError::Model { name: named.name.clone(), source: Box::new(source) })?;
             names.push(named);
         }
         Ok(Self { names, load: options.load.clone() })
@@ -271,7 +270,8 @@ impl Models {
             None => {
                 let names = self.names.iter().map(|named| named.name.as_str()).collect::<Vec<_>>().join(", ");
                 let message = format!("the model {asked:?} is not served here; there are: {names}");
-                Err(Refusal { param: Some("model".into()), ..Refusal::new(Kind::NotFound, message) }.code("model_not_found"))
+                Err(Refusal { param: Some("model".into()), ..Refusal::new(Kind::NotFound, message) }
+                    .code("model_not_found"))
             }
         }
     }

@@ -86,7 +86,8 @@ pub(crate) async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, R
 pub(crate) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let known = |name: &str| {
         let base = name.strip_suffix(":query").or(name.strip_suffix(":document")).or(name.strip_suffix(":latest"));
-        app.models().is_some_and(|models| models.names().iter().any(|named| named.name == name || Some(&*named.name) == base))
+        app.models()
+            .is_some_and(|models| models.names().iter().any(|named| named.name == name || Some(&*named.name) == base))
     };
     if !known(&id) {
         let message = format!("the model {id:?} is not served here");

@@ -1,7 +1,7 @@
 //! Choices of who runs a server.
 
-use crate::options::{EmbedOptions, Empty, LoadOptions, Prompt, setters};
-use crate::serve::ask::TooLong;
+use crate::options::{Empty, LoadOptions, Prompt, setters};
+use crate::serve::ask::{TooLong, task_names};
 use crate::tasks::Task;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,8 +81,11 @@ impl ModelSpec {
         if file.is_empty() || name == Some("") {
             return Err(format!("{text:?} names no model: it has the form [NAME=]FILE[,key=value]"));
         }
-        let mut spec =
-            Self { name: name.map(str::to_owned), path: Some(file.into()).filter(|p| p != Path::new("builtin")), ..Self::default() };
+        let mut spec = Self {
+            name: name.map(str::to_owned),
+            path: Some(file.into()).filter(|p| p != Path::new("builtin")),
+            ..Self::default()
+        };
         if spec.path.is_none() && spec.name.is_none() {
             spec.name = Some("builtin".into());
         }
@@ -102,7 +105,7 @@ impl Defaults {
         let wrong = |allowed: &str| format!("{key}={value}: the value is one of {allowed}");
         match key {
             "input_type" | "task" => {
-                let task = Task::named(value).ok_or_else(|| wrong(&Task::names()))?;
+                let task = Task::named(value).ok_or_else(|| wrong(&task_names()))?;
                 self.prompt = Some(task.into());
             }
             "instruction" => self.prompt = Some(Prompt::Instruct(value.to_owned())),
@@ -128,11 +131,6 @@ impl Defaults {
             too_long: self.too_long.or(other.too_long),
             empty: self.empty.or(other.empty),
         }
-    }
-
-    /// For texts of a request.
-    pub(crate) fn embed_options(&self) -> EmbedOptions {
-        EmbedOptions::default().prompt(self.prompt.clone().unwrap_or_default()).empty(self.empty.unwrap_or_default())
     }
 }
 
@@ -269,7 +267,10 @@ mod tests {
         assert_eq!(named.defaults.too_long, Some(TooLong::Mean));
         assert_eq!(named.defaults.prompt, Some(Prompt::Instruct("Find, in = all, the right one".into())));
         assert_eq!(spec("/m=1/x.gguf").path.as_deref(), Some(Path::new("/m=1/x.gguf")), "a path, and no name");
-        assert_eq!(spec("q=m.gguf,input_type=query").defaults.prompt, Some(Prompt::Query));
+        assert_eq!(
+            spec("q=m.gguf,input_type=query").defaults.prompt.map(|prompt| prompt.prefix()),
+            Some(Prompt::Query.prefix())
+        );
         assert_eq!(spec("builtin,dimensions=64").path, None);
         for wrong in ["", "=x", "x=", "m.gguf,dimensions=many", "m.gguf,input_type=song", "m.gguf,empty=1"] {
             assert!(ModelSpec::parse(wrong).is_err(), "{wrong}");

@@ -3,11 +3,11 @@
 use crate::serve::app::App;
 use crate::serve::openapi;
 use crate::serve::refusal::Refusal;
+use axum::Json;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ fn html(text: &'static str) -> Response {
 
 /// `GET /`: a page for browsers; for all others the words by which clients know Ollama.
 pub(crate) async fn root(headers: HeaderMap) -> Response {
-    let wants_html = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let wants_html =
+        headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
     if wants_html { html(include_str!("page.html")) } else { ([(VARY, "accept")], "Ollama is running").into_response() }
 }
 

@@ -20,8 +20,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 /// Wherever a client would look for a reranker.
-const RERANK: [&str; 7] =
-    ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/score", "/v1/score"];
+const RERANK: [&str; 7] = ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking", "/score", "/v1/score"];
 
 /// All routes, behind all that every request passes.
 pub(crate) fn routes(app: &Arc<App>) -> Router {
@@ -70,7 +69,9 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .allow_origin(AllowOrigin::predicate(origin))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(["x-request-id", "x-truncated-inputs", "x-cache-hits", "retry-after-ms"].map(HeaderName::from_static))
+        .expose_headers(
+            ["x-request-id", "x-truncated-inputs", "x-cache-hits", "retry-after-ms"].map(HeaderName::from_static),
+        )
         .max_age(Duration::from_secs(3600));
     router
         .fallback(async || Refusal::new(Kind::NotFound, "there is no such route: /openapi.json has all there are"))

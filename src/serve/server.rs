@@ -136,7 +136,10 @@ async fn watch_files(app: Arc<App>, mut asked: watch::Receiver<u64>) {
         let reload = move || {
             let told = |name: &str, result: Result<(), &crate::Error>| match result {
                 Ok(()) => tracing::info!(model = name, "loaded anew"),
-                Err(error) => tracing::error!(model = name, "the file is another, and cannot be opened: the old one is kept: {error}"),
+                Err(error) => tracing::error!(
+                    model = name,
+                    "the file is another, and cannot be opened: the old one is kept: {error}"
+                ),
             };
             if let Some(models) = app.models() {
                 models.reload(all, &told);

@@ -112,7 +112,8 @@ fn write(mut connection: Connection, rows: Receiver<(Key, State)>) {
         let write = || -> rusqlite::Result<()> {
             let transaction = connection.transaction()?;
             {
-                let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO results (key, state) VALUES (?1, ?2)")?;
+                let mut insert =
+                    transaction.prepare_cached("INSERT OR IGNORE INTO results (key, state) VALUES (?1, ?2)")?;
                 for (key, state) in std::iter::once(first).chain(rows.try_iter().take(WAITING)) {
                     let bytes: Vec<u8> = state.iter().flat_map(|x| x.to_le_bytes()).collect();
                     insert.execute(params![key.hash, bytes])?;

@@ -60,7 +60,8 @@ pub(crate) fn values(vector: Vec<f32>, output: OutputType) -> Values {
     let step = (vector.len() as f32).sqrt() * 127.0 / 4.0;
     let int8 = |x: &f32| (x * step).round().clamp(-127.0, 127.0) as i16;
     let bits = |less: i16| {
-        let byte = |eight: &[f32]| eight.iter().enumerate().fold(0i16, |byte, (i, x)| byte | i16::from(*x > 0.0) << (7 - i));
+        let byte =
+            |eight: &[f32]| eight.iter().enumerate().fold(0i16, |byte, (i, x)| byte | i16::from(*x > 0.0) << (7 - i));
         Values::Integers(vector.chunks(8).map(|eight| byte(eight) - less).collect())
     };
     match output {
