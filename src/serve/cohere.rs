@@ -129,7 +129,10 @@ mod tests {
     fn the_older_version_has_a_list_alone_unless_types_are_named() {
         let fixture = Fixture::new();
         let (_, answer) = fixture.post("/v1/embed", r#"{"texts": ["a"], "input_type": "search_document"}"#);
-        assert_eq!((answer["response_type"].as_str(), floats(&answer["embeddings"][0]).len()), (Some("embeddings_floats"), 32));
+        assert_eq!(
+            (answer["response_type"].as_str(), floats(&answer["embeddings"][0]).len()),
+            (Some("embeddings_floats"), 32)
+        );
         let (_, answer) = fixture.post("/v1/embed", r#"{"texts": ["a"], "embedding_types": ["int8"]}"#);
         assert_eq!(answer["response_type"], "embeddings_by_type");
         assert!(answer["embeddings"]["int8"][0].is_array() && answer["embeddings"].get("float").is_none());

@@ -304,7 +304,8 @@ mod tests {
     fn models_and_what_is_known_of_them() {
         let fixture = Fixture::new();
         let (_, tags) = fixture.get("/api/tags");
-        let names: Vec<&str> = tags["models"].as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            tags["models"].as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["tiny:latest", "tiny:query", "tiny:document"]);
         let model = &tags["models"][0];
         assert_eq!(model["digest"].as_str().map(str::len), Some(64));
@@ -312,7 +313,10 @@ mod tests {
         assert_eq!(model["details"]["quantization_level"], "F16");
         assert_eq!(model["details"]["families"], json!(["qwen3"]));
         let (_, running) = fixture.get("/api/ps");
-        assert_eq!((&running["models"][0]["digest"], &running["models"][0]["context_length"]), (&model["digest"], &256.into()));
+        assert_eq!(
+            (&running["models"][0]["digest"], &running["models"][0]["context_length"]),
+            (&model["digest"], &256.into())
+        );
         for field in ["model", "name"] {
             let (_, shown) = fixture.post("/api/show", &format!(r#"{{"{field}": "tiny:latest"}}"#));
             assert_eq!(shown["model_info"]["general.architecture"], "qwen3");
@@ -326,7 +330,8 @@ mod tests {
     fn the_server_is_known_for_one() {
         let fixture = Fixture::new();
         let (_, answer) = fixture.get("/api/version");
-        let numbers: Vec<u32> = answer["version"].as_str().unwrap().split('.').map(|part| part.parse().unwrap()).collect();
+        let numbers: Vec<u32> =
+            answer["version"].as_str().unwrap().split('.').map(|part| part.parse().unwrap()).collect();
         assert!(numbers.len() == 3 && numbers >= vec![0, 6, 4]);
         for method in [Method::HEAD, Method::GET] {
             assert_eq!(fixture.send(method.clone(), "/", "").status(), 200);

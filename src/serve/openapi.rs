@@ -1,5 +1,6 @@
 //! The description of all routes for programs: `openapi.json`, with the limits of the server that gives it.
 
+use crate::embedder::Embedder;
 use crate::serve::app::App;
 use crate::tasks::Task;
 use serde_json::{Value, json};
@@ -20,9 +21,12 @@ pub(crate) fn text(app: &App) -> String {
     }
     let names = Task::ALL.iter().flat_map(|task| std::iter::once(&task.name).chain(task.aliases));
     set(TASKS, json!(names.collect::<Vec<_>>()));
-    let hidden = app.models().into_iter().flat_map(|models| models.names()).map(|named| named.loaded().embedder.dimensions());
-    if let Some(hidden) = hidden.min() {
-        set(&format!("{DIMENSIONS}/maximum"), hidden.into());
+    // Of several models, what all of them take.
+    let named = app.models().map_or(&[][..], |models| models.names());
+    let least = |of: fn(&Embedder) -> usize| named.iter().map(|named| of(&named.loaded().embedder)).min();
+    if let Some((dimensions, tokens)) = least(Embedder::dimensions).zip(least(Embedder::vocabulary)) {
+        set(DIMENSIONS, dimensions.into());
+        set(TOKENS, (tokens - 1).into());
     }
     document.to_string()
 }
@@ -30,7 +34,8 @@ pub(crate) fn text(app: &App) -> String {
 /// Forms of the field with the texts; the second one is a list.
 const LISTS: [&str; 3] = ["Texts", "AnyTexts", "AnyTextsOrNone"];
 const TASKS: &str = "/components/schemas/TaskName/enum";
-const DIMENSIONS: &str = "/components/schemas/Dimensions";
+const DIMENSIONS: &str = "/components/schemas/Dimensions/maximum";
+const TOKENS: &str = "/components/schemas/TokenId/maximum";
 
 #[cfg(test)]
 mod tests {
@@ -85,16 +90,20 @@ mod tests {
                 let path = path.replace("{deployment}", "any").replace("{id}", "tiny").replace("{rest}", "chat");
                 let method: axum::http::Method = method.to_uppercase().parse().unwrap();
                 let examples = operation.pointer("/requestBody/content/application~1json/examples");
-                let mut bodies: Vec<String> = examples
-                    .and_then(Value::as_object)
-                    .map_or(vec![String::new()], |examples| examples.values().map(|example| example["value"].to_string()).collect());
+                let mut bodies: Vec<String> =
+                    examples.and_then(Value::as_object).map_or(vec![String::new()], |examples| {
+                        examples.values().map(|example| example["value"].to_string()).collect()
+                    });
                 if method != axum::http::Method::GET {
                     bodies.push("[".into());
                 }
                 for body in bodies {
                     let status = fixture.send(method.clone(), &path, &body).status().as_u16().to_string();
                     assert_ne!(status, "405", "{method} {path}");
-                    assert!(operation["responses"].get(&status).is_some(), "{method} {path} {body}: {status} is not described");
+                    assert!(
+                        operation["responses"].get(&status).is_some(),
+                        "{method} {path} {body}: {status} is not described"
+                    );
                     assert!(body == "[" || matches!(&*status, "200" | "501"), "{method} {path} {body}: {status}");
                 }
             }
@@ -107,11 +116,14 @@ mod tests {
         let (status, document) = fixture.get("/openapi.json");
         assert_eq!(status, 200);
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(document.pointer(&format!("{DIMENSIONS}/maximum")), Some(&32.into()));
+        assert_eq!((document.pointer(DIMENSIONS), document.pointer(TOKENS)), (Some(&32.into()), Some(&299.into())));
         for list in LISTS {
             assert_eq!(document["components"]["schemas"][list]["anyOf"][1]["maxItems"], 77, "{list}");
         }
         let tasks = document.pointer(TASKS).and_then(Value::as_array).unwrap();
-        assert!(tasks.len() >= 2 && tasks.iter().all(|name| Task::named(name.as_str().unwrap()).is_some()), "{tasks:?}");
+        assert!(
+            tasks.len() >= 2 && tasks.iter().all(|name| Task::named(name.as_str().unwrap()).is_some()),
+            "{tasks:?}"
+        );
     }
 }

@@ -1,11 +1,11 @@
 //! A server without sockets, for tests.
 
+use crate::LoadOptions;
 use crate::gguf::Access;
 use crate::serve::app::App;
 use crate::serve::models::Models;
 use crate::serve::options::{ModelSpec, ServeOptions};
 use crate::serve::routes::routes;
-use crate::LoadOptions;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
@@ -30,7 +30,8 @@ impl Fixture {
     pub(crate) fn with(options: ServeOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
-        let dims = "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=256".parse().unwrap();
+        let dims =
+            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=256".parse().unwrap();
         let spec = qembed_models::synth::Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
         qembed_models::synth::write(&spec, &path).unwrap();
         let load = LoadOptions::default().access(Access::Read).threads(1);

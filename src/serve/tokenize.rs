@@ -33,9 +33,12 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, request: Request) -> R
         let fields = Fields::parse(&body.bytes)?;
         if fields.has("inputs") {
             let tokens = tokens_of_inputs(&app, &fields);
-            return Ok(tokens.map_or_else(|refusal| Dialect::Tei.refuse(&refusal), |tokens| Json(tokens).into_response()));
+            return Ok(
+                tokens.map_or_else(|refusal| Dialect::Tei.refuse(&refusal), |tokens| Json(tokens).into_response())
+            );
         }
-        let answer = if fields.has("prompt") { tokens_of_prompt(&app, &fields) } else { tokens_of_content(&app, &fields) };
+        let answer =
+            if fields.has("prompt") { tokens_of_prompt(&app, &fields) } else { tokens_of_content(&app, &fields) };
         answer.map(|answer| Json(answer).into_response())
     };
     blocking(answer).await?
@@ -99,7 +102,8 @@ fn tokens_of_inputs(app: &App, fields: &Fields) -> Result<Vec<Vec<Token>>, Refus
     let embedder = embedder(app, fields)?;
     let tokens = |(i, text): (usize, String)| {
         let text = format!("{prefix}{text}");
-        let spans = embedder.token_spans(&text).map_err(|error| Refusal::of_error(&error, &format!("inputs[{i}]"), true))?;
+        let spans =
+            embedder.token_spans(&text).map_err(|error| Refusal::of_error(&error, &format!("inputs[{i}]"), true))?;
         let token = |span: crate::TokenSpan| Token {
             id: span.id,
             text: text[span.bytes.clone()].to_owned(),
@@ -109,7 +113,13 @@ fn tokens_of_inputs(app: &App, fields: &Fields) -> Result<Vec<Vec<Token>>, Refus
         };
         let end = add_end.then(|| {
             let id = embedder.end_token();
-            decode_ids(&embedder, "inputs", &[id], false).map(|text| Token { id, text, special: true, start: None, stop: None })
+            decode_ids(&embedder, "inputs", &[id], false).map(|text| Token {
+                id,
+                text,
+                special: true,
+                start: None,
+                stop: None,
+            })
         });
         spans.into_iter().map(token).map(Ok).chain(end).collect()
     };
@@ -140,7 +150,8 @@ fn tokens_of_content(app: &App, fields: &Fields) -> Result<Value, Refusal> {
         return Ok(json!({ "tokens": ids }));
     }
     let piece = |id: &u32| {
-        let bytes = embedder.decode_bytes(&[*id], false).map_err(|error| Refusal::field("content", error.to_string()))?;
+        let bytes =
+            embedder.decode_bytes(&[*id], false).map_err(|error| Refusal::field("content", error.to_string()))?;
         // What is part of a character is a list of bytes.
         let piece = String::from_utf8(bytes).map_or_else(|error| json!(error.into_bytes()), Value::String);
         Ok(json!({ "id": id, "piece": piece }))
@@ -161,7 +172,10 @@ mod tests {
         let tokens = answer[0].as_array().unwrap();
         assert_eq!((&tokens[0]["text"], &tokens[0]["start"], &tokens[0]["stop"]), (&json!("a"), &json!(0), &json!(1)));
         let end = tokens.last().unwrap();
-        assert_eq!((&end["special"], &end["start"], &end["text"]), (&json!(true), &Value::Null, &json!("<|endoftext|>")));
+        assert_eq!(
+            (&end["special"], &end["start"], &end["text"]),
+            (&json!(true), &Value::Null, &json!("<|endoftext|>"))
+        );
         assert_eq!(answer[1], json!([end]));
         let (_, bare) = fixture.post("/tokenize", r#"{"inputs": "aé", "add_special_tokens": false}"#);
         assert_eq!(bare[0].as_array().unwrap()[..], tokens[..tokens.len() - 1]);
@@ -192,7 +206,8 @@ mod tests {
         let (_, text) = fixture.post("/detokenize", &json!({ "tokens": tokens }).to_string());
         assert_eq!(text, json!({ "content": "aé b<|endoftext|>", "prompt": "aé b<|endoftext|>" }));
         assert_eq!(fixture.post("/decode", &json!({ "ids": tokens }).to_string()).1, json!(["aé b"]));
-        let (_, texts) = fixture.post("/decode", &json!({ "ids": [tokens, []], "skip_special_tokens": false }).to_string());
+        let (_, texts) =
+            fixture.post("/decode", &json!({ "ids": [tokens, []], "skip_special_tokens": false }).to_string());
         assert_eq!(texts, json!(["aé b<|endoftext|>", ""]));
     }
 
