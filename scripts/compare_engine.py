@@ -196,20 +196,25 @@ PARTS = {
 }
 
 
-def prepare(args):
-    """The folder of llama.cpp's programs, and {shape: model file}."""
-    must_run(["cargo", "build", "--release", "--bin", "qembed-q", "--example", "synth"], cwd=ROOT)
-    llama = install_llama_cpp(args.cache)
-    (vocabulary,) = args.cache.glob("llama_cpp_python-*/vendor/llama.cpp/models/ggml-vocab-qwen2.gguf")
-    shapes = args.shapes if resident in args.parts else ["0.6b"]
-    files = {shape: args.cache / f"{shape}-words-Q4_K_M.gguf" for shape in {"0.6b", *shapes}}
+def word_models(cache, shapes):
+    """{shape: model file} of random weights with Qwen's vocabulary, which is in llama.cpp's source."""
+    (vocabulary,) = cache.glob("llama_cpp_python-*/vendor/llama.cpp/models/ggml-vocab-qwen2.gguf")
+    files = {shape: cache / f"{shape}-words-Q4_K_M.gguf" for shape in shapes}
     for shape, file in files.items():
         if not file.exists():
             part = file.with_suffix(".part")
             synth = [TARGET / "examples" / "synth", "--shape", shape, "--type", "Q4_K_M"]
             must_run([*synth, "--vocab", vocabulary, "--out", part])
             part.rename(file)
-    return llama, files
+    return files
+
+
+def prepare(args):
+    """The folder of llama.cpp's programs, and {shape: model file}."""
+    must_run(["cargo", "build", "--release", "--bin", "qembed-q", "--example", "synth"], cwd=ROOT)
+    llama = install_llama_cpp(args.cache)
+    shapes = args.shapes if resident in args.parts else ["0.6b"]
+    return llama, word_models(args.cache, {"0.6b", *shapes})
 
 
 def main():

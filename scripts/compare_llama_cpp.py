@@ -67,7 +67,7 @@ USUAL = {"avx2": 130, "avxvnni": 140, "avx512vnni": 160, "amx": 230}
 PACKAGE = "llama-cpp-python==0.3.36"
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-# What is built of it; the other comparisons use the last two.
+# What is built of it; the other comparisons use the last two, and compare_server.py its server.
 PROGRAMS = ["llama-bench", "llama-embedding", "llama-quantize"]
 LOADED_LIBRARY = re.compile(r"libggml-cpu-\w+\.so")
 
@@ -82,14 +82,15 @@ def run(command, **options):
     subprocess.run([str(part) for part in command], check=True, stdout=sys.stderr, **options)
 
 
-def install_llama_cpp(cache):
+def install_llama_cpp(cache, programs=PROGRAMS):
     """The folder of llama.cpp's programs and libraries, built there if they are not yet."""
     bin_folder = cache / "build" / "bin"
-    if (bin_folder / "complete").exists():
+    # Programs are linked last, when the libraries are there.
+    if all((bin_folder / name).exists() for name in programs):
         return bin_folder
     cache.mkdir(parents=True, exist_ok=True)
     if not list(cache.glob("llama_cpp_python-*/vendor/llama.cpp")):
-        run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", PACKAGE, "-d", cache])
+        run([sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE.split("=")[0], PACKAGE, "-d", cache])
         for archive in cache.glob("llama_cpp_python-*.tar.gz"):
             shutil.unpack_archive(archive, cache)
     (source,) = cache.glob("llama_cpp_python-*/vendor/llama.cpp")
@@ -100,11 +101,10 @@ def install_llama_cpp(cache):
     lists.write_text(variant.sub(r"\1# \2", lists.read_text(encoding="utf-8")), encoding="utf-8")
     compiler = ["-DCMAKE_C_COMPILER=clang-19", "-DCMAKE_CXX_COMPILER=clang++-19"] if shutil.which("clang-19") else []
     options = "GGML_BACKEND_DL=ON GGML_CPU_ALL_VARIANTS=ON GGML_NATIVE=OFF BUILD_SHARED_LIBS=ON LLAMA_CURL=OFF"
-    options += " LLAMA_OPENSSL=OFF LLAMA_BUILD_TESTS=OFF LLAMA_BUILD_SERVER=OFF LLAMA_BUILD_UI=OFF"
+    options += " LLAMA_OPENSSL=OFF LLAMA_BUILD_TESTS=OFF LLAMA_BUILD_UI=OFF"
     flags = ["-DCMAKE_BUILD_TYPE=Release", *compiler, *(f"-D{option}" for option in options.split())]
     run(["cmake", "-G", "Ninja", "-S", source, "-B", cache / "build", *flags])
-    run(["cmake", "--build", cache / "build", "--target", *PROGRAMS])
-    (bin_folder / "complete").touch()
+    run(["cmake", "--build", cache / "build", "--target", *programs])
     return bin_folder
 
 
@@ -145,25 +145,30 @@ class Ours:
         self.process.wait()
 
 
-class LlamaBench:
-    """`llama-bench` tied to one CPU library.
+def tie(source, tier, folder, name):
+    """Puts one of llama.cpp's programs into a folder, to be run there as ./name: the CPU library of the tier, and the environment.
 
-    It loads the best library that it finds beside its executable, and one named by GGML_BACKEND_PATH only comes
-    second. So a copy of the executable runs in a folder that holds no other library, and the process's memory map
-    is read to see what it really loaded.
+    It loads the best library that it finds beside its executable, and one named by GGML_BACKEND_PATH only comes second. So
+    a copy of the executable lies in a folder that holds no other library.
     """
+    library = f"libggml-cpu-{TIERS[tier][0]}.so"
+    source, folder = Path(source).resolve(), Path(folder)
+    for file in (name, library):
+        if not (source / file).is_file():
+            raise Failed(f"{source / file} does not exist")
+    shutil.copy2(source / name, folder)
+    (folder / library).symlink_to(source / library)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(source)}
+    environment.pop("GGML_BACKEND_PATH", None)
+    return library, environment
+
+
+class LlamaBench:
+    """`llama-bench` tied to one CPU library; the process's memory map is read to see what it really loaded."""
 
     def __init__(self, source, tier, folder):
-        self.library = f"libggml-cpu-{TIERS[tier][0]}.so"
         self.folder = Path(folder)
-        source = Path(source).resolve()
-        for name in ("llama-bench", self.library):
-            if not (source / name).is_file():
-                raise Failed(f"{source / name} does not exist")
-        shutil.copy2(source / "llama-bench", self.folder)
-        (self.folder / self.library).symlink_to(source / self.library)
-        self.environment = {**os.environ, "LD_LIBRARY_PATH": str(source)}
-        self.environment.pop("GGML_BACKEND_PATH", None)
+        self.library, self.environment = tie(source, tier, folder, "llama-bench")
 
     def speeds(self, gguf, workload, threads):
         """{engine: tokens per second, the median of the repetitions}."""

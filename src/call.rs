@@ -70,6 +70,15 @@ impl<'a> Call<'a> {
         })
     }
 
+    fn states(&self, pass: &[(usize, Tokens)]) -> Result<Vec<f32>, Error> {
+        let control = self.control;
+        let states = self.embedder.states(pass, &|| !control.cancelled() && !control.late());
+        states.map_err(|error| match error {
+            Error::Cancelled if !control.cancelled() => Error::DeadlineExceeded,
+            error => error,
+        })
+    }
+
     /// Runs what was taken in and gives each vector when it is computed.
     ///
     /// Where one is not finite, the texts before it still get theirs, unless all or none are wanted; the error names the
@@ -82,7 +91,7 @@ impl<'a> Call<'a> {
             if pass.is_empty() {
                 break;
             }
-            let states = self.embedder.states(&pass, self.control)?;
+            let states = self.states(&pass)?;
             for (state, (i, tokens)) in states.chunks_exact(self.embedder.dimensions()).zip(&pass) {
                 vector.copy_from_slice(&state[..self.dimensions]);
                 normalize(&mut vector);
@@ -109,7 +118,7 @@ impl<'a> Call<'a> {
 }
 
 /// Divides a vector by its Euclidean length; what is not finite, or has no length, becomes NaN.
-fn normalize(vector: &mut [f32]) {
+pub(crate) fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
 }

@@ -25,7 +25,7 @@ const MIN_DIMENSIONS: usize = 32;
 /// An embedding model, ready to use.
 pub struct Embedder {
     runner: Box<dyn Runner>,
-    tokenizer: Tokenizer,
+    pub(crate) tokenizer: Tokenizer,
     pub(crate) memory: MemoryNeeds,
     warnings: Vec<String>,
     /// The model file, which must stay as it is.
@@ -126,6 +126,27 @@ impl Embedder {
     pub fn tokenize<T: AsRef<str>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Vec<Tokens>, Error> {
         let encoder = self.encoder(options)?;
         texts.iter().enumerate().map(|(i, text)| encoder.encode(i, text.as_ref())).collect()
+    }
+
+    /// A text that the caller has tokenized, by the ids of the model's own vocabulary, for [`Embedder::embed_tokens`]: the
+    /// instruction is put before them, and the end token after them unless it is there.
+    ///
+    /// # Errors
+    /// No ids, too many, or one that the model has no embedding for; errors call it text 0.
+    pub fn tokens_of_ids(&self, ids: &[u32], options: &EmbedOptions) -> Result<Tokens, Error> {
+        self.encoder(options)?.of_ids(0, ids)
+    }
+
+    /// A text of any length as pieces that fit into the model's context and the memory budget, for
+    /// [`Embedder::embed_tokens`], whose vectors the caller may put together: a list of one if the text fits as a whole.
+    /// Each piece has the instruction and the end token; the tokens of the text that it shares with the one before are
+    /// `overlap`. Pieces are as few as can be and of one length, save the last, which may be shorter by less than their
+    /// number. `truncate` of the options is of no consequence.
+    ///
+    /// # Errors
+    /// A text that is empty, an overlap that leaves nothing new in a piece; errors call it text 0.
+    pub fn tokenize_chunks(&self, text: &str, options: &EmbedOptions, overlap: usize) -> Result<Vec<Tokens>, Error> {
+        self.encoder(options)?.chunks(0, text, overlap)
     }
 
     /// One vector of length 1 for each text that this embedder has tokenized, in their order, whatever their instructions;
@@ -252,7 +273,7 @@ impl Embedder {
         self.warnings.iter().map(String::as_str)
     }
 
-    fn encoder(&self, options: &EmbedOptions) -> Result<Encoder<'_>, Error> {
+    pub(crate) fn encoder(&self, options: &EmbedOptions) -> Result<Encoder<'_>, Error> {
         let (tokens, vocabulary) = (self.max_tokens(), self.runner.vocabulary());
         Encoder::new(&self.tokenizer, TextLimits { tokens, vocabulary, memory: self.memory }, options)
     }
@@ -263,16 +284,17 @@ impl Embedder {
         Limits { tokens: self.pass_tokens(), memory: self.memory, shares_prefixes }
     }
 
-    /// The final hidden states of the texts of a pass, [texts × hidden].
-    pub(crate) fn states(&self, pass: &[(usize, Tokens)], control: &Control) -> Result<Vec<f32>, Error> {
+    /// The final hidden states of the texts of a pass, [texts × hidden], as long as it is `wanted`: asked before each layer.
+    ///
+    /// # Errors
+    /// A device that fails, a file that was changed, and [`Error::Cancelled`] where it was not wanted to the end.
+    pub(crate) fn states(&self, pass: &[(usize, Tokens)], wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, Error> {
         let texts: Vec<Text> = pass.iter().map(|(_, tokens)| tokens.as_text()).collect();
-        let wanted = || !control.cancelled() && !control.late() && self.watch.unchanged().is_ok();
-        let states = self.runner.run(&texts, &wanted);
+        let states = self.runner.run(&texts, &|| wanted() && self.watch.unchanged().is_ok());
         // What was computed from other weights than those that were opened is worth nothing.
         self.watch.unchanged()?;
         states.map_err(|error| match error {
-            ModelError::Unwanted if control.cancelled() => Error::Cancelled,
-            ModelError::Unwanted => Error::DeadlineExceeded,
+            ModelError::Unwanted => Error::Cancelled,
             error => error.into(),
         })
     }

@@ -183,6 +183,16 @@ pub enum Error {
         /// The most tokens that fit.
         limit: usize,
     },
+    /// Pieces of a text that would overlap by all that they have room for.
+    #[error(
+        "pieces of a text cannot overlap by {overlap} tokens: there is room for {room} of the text in a piece, so ask for fewer"
+    )]
+    Overlap {
+        /// Tokens that pieces should have in common.
+        overlap: usize,
+        /// Tokens of a text that a piece has room for.
+        room: usize,
+    },
     /// The caller called it off.
     #[error("cancelled")]
     Cancelled,

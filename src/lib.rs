@@ -29,9 +29,10 @@
 //! | `convert` | `convert`: model files of Hugging Face's folders |
 //! | `search` | `search`: passages of files and folders, vectors kept on disk |
 //! | `verify` | `verify`: is a model file what it claims? |
-//! | `cli` | the command `qembed-q`; with the three above |
+//! | `serve` | `serve`: an HTTP server |
+//! | `cli` | the command `qembed-q`; with `convert`, `search` and `verify` |
 //!
-//! `builtin` and `cli` are on by default.
+//! `builtin`, `cli` and `serve` are on by default.
 //!
 //! # Promises
 //!
@@ -46,11 +47,15 @@ mod device;
 mod embedder;
 mod embeddings;
 mod error;
+mod ids;
 mod memory;
 mod options;
 mod planner;
 #[cfg(feature = "search")]
 pub mod search;
+#[cfg(feature = "serve")]
+pub mod serve;
+mod tasks;
 mod tokens;
 #[cfg(feature = "verify")]
 mod verify;
@@ -66,12 +71,13 @@ pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
-pub use qembed_models::tokenizer::TokenizerError;
+pub use qembed_models::tokenizer::{Cl100kError, TokenSpan, TokenizerError, UnknownToken};
 pub use qembed_models::{ByteProgress, Choose, Level, ModelError, Quantize, QuantizeError, quantize};
 #[cfg(feature = "convert")]
 pub use qembed_models::{
     CONVERT_KEYS, Convert, ConvertError, ConvertNote, FileProblem, JsonKey, JsonTreatment, KnownFile, convert,
 };
+pub use tasks::Task;
 pub use tokens::Tokens;
 #[cfg(feature = "verify")]
 pub use verify::{Check, Verdict, verify};

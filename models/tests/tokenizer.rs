@@ -3,7 +3,9 @@
 use std::fs;
 
 use proptest::prelude::*;
-use qembed_models::tokenizer::{SpecialTokens, Tokenizer, TokenizerError, Vocabulary};
+use qembed_models::tokenizer::{
+    Cl100kError, SpecialTokens, TokenSpan, Tokenizer, TokenizerError, UnknownToken, Vocabulary,
+};
 
 mod reference_tokenizer;
 mod tiny_vocabulary;
@@ -108,6 +110,64 @@ fn repeated_tokens_and_merges_are_warnings() {
 }
 
 #[test]
+fn tokens_decode_to_their_bytes() {
+    let mut tiny = byte_level(&["Ġ t", "å ¼"]);
+    tiny.push("<think>", 4);
+    tiny.push("<|é x|>", 3);
+    tiny.push("not a byte’s", 1);
+    let tokenizer = Tokenizer::new(&tiny.vocabulary()).unwrap();
+    let decode = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+    assert_eq!(decode(&[]), b"");
+    assert_eq!(decode(&[257, 258, u32::from(b'!'), 0xAD, 0]), b" t\xE5\xBC!\xAD\0");
+    let ids = [97, 256, 259, 260, 261, 256];
+    assert_eq!(decode(&ids), "a<|endoftext|><think><|é x|>not a byte’s<|endoftext|>".as_bytes());
+    assert_eq!(
+        tokenizer.decode(&ids, true).unwrap(),
+        "a<think>not a byte’s".as_bytes(),
+        "a word of the vocabulary stays"
+    );
+    assert_eq!(ids.map(|id| tokenizer.is_special(id)), [false, true, false, true, false, true]);
+    let unknown = UnknownToken { position: 1, id: 262, tokens: 262 };
+    assert_eq!((tokenizer.decode(&[97, 262], false), tokenizer.decode(&[97, 262], true)), (Err(unknown), Err(unknown)));
+    assert_eq!(unknown.to_string(), "id 2 of the list is 262: the vocabulary has 262 tokens, from 0 on");
+    assert!(tokenizer.decode(&[u32::MAX], false).is_err());
+}
+
+#[test]
+fn ids_of_another_vocabulary_are_not_guessed() {
+    let tokenizer = Tokenizer::new(&byte_level(&[]).vocabulary()).unwrap();
+    assert_eq!(tokenizer.decode_cl100k(&[0]), Err(Cl100kError::OtherVocabulary));
+}
+
+#[test]
+fn tokens_have_their_place() {
+    let mut tiny = byte_level(&["Ġ t", "å ¼", "Ã ©"]);
+    tiny.push("<think>", 4);
+    tiny.push("<|im_start|>", 3);
+    let tokenizer = Tokenizer::new(&tiny.vocabulary()).unwrap();
+    let spans = |text, special| {
+        let spans = tokenizer.spans(text, special).unwrap();
+        spans.into_iter().map(|span| (span.id, &text[span.bytes])).collect::<Vec<_>>()
+    };
+    let byte = |byte: u8, text: &'static str| (u32::from(byte), text);
+    // A character of two tokens is the place of both.
+    let text = "a t<think>引e\u{301}b";
+    let expected = [
+        byte(b'a', "a"),
+        (257, " t"),
+        (260, "<think>"),
+        (258, "引"),
+        byte(0x95, "引"),
+        (259, "e\u{301}"),
+        byte(b'b', "b"),
+    ];
+    assert_eq!(spans(text, SpecialTokens::AsText), expected);
+    assert_eq!(spans("", SpecialTokens::AsText), []);
+    assert_eq!(spans("é<|im_start|>", SpecialTokens::Parse), [(259, "é"), (261, "<|im_start|>")]);
+    assert_eq!(spans("<|im_start|>", SpecialTokens::AsText).len(), 12);
+}
+
+#[test]
 fn tokenizer_json_gives_the_same_ids() {
     let mut tiny = byte_level(&["a b", "ab c", "Ġ t"]);
     tiny.push("<think>", 4);
@@ -143,7 +203,54 @@ fn tokenizer_json_gives_the_same_ids() {
     assert!(matches!(missing, Err(TokenizerError::Read { .. })));
 }
 
+/// Text with what makes bytes, tokens and characters differ: merges of the vocabulary below, characters of several bytes, some that
+/// NFC changes or reorders, and added tokens.
+const TEXTS: &str = "(a|b|ab| t|<think>|<\\|im_start\\|>|é|引|😀|e\u{301}|é\u{323}|\u{301}|\u{1100}\u{1161}\u{11a8}|\u{958}|\u{212b}|\\PC|.){0,24}";
+
+fn vocabulary_for_texts() -> tiny_vocabulary::Tiny {
+    let mut tiny = byte_level(&["Ġ t", "å ¼", "Ã ©", "a b", "ê °"]);
+    tiny.push("<think>", 4);
+    tiny.push("<|im_start|>", 3);
+    tiny
+}
+
 proptest! {
+    #[test]
+    fn what_was_encoded_decodes_to_the_normalized_text(text in TEXTS, parse in any::<bool>()) {
+        let tokenizer = Tokenizer::new(&vocabulary_for_texts().vocabulary()).unwrap();
+        let special = if parse { SpecialTokens::Parse } else { SpecialTokens::AsText };
+        let ids = tokenizer.encode_with(&text, special).unwrap();
+        let decoded = String::from_utf8(tokenizer.decode(&ids, false).unwrap()).unwrap();
+        // The normal form is that of the reference; between added tokens, each segment has its own.
+        let mut reference = reference(&vocabulary_for_texts().vocabulary());
+        reference.set_encode_special_tokens(!parse);
+        let expected = reference.encode_fast(&*text, false).unwrap();
+        prop_assert_eq!(&reference.decode(expected.get_ids(), false).unwrap(), &decoded);
+        prop_assert_eq!(ids, expected.get_ids());
+    }
+
+    #[test]
+    fn places_are_those_of_the_reference_and_cover_the_text(text in TEXTS) {
+        let tokenizer = Tokenizer::new(&vocabulary_for_texts().vocabulary()).unwrap();
+        let spans = tokenizer.spans(&text, SpecialTokens::AsText).unwrap();
+        let ids: Vec<u32> = spans.iter().map(|span| span.id).collect();
+        prop_assert_eq!(&ids, &tokenizer.encode(&text).unwrap());
+        let mut covered = 0;
+        for TokenSpan { bytes, .. } in &spans {
+            prop_assert!(bytes.start <= covered && bytes.end >= covered && text.get(bytes.clone()).is_some());
+            covered = bytes.end;
+        }
+        prop_assert_eq!(covered, text.len());
+        // Of a character that it composed, the reference knows the first part only.
+        let mut reference = reference(&vocabulary_for_texts().vocabulary());
+        reference.set_encode_special_tokens(true);
+        let expected = reference.encode(&*text, false).unwrap();
+        if String::from_utf8(tokenizer.decode(&ids, false).unwrap()).unwrap() == text {
+            let places: Vec<_> = spans.iter().map(|span| (span.bytes.start, span.bytes.end)).collect();
+            prop_assert_eq!(&places[..], expected.get_offsets());
+        }
+    }
+
     #[test]
     fn scan_and_heap_merge_alike(text in "[abc]{0,200}") {
         // A text of letters is one piece; the reference has no second algorithm.
@@ -171,6 +278,8 @@ proptest! {
         if let Ok(tokenizer) = Tokenizer::new(&Vocabulary { eos, ..tiny.vocabulary() }) {
             let ids = tokenizer.encode_for_embedding("abba <|a b").unwrap();
             prop_assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+            prop_assert!(tokenizer.decode(&ids, false).is_ok());
+            tokenizer.spans("abba <|a b", SpecialTokens::Parse).unwrap();
         }
     }
 }

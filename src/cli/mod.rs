@@ -17,6 +17,8 @@ mod model;
 mod output;
 mod quantize;
 mod search;
+#[cfg(feature = "serve")]
+mod serve;
 mod similarity;
 mod stop;
 mod table;
@@ -51,6 +53,9 @@ enum Command {
     Quantize(quantize::QuantizeArguments),
     /// Find the passages of files that answer a query
     Search(search::SearchArguments),
+    /// Answer embedding requests over HTTP: the APIs of OpenAI, Ollama, TEI, Cohere and llama-server
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArguments),
     /// Compare texts with each other: the cosines of their vectors
     Similarity(similarity::SimilarityArguments),
     /// Check whether a model file is what it claims: metadata, tensors, weights, tokenizer, vectors
@@ -72,6 +77,9 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("{}{}", .0, way_out(.0))]
     Embed(#[from] qembed_q::Error),
+    #[cfg(feature = "serve")]
+    #[error("{0}")]
+    Serve(#[from] qembed_q::serve::ServeError),
     #[error("{0}")]
     Input(String),
     /// What was computed before is written.
@@ -122,6 +130,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Quantize(arguments)) => quantize::run(arguments),
         Some(Command::Search(arguments)) => search::run(arguments),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Similarity(arguments)) => similarity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
     };

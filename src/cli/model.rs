@@ -14,6 +14,13 @@ pub(super) struct ModelArguments {
     #[arg(long, value_name = "FILE")]
     gguf: Option<PathBuf>,
 
+    #[command(flatten)]
+    load: LoadArguments,
+}
+
+/// How to open a model, whichever it is.
+#[derive(Args, Debug)]
+pub(super) struct LoadArguments {
     /// Threads to work with [default: physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -57,17 +64,7 @@ fn isa_help() -> String {
 /// Where a real model can be had.
 const GET_ONE: &str = "https://huggingface.co/Qwen/Qwen3-Embedding-0.6B-GGUF";
 
-impl ModelArguments {
-    /// The model's name, for people.
-    pub(super) fn name(&self) -> String {
-        self.gguf.as_ref().map_or("built in".into(), |path| path.display().to_string())
-    }
-
-    /// The model file, if one is named.
-    pub(super) fn path(&self) -> Option<&Path> {
-        self.gguf.as_deref()
-    }
-
+impl LoadArguments {
     /// How to open it.
     pub(super) fn options(&self) -> LoadOptions {
         LoadOptions::default()
@@ -103,6 +100,28 @@ impl ModelArguments {
         let allow = self.allow.iter().map(|name| format!("--allow={name}").into());
         let tokenizer = self.tokenizer.iter().flat_map(|path| ["--tokenizer".into(), path.into()]);
         flags.chain(options).chain(allow).chain(tokenizer).collect()
+    }
+}
+
+impl ModelArguments {
+    /// The model's name, for people.
+    pub(super) fn name(&self) -> String {
+        self.gguf.as_ref().map_or("built in".into(), |path| path.display().to_string())
+    }
+
+    /// The model file, if one is named.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.gguf.as_deref()
+    }
+
+    /// How to open it.
+    pub(super) fn options(&self) -> LoadOptions {
+        self.load.options()
+    }
+
+    /// The arguments with which another process opens a model in the same way, save the file.
+    pub(super) fn passed_on(&self) -> Vec<OsString> {
+        self.load.passed_on()
     }
 
     /// The model, its warnings said.

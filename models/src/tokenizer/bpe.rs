@@ -1,6 +1,6 @@
 //! Byte-level byte-pair encoding: the merges of one piece of text.
 //!
-//! Nothing of the vocabulary's strings is kept: encoding needs the ids of the 256 bytes and, for a pair of neighbouring
+//! Nothing of the vocabulary's strings is kept here: encoding needs the ids of the 256 bytes and, for a pair of neighbouring
 //! ids, the rank of their merge and the id that it gives.
 
 use std::cmp::Reverse;
@@ -217,6 +217,18 @@ pub(super) fn byte_char(byte: u8) -> char {
     char::from_u32(0x100 + u32::from(offset)).expect("below the surrogates")
 }
 
+/// The byte that a character of byte-level vocabularies stands for: [`byte_char`] the other way round.
+pub(super) fn char_byte(c: char) -> Option<u8> {
+    let byte = match u32::from(c) {
+        c @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => c,
+        c @ 0x100..0x121 => c - 0x100,
+        c @ 0x121..0x143 => c - 0x121 + 0x7F,
+        0x143 => 0xAD,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
+}
+
 /// (left id, right id) → rank of the merge in the high half, merged id in the low half; so the smallest goes first.
 struct Merges(HashMap<u64, u64, SeededHash>);
 
@@ -286,5 +298,18 @@ impl Hasher for SeededHash {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_a_character_of_its_own() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(char_byte(byte_char(byte)), Some(byte));
+        }
+        assert_eq!(('\0'..=char::MAX).filter(|c| char_byte(*c).is_some()).count(), 256);
     }
 }

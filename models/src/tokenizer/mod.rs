@@ -23,20 +23,28 @@
 
 mod added;
 mod bpe;
+mod cl100k;
+mod decode;
 mod json;
 mod metadata;
+mod nfc;
+mod spans;
 mod split;
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use unicode_normalization_alignments::{IsNormalized, UnicodeNormalization, is_nfc_quick};
-
+pub use cl100k::Cl100kError;
+pub use decode::UnknownToken;
 pub(crate) use json::TokenizerJson;
 pub use json::TokenizerJsonError;
+pub use spans::TokenSpan;
 
 use added::{AddedTokens, Segment};
 use bpe::{Bpe, Index, Scratch, SeededHash};
+use cl100k::IsQwen;
+use decode::TokenTexts;
+use nfc::nfc;
+use spans::Origins;
 
 /// The token appended to every text: Qwen3-Embedding pools the hidden state over it.
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -114,6 +122,12 @@ pub enum TokenizerError {
         /// How many there are.
         tokens: usize,
     },
+    /// The tokens are longer than any vocabulary's.
+    #[error("the tokens of the vocabulary have {bytes} bytes together: too many")]
+    TokensTooLong {
+        /// How many bytes.
+        bytes: usize,
+    },
     /// `tokenizer.ggml.token_type` does not go with the tokens.
     #[error("the vocabulary has {tokens} tokens but {types} token types")]
     TokenTypes {
@@ -178,10 +192,12 @@ pub enum TokenizerError {
     },
 }
 
-/// Turns text into token ids. It never changes once built: share it between threads by reference or in an `Arc`.
+/// Turns text into token ids, and those back into text. It never changes once built: share it between threads by reference or in an `Arc`.
 pub struct Tokenizer {
     bpe: Bpe,
     added: AddedTokens,
+    texts: TokenTexts,
+    is_qwen: IsQwen,
     eos: u32,
     vocab_size: usize,
     warnings: Vec<String>,
@@ -235,7 +251,8 @@ impl Tokenizer {
             }
         }
         let added = AddedTokens::new(&control, &user_defined)?;
-        Ok(Self { bpe, added, eos, vocab_size: tokens.len(), warnings })
+        let texts = TokenTexts::new(vocab, eos)?;
+        Ok(Self { bpe, added, texts, is_qwen: IsQwen::default(), eos, vocab_size: tokens.len(), warnings })
     }
 
     /// Builds the tokenizer of a `tokenizer.json`, which replaces that of the GGUF file beside it.
@@ -270,22 +287,82 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::TextTooLong`].
     pub fn encode_with(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, TokenizerError> {
-        if text.len() > MAX_TEXT_BYTES {
-            return Err(TokenizerError::TextTooLong { bytes: text.len() });
-        }
+        check_length(text)?;
         let mut ids = Vec::with_capacity(text.len() / 4 + 4);
         let mut scratch = Scratch::default();
         for segment in self.added.segments(text, special) {
             match segment {
                 Segment::Token(id) => ids.push(id),
-                Segment::Text(text) => {
-                    for piece in split::pieces(&nfc(text)) {
-                        self.bpe.encode(piece, &mut scratch, &mut ids);
-                    }
-                }
+                Segment::Text(text) => self.encode_segment(text, &mut scratch, &mut ids),
             }
         }
         Ok(ids)
+    }
+
+    /// [`Tokenizer::encode_with`], and where each token stands in `text`. The spans cover the text without gaps.
+    ///
+    /// # Errors
+    /// [`TokenizerError::TextTooLong`].
+    pub fn spans(&self, text: &str, special: SpecialTokens) -> Result<Vec<TokenSpan>, TokenizerError> {
+        check_length(text)?;
+        let (mut spans, mut ids) = (Vec::new(), Vec::new());
+        let mut scratch = Scratch::default();
+        let mut start = 0;
+        for segment in self.added.segments(text, special) {
+            match segment {
+                Segment::Token(id) => {
+                    let end = start + self.texts.get(id).map_or(0, str::len);
+                    spans.push(TokenSpan { id, bytes: start..end });
+                    start = end;
+                }
+                Segment::Text(segment) => {
+                    ids.clear();
+                    self.encode_segment(segment, &mut scratch, &mut ids);
+                    let origins = Origins::new(segment);
+                    let mut from = 0;
+                    spans.extend(ids.iter().map(|&id| {
+                        // Of a token that merges lead to, each character is a byte.
+                        let to = from + self.texts.get(id).map_or(0, |token| token.chars().count());
+                        let bytes = origins.of(from..to);
+                        from = to;
+                        TokenSpan { id, bytes: start + bytes.start..start + bytes.end }
+                    }));
+                    start += segment.len();
+                }
+            }
+        }
+        Ok(spans)
+    }
+
+    /// Appends the tokens of text without an added token.
+    fn encode_segment(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
+        for piece in split::pieces(&nfc(text)) {
+            self.bpe.encode(piece, scratch, ids);
+        }
+    }
+
+    /// The bytes that tokens stand for: of what [`Tokenizer::encode`] gave, the text in NFC. Control tokens and user-defined
+    /// ones stand for their text (`<|im_start|>`); `skip_special` leaves out control tokens, the end of a text included. Not
+    /// every list of tokens is UTF-8.
+    ///
+    /// # Errors
+    /// An id beyond the vocabulary.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<Vec<u8>, UnknownToken> {
+        self.texts.decode(ids, skip_special)
+    }
+
+    /// The text of ids of cl100k_base, the vocabulary of OpenAI's embedding models, which clients written for those send. A
+    /// character that was cut at the start or the end of the list is left out.
+    ///
+    /// # Errors
+    /// This tokenizer has another vocabulary than Qwen's, an id stands for no text, or the bytes are no UTF-8.
+    pub fn decode_cl100k(&self, ids: &[u32]) -> Result<String, Cl100kError> {
+        cl100k::decode(&self.texts, &self.is_qwen, ids)
+    }
+
+    /// Whether a token is no text: a control token, or the one that ends a text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.texts.is_special(id)
     }
 
     /// The input of the model for `text`: [`Tokenizer::encode`] and then [`Tokenizer::eos`], which stands nowhere else.
@@ -359,9 +436,9 @@ fn is_padding(token: &str, id: u32) -> bool {
     token.strip_prefix("[PAD").and_then(|rest| rest.strip_suffix(']')).and_then(|n| n.parse().ok()) == Some(id)
 }
 
-fn nfc(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
-        return Cow::Borrowed(text);
+fn check_length(text: &str) -> Result<(), TokenizerError> {
+    match text.len() {
+        bytes if bytes > MAX_TEXT_BYTES => Err(TokenizerError::TextTooLong { bytes }),
+        _ => Ok(()),
     }
-    text.nfc().map(|(c, _)| c).collect::<String>().into()
 }

@@ -24,6 +24,7 @@ pub(crate) fn reference(vocabulary: &Vocabulary<'_>) -> Tokenizer {
         Split::new(pattern, SplitDelimiterBehavior::Isolated, false).unwrap().into(),
         ByteLevel::new(false, false, false).into(),
     ])));
+    tokenizer.with_decoder(Some(ByteLevel::new(false, false, false)));
     let added = vocabulary.tokens.iter().zip(&vocabulary.token_types).filter(|&(_, &kind)| kind == 3 || kind == 4);
     // Only a conversion to GGUF makes these, to fill the vocabulary up.
     let added = added.filter(|(token, _)| !token.starts_with("[PAD"));

@@ -1,0 +1,42 @@
+//! An embedding server over HTTP: the APIs of OpenAI, Ollama, Text Embeddings Inference, Cohere and llama-server, over one
+//! queue.
+//!
+//! A request goes through [`guard`] (who may ask), its dialect's file (its words), [`ask`] (what it wants), [`embed`] (tokens,
+//! results that are kept, the queue) and back. Forward passes run on a thread of their own ([`engine`]); no request blocks
+//! another but by the work that it asks for.
+
+mod app;
+mod ask;
+mod body;
+mod check;
+mod cohere;
+mod dialect;
+mod embed;
+mod engine;
+mod error;
+mod fields;
+mod guard;
+mod listen;
+mod llama_server;
+mod logs;
+mod metrics;
+mod models;
+mod ollama;
+mod openai;
+mod options;
+mod page;
+mod queue;
+mod refusal;
+mod results;
+mod routes;
+mod server;
+mod store;
+mod tei;
+mod vectors;
+
+pub use ask::TooLong;
+pub use check::check;
+pub use error::ServeError;
+pub use logs::log_to_stderr;
+pub use options::{Address, Defaults, ModelSpec, ServeOptions, Tls, TokenIds};
+pub use server::{Server, Stop};

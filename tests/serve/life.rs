@@ -1,0 +1,155 @@
+//! How it starts, loads anew, and ends.
+
+use crate::server::{Answer, Server, model};
+use serde_json::json;
+
+#[test]
+fn what_cannot_be_served_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("none.gguf");
+    let (status, lines) = Server::try_start(&["--gguf", missing.to_str().unwrap()]).err().expect("no server");
+    assert_eq!(status.code(), Some(1));
+    assert!(lines.iter().any(|line| line.contains("none.gguf")), "{lines:?}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(["serve", "--port", &port]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains(&port), "{said}");
+    for (words, code) in
+        [(&["--gguf", "x,dimensions=many"][..], 2), (&["--token-ids", "gpt2"], 2), (&["--tls-cert", "x"], 2)]
+    {
+        let (status, lines) = Server::try_start(words).err().expect("no server");
+        assert_eq!(status.code(), Some(code), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_check_says_what_would_be_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = model(folder.path(), "small.gguf", 1, 100);
+    let spec = format!("mine={path},dimensions=48");
+    let words = ["serve", "--check", "--port", "12345", "--gguf", &spec];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(words).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    for word in ["http://127.0.0.1:12345", "mine: Q8_0, 48 dimensions", "256 MiB", "anybody"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn it_ends_when_what_is_in_flight_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = model(folder.path(), "small.gguf", 1, 4000);
+    let server = Server::start(&["--gguf", &path, "--cache-size", "0"]);
+    let texts: Vec<String> = (0..60).map(|i| format!("{i}{}", "x".repeat(1500))).collect();
+    let body = json!({ "input": texts, "dimensions": 32 }).to_string();
+    let expected = server.ask("POST", "/v1/embeddings", &[], body.as_bytes()).json();
+    let waiting: Vec<_> = (0..4).map(|_| server.send("POST", "/v1/embeddings", &[], body.as_bytes())).collect();
+    // All of them are known to it.
+    while server.metric("qembed_connections") < 5.0 || server.metric("qembed_queue_texts") == 0.0 {}
+    server.signal("-TERM");
+    for stream in waiting {
+        let answer = Answer::read(stream).expect("a whole answer");
+        assert_eq!((answer.status, answer.json()), (200, expected.clone()));
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_file_takes_the_place_of_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = model(folder.path(), "small.gguf", 1, 100);
+    let server = Server::start(&["--gguf", &path]);
+    let body = json!({ "input": "a" });
+    let old = server.vectors(&body);
+    // What cannot be opened leaves the old one where it is.
+    let damaged = folder.path().join("damaged");
+    std::fs::write(&damaged, "no model").unwrap();
+    std::fs::rename(&damaged, &path).unwrap();
+    server.wait_for_line("the old one is kept");
+    assert_eq!(server.vectors(&body), old);
+    let new = model(folder.path(), "new.gguf", 2, 100);
+    std::fs::rename(&new, &path).unwrap();
+    server.signal("-HUP");
+    server.wait_for_line("loaded anew");
+    let vectors = server.vectors(&body);
+    assert_ne!(vectors, old);
+    assert_eq!(vectors, Server::start(&["--gguf", &path]).vectors(&body));
+}
+
+#[test]
+fn results_outlive_a_kill_and_never_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = model(folder.path(), "small.gguf", 1, 100);
+    let kept = folder.path().join("kept");
+    let start = || Server::start(&["--gguf", &path, "--cache-dir", kept.to_str().unwrap()]);
+    let ask = |server: &Server, text: &str| {
+        let answer = server.post("/v1/embeddings", &json!({ "input": [text] }));
+        (answer.headers["x-cache-hits"].clone(), crate::server::floats(&answer.json()))
+    };
+    let mut server = start();
+    // Until the digest of the file is known, nothing is written.
+    let mut count = 0;
+    let (last, vector) = loop {
+        count += 1;
+        let text = format!("text {count}");
+        let (_, vector) = ask(&server, &text);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+        server = start();
+        // Its first request has it look for the digest, which is remembered.
+        ask(&server, "something else");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let (hits, again) = ask(&server, &text);
+        assert_eq!(again, vector);
+        if hits == "1" {
+            break (text, vector);
+        }
+        assert!(count < 100, "nothing is kept");
+    };
+    drop(server);
+    model(folder.path(), "small.gguf", 2, 100);
+    let server = start();
+    for _ in 0..10 {
+        let (_, other) = ask(&server, &last);
+        assert_ne!(other, vector, "another model has other vectors");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_does_as_well() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    // One that a killed program left behind is taken over.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_qembed-q"))
+        .args(["serve", "--unix", path.to_str().unwrap()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = std::time::Instant::now() + crate::server::PATIENCE;
+    let text = loop {
+        if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(&path) {
+            stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            if text.contains("200 OK") {
+                break text;
+            }
+        }
+        assert!(std::time::Instant::now() < until);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(text.ends_with(r#"{"status":"ok"}"#), "{text}");
+    let ended = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(ended.success() && child.wait().unwrap().success());
+    assert!(!path.exists());
+}

@@ -1,0 +1,7 @@
+//! `qembed-q serve`, the program, over its socket.
+#![cfg(feature = "serve")]
+
+mod faults;
+mod life;
+mod server;
+mod vectors;
