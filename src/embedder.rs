@@ -218,6 +218,18 @@ impl Embedder {
         run(&mut call)
     }
 
+    /// The model's hyperparameters.
+    #[cfg(feature = "serve")]
+    pub(crate) fn config(&self) -> &qembed_models::Config {
+        self.runner.config()
+    }
+
+    /// How many tokens there are, numbered from 0.
+    #[cfg(feature = "serve")]
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.runner.vocabulary()
+    }
+
     /// Whether texts can be embedded, found out without computing a vector: of a list of texts that will be streamed, what
     /// is wrong is known before any work.
     ///

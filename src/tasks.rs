@@ -89,11 +89,6 @@ impl Task {
         let is = |other: &&str| other.eq_ignore_ascii_case(name);
         Self::ALL.iter().find(|task| is(&task.name) || task.aliases.iter().any(|alias| is(alias)))
     }
-
-    /// All names, for people.
-    pub fn names() -> String {
-        Self::ALL.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
-    }
 }
 
 impl From<&Task> for Prompt {

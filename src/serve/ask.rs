@@ -1,7 +1,7 @@
 //! A request for vectors, whatever dialect it came in.
 
 use crate::options::{Empty, Prompt};
-use crate::serve::fields::{Field, Fields, Item, items, parse};
+use crate::serve::fields::{Field, Fields, Item, items};
 use crate::serve::options::TokenIds;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::tasks::Task;
@@ -52,6 +52,17 @@ pub(crate) enum OutputType {
 
 impl OutputType {
     pub(crate) const NAMES: &str = "float, base64, int8, uint8, binary, ubinary";
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Base64 => "base64",
+            Self::Int8 => "int8",
+            Self::Uint8 => "uint8",
+            Self::Binary => "binary",
+            Self::Ubinary => "ubinary",
+        }
+    }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
@@ -123,6 +134,20 @@ impl Ask {
             return Err(Refusal::field("input", "is missing: the text, or a list of texts, to embed"));
         };
         let (items, lone) = items(input, value, most_items)?;
+        Self::of(input, items, lone, fields, manners)
+    }
+
+    /// Reads what a body says of how to embed texts.
+    ///
+    /// # Errors
+    /// Names the field that makes no sense.
+    pub(crate) fn of(
+        input: &'static str,
+        items: Vec<Item>,
+        lone: bool,
+        fields: &Fields,
+        manners: Manners,
+    ) -> Result<Self, Refusal> {
         let encoding = one_of(fields, Field::Encoding, OutputType::NAMES, OutputType::named)?;
         let outputs = output_types(fields)?;
         Ok(Self {
@@ -149,6 +174,17 @@ impl Ask {
             manners,
         })
     }
+
+    /// The one type that is wanted, where there cannot be several.
+    ///
+    /// # Errors
+    /// Several.
+    pub(crate) fn output(&self) -> Result<OutputType, Refusal> {
+        match self.outputs[..] {
+            [output] => Ok(output),
+            _ => Err(Refusal::field("output_dtype", "is one type here: several at once are to be had at /v2/embed")),
+        }
+    }
 }
 
 /// A word of a list of words.
@@ -169,7 +205,7 @@ pub(crate) fn task_names() -> String {
 }
 
 /// Instruction before task before kind of text before name of a prompt.
-fn prompt(fields: &Fields) -> Result<Option<Prompt>, Refusal> {
+pub(crate) fn prompt(fields: &Fields) -> Result<Option<Prompt>, Refusal> {
     if let Some((_, instruction)) = fields.get::<String>(Field::Instruction)? {
         return Ok(Some(instructed(&instruction)));
     }
@@ -273,11 +309,6 @@ pub(crate) fn texts(name: &'static str, value: &RawValue, most: usize) -> Result
 pub(crate) fn required<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str) -> Result<T, Refusal> {
     let missing = || Refusal { param: Some(name.into()), ..Refusal::new(Kind::Invalid, format!("{name} is missing")) };
     fields.own(name)?.ok_or_else(missing)
-}
-
-/// A list of token numbers in a field.
-pub(crate) fn token_list(name: &str, value: &RawValue) -> Result<Vec<u32>, Refusal> {
-    parse(name, value)
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ impl Dialect {
     pub(crate) fn of(path: &str) -> Self {
         match path {
             "/" | "/embed" | "/embed_all" | "/embed_sparse" | "/info" | "/similarity" | "/decode" => Self::Tei,
-            "/embedding" | "/tokenize" | "/detokenize" => Self::LlamaServer,
-            "/v2/embed" => Self::Cohere,
+            "/embedding" | "/tokenize" | "/detokenize" | "/props" => Self::LlamaServer,
+            "/v1/embed" | "/v2/embed" => Self::Cohere,
             _ if path.starts_with("/api/") => Self::Ollama,
             _ => Self::OpenAi,
         }

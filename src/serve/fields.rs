@@ -39,7 +39,7 @@ pub(crate) const ALIASES: &[(Field, &[&str])] = &[
     (Field::OutputType, &["output_dtype", "embedding_types", "embedding_type", "embed_dtype"]),
     (Field::TooLong, &["truncate", "truncation"]),
     (Field::Side, &["truncation_direction", "truncation_side"]),
-    (Field::TruncateTokens, &["truncate_prompt_tokens"]),
+    (Field::TruncateTokens, &["truncate_prompt_tokens", "max_tokens"]),
     (Field::Normalize, &["normalize", "normalized", "use_activation", "embd_normalize"]),
     (Field::Priority, &["priority"]),
     (Field::TokenIds, &["token_ids"]),
@@ -47,8 +47,8 @@ pub(crate) const ALIASES: &[(Field, &[&str])] = &[
 ];
 
 /// A body: a JSON object, its values not yet looked at.
-#[derive(Debug)]
-pub(crate) struct Fields<'a>(HashMap<String, &'a RawValue>);
+#[derive(Debug, Deserialize)]
+pub(crate) struct Fields<'a>(#[serde(borrow)] HashMap<String, &'a RawValue>);
 
 impl<'a> Fields<'a> {
     /// Reads a body.

@@ -5,7 +5,7 @@ use crate::serve::dialect::Dialect;
 use crate::serve::queue::Client;
 use crate::serve::refusal::{Kind, Refusal};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER};
+use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER};
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -54,7 +54,9 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
         Err(refusal) => refusal.into_response(),
     };
     if let Some(refusal) = response.extensions().get::<Refusal>() {
+        let allowed = response.headers().get(ALLOW).cloned();
         response = refused(Dialect::of(&path), refusal);
+        response.headers_mut().extend(allowed.map(|methods| (ALLOW, methods)));
     }
     response.extensions_mut().insert(peer.clone());
     let took = start.elapsed();

@@ -5,6 +5,7 @@
 //! results that are kept, the queue) and back. Forward passes run on a thread of their own ([`engine`]); no request blocks
 //! another but by the work that it asks for.
 
+mod answer;
 mod app;
 mod ask;
 mod body;
@@ -23,6 +24,7 @@ mod metrics;
 mod models;
 mod ollama;
 mod openai;
+mod openapi;
 mod options;
 mod page;
 mod queue;
@@ -32,6 +34,9 @@ mod routes;
 mod server;
 mod store;
 mod tei;
+#[cfg(test)]
+mod testing;
+mod tokenize;
 mod vectors;
 
 pub use ask::TooLong;

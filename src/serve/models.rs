@@ -33,6 +33,8 @@ pub(crate) struct Loaded {
     pub(crate) opened: SystemTime,
     /// The level, as far as the file says it, such as `Q4_K_M`.
     pub(crate) level: String,
+    /// Values of all tensors.
+    pub(crate) parameters: u64,
 }
 
 /// What changes when a file does.
@@ -72,7 +74,14 @@ impl Loaded {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (path, opened, digest) = (path.map(Path::to_owned), SystemTime::now(), OnceLock::new());
         let searching = AtomicBool::new(false);
-        Ok(Self { embedder, number, path, stamp, digest, searching, opened, level: level(&gguf) })
+        let level = level(&gguf);
+        let parameters = gguf.tensors().map(|tensor| tensor.shape.values() as u64).sum();
+        Ok(Self { embedder, number, path, stamp, digest, searching, opened, level, parameters })
+    }
+
+    /// When the file was changed last, as far as that is known.
+    pub(crate) fn modified(&self) -> SystemTime {
+        self.stamp.and_then(|stamp| stamp.time).unwrap_or(self.opened)
     }
 
     /// What a text's result is found by.
@@ -118,6 +127,11 @@ impl Loaded {
 pub(crate) trait Remember {
     fn recall(&self, about: &str) -> Option<[u8; 32]>;
     fn remember(&self, about: &str, digest: &[u8; 32]);
+}
+
+/// A digest as text.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn sha256(path: &Path) -> Option<[u8; 32]> {

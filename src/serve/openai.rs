@@ -3,17 +3,15 @@
 use crate::options::Empty;
 use crate::serve::app::{App, Context};
 use crate::serve::ask::{Ask, Manners, TooLong};
-use crate::serve::body;
-use crate::serve::embed::{Answer, blocking, embed};
+use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::Fields;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
+use crate::serve::{answer, body};
 use crate::tasks::Task;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -55,22 +53,15 @@ pub(crate) async fn embeddings(
     if ask.items.is_empty() {
         return Err(Refusal::field(ask.input, "is an empty list: there is nothing to embed"));
     }
-    let [output] = ask.outputs[..] else {
-        return Err(Refusal::field("output_dtype", "is one type here: several at once are to be had at /v2/embed"));
-    };
+    let output = ask.output()?;
     let Answer { model, vectors, record } = embed(&app, &context, ask).await?;
     let usage = Usage { prompt_tokens: record.tokens, total_tokens: record.tokens };
-    let large = vectors.len() > 16;
-    let write = move || {
+    answer::json(record, move || {
         let embedding = |(index, vector)| Embedding { object: "embedding", index, embedding: values(vector, output) };
         let data = vectors.into_iter().enumerate().map(embedding).collect();
-        serde_json::to_vec(&List { object: "list", data, model, usage })
-    };
-    let json = if large { blocking(write).await? } else { write() };
-    let json = json.map_err(|error| Refusal::new(Kind::Internal, error.to_string()))?;
-    let mut response = ([(CONTENT_TYPE, "application/json")], Body::from(json)).into_response();
-    response.extensions_mut().insert(record);
-    Ok(response)
+        List { object: "list", data, model, usage }
+    })
+    .await
 }
 
 /// `GET /v1/models`: each model by its name, and by those that stand for a kind of text.

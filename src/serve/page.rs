@@ -1,6 +1,7 @@
 //! Pages and answers about the server itself.
 
 use crate::serve::app::App;
+use crate::serve::openapi;
 use crate::serve::refusal::Refusal;
 use axum::Json;
 use axum::extract::State;
@@ -38,9 +39,8 @@ pub(crate) async fn docs() -> Response {
 }
 
 /// `GET /openapi.json`: what there is, for programs.
-pub(crate) async fn openapi() -> Response {
-    let text = include_str!("openapi.json").replace("\"VERSION\"", &format!("\"{}\"", env!("CARGO_PKG_VERSION")));
-    ([(CONTENT_TYPE, "application/json")], text).into_response()
+pub(crate) async fn openapi(State(app): State<Arc<App>>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], openapi::text(&app)).into_response()
 }
 
 /// `GET /health`: whether requests are answered.

@@ -3,14 +3,14 @@
 use crate::serve::app::App;
 use crate::serve::guard::{guard, origin_may_ask, worth_compressing};
 use crate::serve::refusal::{Kind, Refusal};
-use crate::serve::{cohere, llama_server, ollama, openai, page, tei};
+use crate::serve::{cohere, llama_server, ollama, openai, page, tei, tokenize};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{HOST, HeaderName};
 use axum::http::{HeaderValue, Method, request};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const RERANK: [&str; 7] = ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", 
 /// All routes, behind all that every request passes.
 pub(crate) fn routes(app: &Arc<App>) -> Router {
     let mut router = Router::new()
-        .route("/", get(page::root).post(tei::embed))
+        .route("/", get(page::root).post(tei::root))
         .route("/docs", get(page::docs))
         .route("/openapi.json", get(page::openapi))
         .route("/health", get(page::health))
@@ -37,9 +37,28 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .route("/openai/deployments/{deployment}/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/models", get(openai::models))
-        .route("/v1/models/{*id}", get(openai::model));
+        .route("/v1/models/{*id}", get(openai::model))
+        .route("/api/embed", post(ollama::embed_texts))
+        .route("/api/embeddings", post(ollama::embed_one))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/api/version", get(ollama::version))
+        .route("/api/{*rest}", get(ollama::other).post(ollama::other).delete(ollama::other))
+        .route("/embed", post(tei::embed_texts))
+        .route("/embed_all", post(tei::embed_all))
+        .route("/embed_sparse", post(tei::embed_sparse))
+        .route("/similarity", post(tei::similarity))
+        .route("/info", get(tei::info))
+        .route("/v2/embed", post(cohere::embed_v2))
+        .route("/v1/embed", post(cohere::embed_v1))
+        .route("/embedding", post(llama_server::embedding))
+        .route("/props", get(llama_server::props))
+        .route("/tokenize", post(tokenize::tokenize))
+        .route("/detokenize", post(tokenize::detokenize))
+        .route("/decode", post(tokenize::decode));
     for path in RERANK {
-        router = router.route(path, any(rerank));
+        router = router.route(path, post(rerank));
     }
     let origins = app.options.allow_origins.clone();
     let origin = move |origin: &HeaderValue, request: &request::Parts| {

@@ -1,0 +1,28 @@
+//! Answers in JSON.
+
+use crate::serve::app::Record;
+use crate::serve::embed::blocking;
+use crate::serve::refusal::{Kind, Refusal};
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// Vectors that are written at once; more would hold up other requests.
+const FEW: usize = 16;
+
+/// An answer that `make` gives for a record of as many vectors.
+///
+/// # Errors
+/// A fault in the program.
+pub(crate) async fn json<T: Serialize>(
+    record: Record,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<Response, Refusal> {
+    let write = || serde_json::to_vec(&make());
+    let json = if record.items > FEW { blocking(write).await? } else { write() };
+    let json = json.map_err(|error| Refusal::new(Kind::Internal, error.to_string()))?;
+    let mut response = ([(CONTENT_TYPE, "application/json")], Body::from(json)).into_response();
+    response.extensions_mut().insert(record);
+    Ok(response)
+}

@@ -1,0 +1,72 @@
+//! A server without sockets, for tests.
+
+use crate::LoadOptions;
+use crate::gguf::Access;
+use crate::serve::app::App;
+use crate::serve::models::Models;
+use crate::serve::options::{ModelSpec, ServeOptions};
+use crate::serve::routes::routes;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tower::ServiceExt;
+
+/// All routes over a model of 32 dimensions and 256 tokens, its name `tiny`.
+pub(crate) struct Fixture {
+    pub(crate) app: Arc<App>,
+    router: Router,
+    runtime: Runtime,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Self::with(ServeOptions::default())
+    }
+
+    pub(crate) fn with(options: ServeOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        let dims =
+            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=256".parse().unwrap();
+        let spec = qembed_models::synth::Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
+        qembed_models::synth::write(&spec, &path).unwrap();
+        let load = LoadOptions::default().access(Access::Read).threads(1);
+        let models = vec![ModelSpec { path: Some(path), ..ModelSpec::default() }];
+        let app = Arc::new(App::new(options.models(models).load(load)).unwrap());
+        app.loaded(Models::open(&app.options).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { router: routes(&app), app, runtime }
+    }
+
+    /// Status, headers and body of an answer.
+    pub(crate) fn send(&self, method: Method, path: &str, body: &str) -> Response<String> {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+        self.runtime.block_on(async {
+            let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+            let bytes = body.collect().await.unwrap().to_bytes();
+            Response::from_parts(head, String::from_utf8(bytes.into()).unwrap())
+        })
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        Self::json(self.send(Method::POST, path, body))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        Self::json(self.send(Method::GET, path, ""))
+    }
+
+    fn json(response: Response<String>) -> (u16, Value) {
+        let text = response.body();
+        (response.status().as_u16(), serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))
+    }
+}
+
+/// The values of a vector.
+pub(crate) fn floats(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+}
