@@ -172,7 +172,7 @@ def test_llama_server(server, reference):
     assert bits(answer["embedding"][0]) == reference.one("x")
     tokens = curl(f"{server}/tokenize", *JSON, body={"content": "Hello, world"}).json()["tokens"]
     assert all(type(token) is int for token in tokens)
-    assert curl(f"{server}/detokenize", *JSON, body={"tokens": tokens}).json() == {"content": "Hello, world"}
+    assert curl(f"{server}/detokenize", *JSON, body={"tokens": tokens}).json()["content"] == "Hello, world"
     pieces = curl(f"{server}/tokenize", *JSON, body={"content": "Hello, world", "with_pieces": True}).json()["tokens"]
     assert "".join(piece["piece"] for piece in pieces) == "Hello, world" and [piece["id"] for piece in pieces] == tokens
     answer = curl(f"{server}/embedding", *JSON, body={"content": ""})
