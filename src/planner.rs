@@ -173,7 +173,7 @@ impl<'a> Filling<'a> {
         let tokens = self.tokens + ids.len() - shared;
         let memory = &self.limits.memory;
         let fits = tokens <= self.limits.tokens && memory.of_pass(tokens, self.texts + 1) <= memory.budget;
-        if !fits && !(alone && self.texts == 0) {
+        if !(fits || alone && self.texts == 0) {
             return false;
         }
         (self.tokens, self.texts) = (tokens, self.texts + 1);

@@ -87,7 +87,7 @@ impl Task {
     /// The task of that name, or of which that is another name; in whatever case.
     pub fn named(name: &str) -> Option<&'static Task> {
         let is = |other: &&str| other.eq_ignore_ascii_case(name);
-        Self::ALL.iter().find(|task| is(&task.name) || task.aliases.iter().any(|alias| is(alias)))
+        Self::ALL.iter().find(|task| is(&task.name) || task.aliases.iter().any(is))
     }
 }
 

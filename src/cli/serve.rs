@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use qembed_q::Empty;
 use qembed_q::serve::{Address, ModelSpec, ServeOptions, Server, Stop, Tls, TokenIds, log_to_stderr};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -239,7 +240,8 @@ impl ServeArguments {
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let options = arguments.options()?;
     if arguments.check {
-        return Ok(print!("{}", qembed_q::serve::check(&options)?));
+        std::io::stdout().write_all(qembed_q::serve::check(&options)?.as_bytes())?;
+        return Ok(());
     }
     log_to_stderr(arguments.log_json);
     let stop = Stop::default();

@@ -76,13 +76,15 @@ struct Inner {
     stopping: bool,
 }
 
+/// Is told of each state that is computed.
+type Keep = dyn Fn(Key, &State) + Send + Sync;
+
 struct Shared {
     inner: Mutex<Inner>,
     /// A text has come in, or the end.
     changed: Condvar,
-    /// What is told of each state that is computed.
     results: Arc<Results>,
-    keep: Box<dyn Fn(Key, &State) + Send + Sync>,
+    keep: Box<Keep>,
     metrics: Arc<Metrics>,
 }
 

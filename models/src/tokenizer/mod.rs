@@ -11,7 +11,7 @@
 //!
 //! | | here | `tokenizers` 0.23.2 |
 //! |---|---|---|
-//! | build | 60 ms, 4.3 MiB stay resident | 103 ms |
+//! | build | 60 ms; 4.3 MiB stay resident, and 1.9 of the tokens' texts, for decoding | 103 ms |
 //! | English | 30 MiB/s | 3.6 MiB/s |
 //! | Chinese | 15 MiB/s | 8.4 MiB/s |
 //!
