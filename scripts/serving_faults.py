@@ -123,7 +123,8 @@ def stop(args, model):
     lost = wrong = late = 0
     rng = random.Random(1)
     for _ in range(args.stops):
-        server = Ours(PROGRAM, model, args.threads, "--cache-size", 0)
+        # Time enough for what is in flight, however slow the machine is.
+        server = Ours(PROGRAM, model, args.threads, "--cache-size", 0, "--drain", 300)
         outcomes = []
 
         def hammer(text, server=server, outcomes=outcomes):

@@ -121,6 +121,10 @@ pub(super) struct ServeArguments {
     #[arg(long)]
     check: bool,
 
+    /// Ask the server that listens there for its health, and end: 0 if it answers requests, 1 if it does not
+    #[arg(long, conflicts_with_all = ["check", "systemd", "tls_cert"])]
+    ping: bool,
+
     #[command(flatten)]
     load: LoadArguments,
 }
@@ -239,6 +243,9 @@ impl ServeArguments {
 
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let options = arguments.options()?;
+    if arguments.ping {
+        return Ok(qembed_q::serve::ping(&options.address)?);
+    }
     if arguments.check {
         std::io::stdout().write_all(qembed_q::serve::check(&options)?.as_bytes())?;
         return Ok(());

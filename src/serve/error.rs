@@ -54,6 +54,14 @@ pub enum ServeError {
         /// Connections that were open at the beginning of the end.
         connections: usize,
     },
+    /// A server that was asked how it is.
+    #[error("{address}: {problem}")]
+    Unwell {
+        /// Where it should listen.
+        address: String,
+        /// What it said, or why it said nothing.
+        problem: String,
+    },
     /// The operating system does not give what a server needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

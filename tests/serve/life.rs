@@ -2,6 +2,7 @@
 
 use crate::server::{Answer, Server, model};
 use serde_json::json;
+use std::io::{Read, Write};
 
 #[test]
 fn what_cannot_be_served_is_said_at_the_start() {
@@ -36,6 +37,33 @@ fn a_check_says_what_would_be_and_ends() {
     for word in ["http://127.0.0.1:12345", "mine: Q8_0, 48 dimensions", "256 MiB", "anybody"] {
         assert!(said.contains(word), "{word}: {said}");
     }
+}
+
+#[test]
+fn a_ping_asks_how_a_server_is() {
+    let ping = |port: &str| {
+        let words = ["serve", "--ping", "--host", "0.0.0.0", "--port", port];
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_qembed-q")).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let server = Server::start(&[]);
+    let port = server.address.rsplit(':').next().unwrap();
+    assert_eq!(ping(port), (Some(0), String::new()));
+    // One that is there and not well.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let answers = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let read = stream.read(&mut [0; 1000]).unwrap();
+        stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"reason\": \"loading\"}").unwrap();
+        read
+    });
+    let (code, said) = ping(&port);
+    assert!(code == Some(1) && said.contains("loading") && said.contains(&port), "{said}");
+    assert!(answers.join().unwrap() > 0);
+    // And now nobody.
+    let (code, said) = ping(&port);
+    assert!(code == Some(1) && said.contains(&port), "{said}");
 }
 
 #[cfg(unix)]
