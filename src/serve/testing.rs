@@ -17,7 +17,6 @@ use tower::ServiceExt;
 
 /// All routes over a model of 32 dimensions and 256 tokens, its name `tiny`.
 pub(crate) struct Fixture {
-    pub(crate) app: Arc<App>,
     router: Router,
     runtime: Runtime,
 }
@@ -39,7 +38,7 @@ impl Fixture {
         let app = Arc::new(App::new(options.models(models).load(load)).unwrap());
         app.loaded(Models::open(&app.options).unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { router: routes(&app), app, runtime }
+        Self { router: routes(&app), runtime }
     }
 
     /// Status, headers and body of an answer.
