@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is too long is cut at its end.
-const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::EndToken };
+/// What is too long is cut at its end; an empty text is an error.
+const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedded {
@@ -155,6 +155,7 @@ mod tests {
         let fixture = Fixture::new();
         for (body, word) in [
             (r#"{"texts": []}"#, "texts"),
+            (r#"{"texts": ["a", ""]}"#, "texts[1]"),
             (r#"{"images": ["data:"], "input_type": "image"}"#, "images"),
             (r#"{"texts": ["a"], "embedding_types": ["int4"]}"#, "int4"),
             ("{}", "input"),

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Too long is an error, as it is there.
-const MANNERS: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::EndToken };
+/// Too long is an error, as it is there, and so is an empty text.
+const MANNERS: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedding {
@@ -105,7 +105,9 @@ mod tests {
         assert_eq!(answer["error"]["type"], "invalid_request_error");
         assert!(answer["error"]["message"].as_str().unwrap().contains("256"), "{answer}");
         assert_eq!(fixture.get("/embedding").1["error"]["code"], 405);
-        assert_eq!(fixture.post("/embedding", r#"{"content": []}"#).0, 400);
+        for body in [r#"{"content": []}"#, r#"{"content": ""}"#, r#"{"content": {}}"#] {
+            assert_eq!(fixture.post("/embedding", body).0, 400, "{body}");
+        }
     }
 
     #[test]
