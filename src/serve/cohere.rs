@@ -3,12 +3,13 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, OutputType, TooLong};
+use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::{Fields, Item};
 use crate::serve::refusal::Refusal;
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use serde::Serialize;
@@ -97,7 +98,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 
 #[cfg(test)]
 mod tests {
-    use crate::serve::testing::{Fixture, floats};
+    use crate::serve::tests::{Fixture, floats};
 
     #[test]
     fn a_list_by_each_type() {

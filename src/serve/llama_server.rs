@@ -3,12 +3,13 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, TooLong};
+use crate::serve::ask::{Ask, Manners};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::Fields;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
@@ -80,7 +81,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 
 #[cfg(test)]
 mod tests {
-    use crate::serve::testing::{Fixture, floats};
+    use crate::serve::tests::{Fixture, floats};
 
     #[test]
     fn each_text_has_a_list_of_one_vector() {
