@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs real clients, as shipped, against `qembed-q serve`, and compares their vectors with the program's own, bit for bit.
 
-    check_clients.py [PROGRAM] [--all] [--record FILE.md] [-- OPTIONS OF PYTEST]
+    check_clients.py [PROGRAM] [--all] [--record FILE.md] [OPTIONS OF PYTEST]
 
 PROGRAM is `target/release/qembed-q` by default. Without `--all`: those that are installed in a minute (the packages of
 `clients/requirements.txt`, and curl). With it, as well: LangChain, LlamaIndex, Haystack, LiteLLM (`clients/requirements-all.txt`),
@@ -117,8 +117,7 @@ def main():
     parser.add_argument("program", nargs="?", type=Path, default=TARGET / "release" / "qembed-q")
     parser.add_argument("--all", action="store_true", help="every client, not only those that are installed in a minute")
     parser.add_argument("--record", type=Path, help="write which versions passed what")
-    parser.add_argument("pytest", nargs="*", help="options of pytest, after --")
-    options = parser.parse_args()
+    options, others = parser.parse_known_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     settings = os.environ | {"QEMBED_PROGRAM": str(options.program.resolve()), "QEMBED_QWEN": str(qwen_model())}
     # Nothing of the machine's own settings, such as an address of another server.
@@ -132,7 +131,7 @@ def main():
         python = environment(name, requirements)
         report = FOLDER / f"{name}.xml"
         files = [TESTS / f"test_{test}.py" for test in tests]
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", f"--junit-xml={report}", *options.pytest, *files]
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", f"--junit-xml={report}", *others, *files]
         failed |= subprocess.run([str(part) for part in command], env=settings, cwd=TESTS).returncode != 0
         print(*versions(python, requirements), sep="\n")
         lines += ["", "| tests | passed | failed |", "|---|--:|--:|"]

@@ -2,8 +2,8 @@
 # Runs the fuzz targets (fuzz/) and prints a table of what was run and found:
 #
 #   scripts/fuzz.sh [TARGET...]      all of them, unless named
-#   EXECUTIONS=1000 ...              of each target; by default ten million of a parser in memory, a hundred thousand of what writes
-#                                    files or runs a model
+#   EXECUTIONS=1000 ...              of each target; by default ten million of a parser in memory, a million requests to a
+#                                    server, a hundred thousand of what writes files or runs a model
 #   SANITIZER=none ...               without AddressSanitizer, which finds what unsafe code does wrong and takes twice the time
 #   NICE=5 ...                       with more of a busy machine than what others leave (19)
 #
@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 renice -n "${NICE:-19}" $$ > /dev/null
-[ $# -gt 0 ] || set -- gguf tokenizer_json passages gguf_pass quantize convert vector_cache
+[ $# -gt 0 ] || set -- gguf tokenizer_json passages gguf_pass quantize convert vector_cache requests
 
 export PATH=$PWD/target/tools/bin:$PATH
 command -v cargo-fuzz > /dev/null || cargo install --quiet --locked --root target/tools cargo-fuzz@0.13.2
@@ -41,6 +41,7 @@ for target in "$@"; do
     case $target in
         gguf) executions=10000000 of=(-max_len=1024) ;;
         tokenizer_json | passages) executions=10000000 of=(-max_len=512) ;;
+        requests) executions=1000000 of=(-max_len=512) ;;
         # These read their input as a list of changes, a few of which are enough, and from the start.
         gguf_pass | quantize) executions=100000 of=(-max_len=128 -len_control=0) ;;
         *) executions=100000 of=(-max_len=256 -len_control=0) ;;

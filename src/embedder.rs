@@ -75,7 +75,7 @@ impl Embedder {
     }
 
     /// The same with a runner that is there already.
-    fn on(runner: Box<dyn Runner>, gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
+    pub(crate) fn on(runner: Box<dyn Runner>, gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
         let memory = Self::needs(gguf, &*runner, options.memory_budget)?;
         let tokenizer = match &options.tokenizer {
             Some(path) => Tokenizer::from_file(path)?,

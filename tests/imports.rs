@@ -177,10 +177,45 @@ fn trees(prefix: &[String], tree: &str, found: &mut Vec<(Vec<String>, Option<Str
     }
 }
 
+/// A text without comments, and without what stands in literals: neither is code, whatever brackets are in it.
+fn without_literals(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(c) = rest.chars().next() {
+        let name = out.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let raw = rest.strip_prefix('r').filter(|_| !name).map(|after| after.trim_start_matches('#'));
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if let Some(inside) = raw.and_then(|after| after.strip_prefix('"')) {
+            let hashes = rest.len() - inside.len() - 2;
+            let end = format!("\"{}", "#".repeat(hashes));
+            rest.len() - inside.len() + inside.find(&end).map_or(inside.len(), |at| at + end.len())
+        } else if let Some(inside) = rest.strip_prefix('"') {
+            let mut escaped = false;
+            let ends = |c: char| {
+                let was = std::mem::replace(&mut escaped, false);
+                escaped = c == '\\' && !was;
+                c == '"' && !was
+            };
+            1 + inside.find(ends).map_or(inside.len(), |at| at + 1)
+        } else if c == '\'' && rest[1..].chars().nth(1) == Some('\'') {
+            // Not a lifetime.
+            2 + rest[1..].chars().next().map_or(0, char::len_utf8)
+        } else if rest.starts_with("'\\") {
+            3 + rest[3..].find('\'').map_or(0, |at| at + 1)
+        } else {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        };
+        out.push(' ');
+        rest = &rest[skipped..];
+    }
+    out
+}
+
 /// A text without comments, and without modules that only tests have.
 fn code_of(text: &str) -> String {
-    let lines = text.lines().map(|line| line.split("//").next().unwrap());
-    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = without_literals(text);
     let mut out = String::new();
     let mut rest = text.as_str();
     while let Some(at) = rest.find("#[cfg(test)]") {
@@ -262,7 +297,10 @@ fn a_circle_is_found() {
     let straight = [
         ("c", "mod a; mod b; pub use a::A; // use b::B;"),
         ("c::a", "use crate::b::{self, inner::{B, C as D}};\n#[cfg(test)]\nmod tests { use crate::A; }"),
-        ("c::b", "mod inner; pub use inner::B;"),
+        (
+            "c::b",
+            "mod inner; pub use inner::B; const A: &str = r#\"\"}{{\"#; /* 'a */ const B: char = '{'; const C: &str = \"{\\\"//{\";\n#[cfg(test)] mod tests { use crate::A; const D: char = '\\''; const E: &str = \"}\"; fn f() { crate::A } }",
+        ),
         ("c::b::inner", "use std::fmt; const X: &str = \"no use at all\";"),
     ];
     assert_eq!(circles(&of(&straight)), [""; 0]);

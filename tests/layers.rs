@@ -14,7 +14,8 @@ fn library() -> Vec<PathBuf> {
             match path.file_name().and_then(|name| name.to_str()).unwrap() {
                 "cli" | "main.rs" | "tests" | "tests.rs" => {}
                 _ if path.is_dir() => folders.push(path),
-                _ => files.push(path),
+                _ if path.extension().is_some_and(|extension| extension == "rs") => files.push(path),
+                _ => {}
             }
         }
     }

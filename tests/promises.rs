@@ -206,18 +206,31 @@ fn a_memory_budget_bounds_a_pass() {
 /// Nothing that the program is built of can reach a network.
 #[test]
 fn offline() {
-    let tree = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--package", "qembed-q"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    let tree = String::from_utf8(tree.stdout).unwrap();
-    let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(crates.contains(&"clap"), "{tree}");
-    for network in ["socket2", "mio", "tokio", "hyper", "reqwest", "ureq", "curl", "rustls", "native-tls"] {
-        assert!(!crates.contains(&network), "{network} is among the dependencies");
-    }
-    // The standard library can as well, so nobody here asks it to.
+    let crates = |features: &str| -> Vec<String> {
+        let tree = std::process::Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--package", "qembed-q"])
+            .args(["--no-default-features", "--features", features])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    };
+    let none_of = |crates: &[String], names: &[&str]| {
+        assert!(crates.iter().any(|name| name == "clap"), "{crates:?}");
+        for name in names {
+            assert!(!crates.iter().any(|other| other == name), "{name} is among the dependencies");
+        }
+    };
+    const CLIENTS: [&str; 6] = ["reqwest", "ureq", "curl", "native-tls", "hyper-rustls", "hickory-resolver"];
+    let alone = crates("builtin,cli");
+    none_of(&alone, &CLIENTS);
+    none_of(&alone, &["socket2", "mio", "tokio", "hyper", "rustls"]);
+    // A server is asked, and asks nobody.
+    none_of(&crates("builtin,cli,serve"), &CLIENTS);
+    // The standard library can as well, so nobody here asks it to, save the server, which looks whether one is there already.
+    // and `--ping`, which asks a server for its health.
+    let asks = ["serve/listen.rs", "serve/ping.rs"];
     let mut folders =
         ["src", "models/src", "kernels/src"].map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join(f)).to_vec();
     while let Some(folder) = folders.pop() {
@@ -225,9 +238,14 @@ fn offline() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
-                let source = std::fs::read_to_string(&path).unwrap();
-                assert!(!source.contains("std::net"), "{}", path.display());
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            let allowed = asks.iter().any(|file| path.ends_with(file));
+            let serves = path.components().any(|part| part.as_os_str() == "serve");
+            assert!(serves || !source.contains("std::net"), "{}", path.display());
+            for word in ["TcpStream::connect", "UnixStream::connect", "UdpSocket"] {
+                assert!(!source.contains(word) || allowed, "{}: {word}", path.display());
             }
         }
     }

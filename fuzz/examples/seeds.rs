@@ -10,7 +10,7 @@ type Files = Vec<(&'static str, Vec<u8>)>;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    for target in ["gguf", "tokenizer_json"] {
+    for target in ["gguf", "tokenizer_json", "requests"] {
         fs::create_dir_all(seeds.join(target))?;
     }
     // Every byte is a token. `ModelFile` takes its metadata and makes tensors of all shapes and formats itself.
@@ -22,7 +22,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, bytes) in tokenizers() {
         fs::write(seeds.join("tokenizer_json").join(name), bytes)?;
     }
+    for (name, bytes) in requests() {
+        fs::write(seeds.join("requests").join(name), bytes)?;
+    }
     Ok(())
+}
+
+/// One for each route of the target, by its number there.
+fn requests() -> Vec<(String, Vec<u8>)> {
+    let bodies = [
+        r#"{"input": ["a", "b"], "dimensions": 32, "encoding_format": "base64", "instruction": "c"}"#,
+        r#"{"model": "m", "input": ["a"], "truncate": true, "options": {}, "keep_alive": "5m"}"#,
+        r#"{"model": "m", "prompt": "a"}"#,
+        r#"{"model": "m"}"#,
+        r#"{"inputs": ["a"], "normalize": true, "truncate": true, "truncation_direction": "Left", "prompt_name": "query"}"#,
+        r#"{"inputs": "a", "parameters": {}}"#,
+        r#"{"inputs": {"source_sentence": "a", "sentences": ["a", "b"]}}"#,
+        r#"{"inputs": ["a"], "add_special_tokens": true}"#,
+        r#"{"ids": [1, 2], "skip_special_tokens": true}"#,
+        r#"{"tokens": [1, 2]}"#,
+        r#"{"model": "m", "texts": ["a"], "input_type": "search_query", "embedding_types": ["float", "int8", "ubinary"]}"#,
+        r#"{"content": "a", "embd_normalize": 2}"#,
+        r#"{"prompt": "a"}"#,
+    ];
+    let file = |(i, body): (usize, &str)| (i.to_string(), [&[i as u8], body.as_bytes()].concat());
+    bodies.into_iter().enumerate().map(file).collect()
 }
 
 /// Files with every type of value and several types of tensors.

@@ -11,6 +11,8 @@ mod quantize;
 #[path = "../tests/common/random.rs"]
 mod random;
 mod rounding;
+mod sync;
+mod threads;
 
 pub use backend::{Backend, Device, DeviceError, Heads, Node, Precision, Product, WeightError};
-pub use pool::default_threads;
+pub use threads::default_threads;

@@ -4,15 +4,11 @@
 //! counter to finish; workers spin briefly before they sleep, so that back-to-back loops find them awake. Tasks are
 //! claimed one by one, so a slow core simply takes fewer of them. Which thread ran a task never shows in a result.
 
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, SPINS, YIELDS, hint};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
-
-/// How many times a waiting thread looks for work before it yields its core, and before it sleeps.
-const SPINS: usize = 2_000;
-const YIELDS: usize = 50;
 
 /// `f(task, worker)`, borrowed from the frame of [`Workers::run`] with its lifetime erased.
 #[derive(Clone, Copy)]
@@ -88,9 +84,9 @@ fn wait(ready: impl Fn() -> bool) -> bool {
             return true;
         }
         if i < SPINS {
-            std::hint::spin_loop();
+            hint::spin_loop();
         } else {
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
     false
@@ -158,7 +154,7 @@ struct Workers {
 
 impl Workers {
     fn new(threads: usize) -> std::io::Result<Self> {
-        Self::with(threads, |worker, work| std::thread::Builder::new().name(format!("qembed-{worker}")).spawn(work))
+        Self::with(threads, |worker, work| thread::Builder::new().name(format!("qembed-{worker}")).spawn(work))
     }
 
     /// [`Self::new`] of threads that `spawn(worker, work)` makes.
@@ -213,12 +209,6 @@ impl Drop for Workers {
             let _ = thread.join();
         }
     }
-}
-
-/// Threads to use when the user names no number: the physical cores that this process may use.
-pub fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
-    num_cpus::get_physical().clamp(1, allowed)
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ def too_long(server):
     """A text with more tokens than the built-in model takes."""
     import httpx
 
-    limit = httpx.get(f"{server}/info").json()["max_input_length"]
+    limit = httpx.get(f"{server}/v1/models/builtin").json()["qembed"]["max_tokens"]
     return "first " + "many words " * limit + "last"
 
 

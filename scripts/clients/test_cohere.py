@@ -74,7 +74,7 @@ def test_async(server, reference):
 def test_errors(client, keyed):
     with pytest.raises(cohere.BadRequestError) as caught:
         embed(client, output_dimension=7)
-    assert "output_dimension" in caught.value.body["message"]
+    assert "dimensions" in caught.value.body["message"]
     with pytest.raises(cohere.BadRequestError):
         embed(client, embedding_types=["float16"])
     with pytest.raises(cohere.UnauthorizedError):

@@ -172,7 +172,7 @@ def test_llama_server(server, reference):
     assert bits(answer["embedding"][0]) == reference.one("x")
     tokens = curl(f"{server}/tokenize", *JSON, body={"content": "Hello, world"}).json()["tokens"]
     assert all(type(token) is int for token in tokens)
-    assert curl(f"{server}/detokenize", *JSON, body={"tokens": tokens}).json() == {"content": "Hello, world"}
+    assert curl(f"{server}/detokenize", *JSON, body={"tokens": tokens}).json()["content"] == "Hello, world"
     pieces = curl(f"{server}/tokenize", *JSON, body={"content": "Hello, world", "with_pieces": True}).json()["tokens"]
     assert "".join(piece["piece"] for piece in pieces) == "Hello, world" and [piece["id"] for piece in pieces] == tokens
     answer = curl(f"{server}/embedding", *JSON, body={"content": ""})
@@ -183,7 +183,7 @@ def test_ollama_is_looked_for(server):
     head, root = curl(server, "-I"), curl(server)
     assert (head.status, root.status, root.body) == (200, 200, b"Ollama is running")
     page = curl(server, "-H", "Accept: text/html,application/xhtml+xml,*/*;q=0.8")
-    assert page.headers["content-type"].startswith("text/html") and b"<html" in page.body.lower()
+    assert page.headers["content-type"].startswith("text/html") and page.body.lower().startswith(b"<!doctype html")
     assert curl(f"{server}/api/version").json()["version"]
     (model, *_) = curl(f"{server}/api/tags").json()["models"]
     assert model["name"].removesuffix(":latest") == "builtin" and model["model"] == model["name"]

@@ -2,41 +2,11 @@
 
 use crate::options::{Empty, Prompt};
 use crate::serve::fields::{Field, Fields, Item, items};
-use crate::serve::options::TokenIds;
 use crate::serve::refusal::{Kind, Refusal};
+use crate::serve::words::{TokenIds, TooLong, task_names};
 use crate::tasks::Task;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-/// What becomes of a text that is longer than the model's context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TooLong {
-    /// An error.
-    Error,
-    /// Its beginning is cut.
-    Left,
-    /// Its end is cut.
-    Right,
-    /// It is cut into pieces that overlap; its vector is the mean of theirs.
-    Mean,
-}
-
-impl TooLong {
-    /// The names, for people.
-    pub(crate) const NAMES: &str = "error, left, right, mean";
-
-    /// By the name that requests and the command line have for it.
-    pub fn named(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "error" | "none" => Some(Self::Error),
-            "left" | "start" => Some(Self::Left),
-            "right" | "end" => Some(Self::Right),
-            "mean" => Some(Self::Mean),
-            _ => None,
-        }
-    }
-}
 
 /// The form of a vector's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,11 +167,6 @@ fn one_of<T>(
     let Some((name, word)) = fields.get::<String>(field)? else { return Ok(None) };
     let none = || Refusal::field(name, format!("{word:?} is none of {names}"));
     named(&word).ok_or_else(none).map(Some)
-}
-
-/// The names of tasks, for people.
-pub(crate) fn task_names() -> String {
-    Task::ALL.iter().map(|task| task.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Instruction before task before kind of text before name of a prompt.

@@ -3,12 +3,13 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, OutputType, TooLong};
+use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::{Fields, Item};
 use crate::serve::refusal::Refusal;
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use serde::Serialize;
@@ -16,8 +17,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is too long is cut at its end.
-const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::EndToken };
+/// What is too long is cut at its end; an empty text is an error.
+const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedded {
@@ -97,7 +98,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 
 #[cfg(test)]
 mod tests {
-    use crate::serve::testing::{Fixture, floats};
+    use crate::serve::tests::{Fixture, floats};
 
     #[test]
     fn a_list_by_each_type() {
@@ -155,6 +156,7 @@ mod tests {
         let fixture = Fixture::new();
         for (body, word) in [
             (r#"{"texts": []}"#, "texts"),
+            (r#"{"texts": ["a", ""]}"#, "texts[1]"),
             (r#"{"images": ["data:"], "input_type": "image"}"#, "images"),
             (r#"{"texts": ["a"], "embedding_types": ["int4"]}"#, "int4"),
             ("{}", "input"),

@@ -2,14 +2,15 @@
 
 use crate::options::{EmbedOptions, Truncate};
 use crate::serve::app::{App, Context, Record};
-use crate::serve::ask::{Ask, Manners, OutputType, TooLong};
+use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::engine::{Done, Failed, Job, Waiter};
 use crate::serve::fields::Item;
 use crate::serve::models::{Chosen, Loaded};
-use crate::serve::options::TokenIds;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::results::{Key, State};
 use crate::serve::vectors::vector;
+use crate::serve::words::TokenIds;
+use crate::serve::words::TooLong;
 use crate::tokens::Tokens;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

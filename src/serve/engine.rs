@@ -287,3 +287,203 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LoadOptions;
+    use crate::options::EmbedOptions;
+    use crate::serve::results::Identity;
+    use qembed_models::gguf::{Access, Gguf};
+    use qembed_models::synth::{Spec, write};
+    use qembed_models::{Config, ModelError, NotUnderstood, PassMemory, Runner, Text};
+    use std::sync::Barrier;
+    use std::sync::mpsc::{Sender, channel};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    /// A model that does as the first byte of a text says: `!` panics, `n` is not finite, `l` is slow: it has two layers, before
+    /// each of which it says so and waits until it may go on.
+    struct Odd {
+        config: Config,
+        layers: Sender<usize>,
+        go_on: &'static Barrier,
+        passes: Sender<Vec<u32>>,
+    }
+
+    impl Runner for Odd {
+        fn config(&self) -> &Config {
+            &self.config
+        }
+        fn vocabulary(&self) -> usize {
+            300
+        }
+        fn allowed(&self) -> &[NotUnderstood] {
+            &[]
+        }
+        fn device(&self) -> qembed_kernels::Device {
+            qembed_kernels::Device::new("abacus", "beads", 1)
+        }
+        fn memory(&self) -> PassMemory {
+            PassMemory { per_token: 1, per_text: 1, limit: None }
+        }
+        fn shares_prefixes(&self) -> bool {
+            true
+        }
+        fn run(&self, texts: &[Text], wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, ModelError> {
+            let first = |text: &Text| text.tokens[0];
+            self.passes.send(texts.iter().map(first).collect()).unwrap();
+            if texts.iter().any(|text| first(text) == token('l')) {
+                for layer in 0..2 {
+                    self.layers.send(layer).unwrap();
+                    self.go_on.wait();
+                    if !wanted() {
+                        return Err(ModelError::Unwanted);
+                    }
+                }
+            }
+            assert!(texts.iter().all(|text| first(text) != token('!')), "as it was told");
+            let value = |text: &Text| if first(text) == token('n') { f32::NAN } else { text.tokens.len() as f32 };
+            Ok(texts.iter().flat_map(|text| vec![value(text); self.config.hidden]).collect())
+        }
+    }
+
+    /// The token of a byte in the model's vocabulary.
+    fn token(c: char) -> u32 {
+        static TOKENS: std::sync::OnceLock<Vec<u32>> = std::sync::OnceLock::new();
+        let tokens = TOKENS.get_or_init(|| {
+            let (embedder, ..) = embedder();
+            (0..128u8).map(|byte| tokens_of(&embedder, &char::from(byte).to_string()).ids()[0]).collect()
+        });
+        tokens[c as usize]
+    }
+
+    fn tokens_of(embedder: &Embedder, text: &str) -> crate::Tokens {
+        embedder.tokenize(&[text], &EmbedOptions::default()).unwrap().remove(0)
+    }
+
+    type Watched = (std::sync::mpsc::Receiver<usize>, &'static Barrier, std::sync::mpsc::Receiver<Vec<u32>>);
+
+    fn embedder() -> (Arc<Embedder>, Watched) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let dims =
+            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=4000".parse().unwrap();
+        write(&Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None }, &path).unwrap();
+        let gguf = Gguf::open_with(&path, Access::Read).unwrap();
+        let (layers, at_layer) = channel();
+        let (passes, passed) = channel();
+        let go_on: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
+        let runner = Odd { config: Config::read(&gguf).unwrap(), layers, go_on, passes };
+        let embedder = Embedder::on(Box::new(runner), &gguf, &LoadOptions::default()).unwrap();
+        (Arc::new(embedder), (at_layer, go_on, passed))
+    }
+
+    fn engine() -> (Engine, Arc<Results>) {
+        let results = Arc::new(Results::new(1 << 20));
+        (Engine::start(results.clone(), |_, _| (), Arc::new(Metrics::new())).unwrap(), results)
+    }
+
+    fn submit(engine: &Engine, model: &Arc<Embedder>, client: Client, text: &str) -> UnboundedReceiver<Done> {
+        let (to, from) = unbounded_channel();
+        let tokens = tokens_of(model, text);
+        let key = Key::of(Identity::Number(0), model, &tokens);
+        let job = Job { key, tokens, waiter: Waiter { index: 7, to } };
+        engine.submit(model, client, 0, vec![job], 100).unwrap();
+        from
+    }
+
+    fn state(mut from: UnboundedReceiver<Done>) -> Result<State, Failed> {
+        let done = from.blocking_recv().expect("an end");
+        assert_eq!(done.index, 7);
+        done.state
+    }
+
+    #[test]
+    fn a_panic_or_a_broken_value_is_that_of_its_texts_alone() {
+        let (model, _watched) = embedder();
+        let (engine, _) = engine();
+        assert!(matches!(state(submit(&engine, &model, 1, "! panics")), Err(Failed::Panic)));
+        let (broken, good) = (submit(&engine, &model, 1, "not finite"), submit(&engine, &model, 2, "good"));
+        assert!(matches!(state(broken), Err(Failed::NonFinite)));
+        assert_eq!(state(good).unwrap()[0], 5.0, "four bytes and the end");
+    }
+
+    #[test]
+    fn short_texts_are_done_between_the_layers_of_a_long_one() {
+        let (model, (at_layer, go_on, passed)) = embedder();
+        let (engine, _) = engine();
+        let long = submit(&engine, &model, 1, &format!("l{}", "x".repeat(3000)));
+        assert_eq!(at_layer.recv().unwrap(), 0);
+        let short = submit(&engine, &model, 2, "short");
+        go_on.wait();
+        assert_eq!(state(short).unwrap()[0], 6.0, "while the long one is at its second layer");
+        assert_eq!(at_layer.recv().unwrap(), 1);
+        go_on.wait();
+        assert_eq!(state(long).unwrap()[0], 3002.0);
+        assert_eq!(passed.try_iter().collect::<Vec<_>>(), [[token('l')], [token('s')]]);
+    }
+
+    #[test]
+    fn who_is_gone_ends_a_pass_and_who_comes_then_begins_another() {
+        let (model, (at_layer, go_on, passed)) = embedder();
+        let (engine, results) = engine();
+        let gone = submit(&engine, &model, 1, "long");
+        assert_eq!(at_layer.recv().unwrap(), 0);
+        drop(gone);
+        go_on.wait();
+        // It is given up before its second layer; the next one is of another pass.
+        while !engine.shared.lock().queue.is_idle() {
+            std::thread::yield_now();
+        }
+        let again = submit(&engine, &model, 2, "long");
+        for layer in 0..2 {
+            assert_eq!(at_layer.recv().unwrap(), layer);
+            go_on.wait();
+        }
+        let state = state(again).unwrap();
+        assert_eq!(passed.try_iter().count(), 2);
+        let key = Key::of(Identity::Number(0), &model, &tokens_of(&model, "long"));
+        assert_eq!(results.get(&key), Some(state), "what is computed is kept");
+        assert_eq!(engine.load().texts, 0);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_what_nobody_can_have() {
+        let (model, (at_layer, go_on, _passed)) = embedder();
+        let (engine, _) = engine();
+        let mut first = submit(&engine, &model, 1, "long");
+        let mut second = submit(&engine, &model, 1, "not begun");
+        assert_eq!(at_layer.recv().unwrap(), 0);
+        let shared = engine.shared.clone();
+        let end = std::thread::spawn(move || drop(engine));
+        while !shared.lock().stopping {
+            std::thread::yield_now();
+        }
+        go_on.wait();
+        end.join().unwrap();
+        assert!(first.blocking_recv().is_none() && second.blocking_recv().is_none());
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        let (model, (at_layer, go_on, _passed)) = embedder();
+        let (engine, _) = engine();
+        let busy = submit(&engine, &model, 1, "long");
+        assert_eq!(at_layer.recv().unwrap(), 0);
+        let (to, _from) = unbounded_channel();
+        let jobs = || -> Vec<Job> {
+            let job = |text: &str| {
+                let tokens = tokens_of(&model, text);
+                let key = Key::of(Identity::Number(0), &model, &tokens);
+                Job { key, tokens, waiter: Waiter { index: 0, to: to.clone() } }
+            };
+            vec![job("a"), job("b")]
+        };
+        assert!(engine.submit(&model, 1, 0, jobs(), 2).is_ok());
+        assert_eq!(engine.submit(&model, 1, 0, jobs(), 3).unwrap_err().texts, 2);
+        go_on.wait();
+        assert_eq!(at_layer.recv().unwrap(), 1);
+        go_on.wait();
+        assert_eq!(state(busy).unwrap()[0], 5.0);
+    }
+}

@@ -143,13 +143,13 @@ fn check(app: &App, peer: &Peer, method: &Method, path: &str, headers: &HeaderMa
         && !host_is_known(host, &app.options.allow_hosts)
     {
         // A page whose name was made to point to this machine must not get in (DNS rebinding).
-        let message = format!("the host {host:?} is not known here: allow it (--allow-host)");
+        let message = format!("the host {host:?} is not known here; whoever runs the server can allow it");
         return Err(Refusal::new(Kind::Forbidden, message));
     }
     if let Some(origin) = text(ORIGIN)
         && !origin_may_ask(origin, text(HOST), &app.options.allow_origins)
     {
-        let message = format!("pages of {origin:?} may not ask here: allow them (--allow-origin)");
+        let message = format!("pages of {origin:?} may not ask here; whoever runs the server can allow them");
         return Err(Refusal::new(Kind::Forbidden, message));
     }
     if is_open(method, path) || *method == Method::OPTIONS {

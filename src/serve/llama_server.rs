@@ -3,12 +3,13 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, TooLong};
+use crate::serve::ask::{Ask, Manners};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::Fields;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Too long is an error, as it is there.
-const MANNERS: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::EndToken };
+/// Too long is an error, as it is there, and so is an empty text.
+const MANNERS: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedding {
@@ -80,7 +81,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 
 #[cfg(test)]
 mod tests {
-    use crate::serve::testing::{Fixture, floats};
+    use crate::serve::tests::{Fixture, floats};
 
     #[test]
     fn each_text_has_a_list_of_one_vector() {
@@ -105,7 +106,9 @@ mod tests {
         assert_eq!(answer["error"]["type"], "invalid_request_error");
         assert!(answer["error"]["message"].as_str().unwrap().contains("256"), "{answer}");
         assert_eq!(fixture.get("/embedding").1["error"]["code"], 405);
-        assert_eq!(fixture.post("/embedding", r#"{"content": []}"#).0, 400);
+        for body in [r#"{"content": []}"#, r#"{"content": ""}"#, r#"{"content": {}}"#] {
+            assert_eq!(fixture.post("/embedding", body).0, 400, "{body}");
+        }
     }
 
     #[test]

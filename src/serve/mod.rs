@@ -22,6 +22,7 @@ mod llama_server;
 mod logs;
 mod metrics;
 mod models;
+mod offline;
 mod ollama;
 mod openai;
 mod openapi;
@@ -36,14 +37,16 @@ mod server;
 mod store;
 mod tei;
 #[cfg(test)]
-mod testing;
+mod tests;
 mod tokenize;
 mod vectors;
+mod words;
 
-pub use ask::TooLong;
 pub use check::check;
 pub use error::ServeError;
 pub use logs::log_to_stderr;
-pub use options::{Address, Defaults, ModelSpec, ServeOptions, Tls, TokenIds};
+pub use offline::Offline;
+pub use options::{Address, Defaults, ModelSpec, ServeOptions, Tls};
 pub use ping::ping;
 pub use server::{Server, Stop};
+pub use words::{TokenIds, TooLong};

@@ -3,13 +3,14 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, TooLong};
+use crate::serve::ask::{Ask, Manners};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::{Field, Fields};
 use crate::serve::models::{Loaded, Named, hex};
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -258,7 +259,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::testing::{Fixture, floats};
+    use crate::serve::tests::{Fixture, floats};
     use axum::http::Method;
     use std::time::Duration;
 

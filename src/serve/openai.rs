@@ -2,11 +2,12 @@
 
 use crate::options::Empty;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, TooLong};
+use crate::serve::ask::{Ask, Manners};
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::Fields;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use crate::serve::{answer, body};
 use crate::tasks::Task;
 use axum::Json;

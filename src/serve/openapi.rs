@@ -41,7 +41,7 @@ const TOKENS: &str = "/components/schemas/TokenId/maximum";
 mod tests {
     use super::*;
     use crate::serve::options::ServeOptions;
-    use crate::serve::testing::Fixture;
+    use crate::serve::tests::Fixture;
     use std::collections::BTreeSet;
 
     fn document() -> Value {

@@ -1,35 +1,10 @@
 //! Choices of who runs a server.
 
 use crate::options::{Empty, LoadOptions, Prompt, setters};
-use crate::serve::ask::{TooLong, task_names};
+use crate::serve::words::{TokenIds, TooLong, task_names};
 use crate::tasks::Task;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Whose numbers the token arrays of requests are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TokenIds {
-    /// Those of `cl100k_base`, as OpenAI's embedding models have them and as LangChain sends them: they become text again.
-    #[default]
-    Cl100k,
-    /// The model's own.
-    Model,
-    /// Nobody's: token arrays are refused.
-    Reject,
-}
-
-impl TokenIds {
-    /// By the name that requests and the command line have for it.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "cl100k" => Some(Self::Cl100k),
-            "model" => Some(Self::Model),
-            "reject" => Some(Self::Reject),
-            _ => None,
-        }
-    }
-}
 
 /// What holds for the requests to a model's name, unless they say otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, OutputType, TooLong};
+use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
 use crate::serve::fields::{Field, Fields, Item, items};
 use crate::serve::models::hex;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
+use crate::serve::words::TooLong;
 use crate::tasks::Task;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
@@ -194,7 +195,7 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 #[cfg(test)]
 mod tests {
     use crate::serve::options::ServeOptions;
-    use crate::serve::testing::{Fixture, floats};
+    use crate::serve::tests::{Fixture, floats};
 
     #[test]
     fn a_list_of_vectors_at_both_routes() {
@@ -254,7 +255,7 @@ mod tests {
             ("/embed", r#"{"inputs": []}"#, 400, "Empty"),
             ("/embed", r#"{"inputs": 7}"#, 422, "Validation"),
             ("/embed", r#"{"inputs": ["a", "b", "c"]}"#, 422, "Validation"),
-            ("/embed", "{", 422, "Validation"),
+            ("/embed", "no JSON", 422, "Validation"),
             ("/embed", r#"{"inputs": ["a", "b"]}"#, 429, "Overloaded"),
             ("/embed", large.as_str(), 413, "Validation"),
             ("/similarity", r#"{"inputs": {"source_sentence": "a", "sentences": []}}"#, 400, "Empty"),

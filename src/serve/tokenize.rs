@@ -162,7 +162,7 @@ fn tokens_of_content(app: &App, fields: &Fields) -> Result<Value, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::testing::Fixture;
+    use crate::serve::tests::Fixture;
 
     #[test]
     fn of_inputs_with_places() {

@@ -1,26 +1,15 @@
-//! A server without sockets, for tests.
+//! A server without sockets over a tiny model, for tests.
 
 use crate::LoadOptions;
 use crate::gguf::Access;
-use crate::serve::app::App;
-use crate::serve::models::Models;
+use crate::serve::offline::Offline;
 use crate::serve::options::{ModelSpec, ServeOptions};
-use crate::serve::routes::routes;
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
-use http_body_util::BodyExt;
 use serde_json::Value;
-use std::sync::Arc;
-use tokio::runtime::Runtime;
-use tower::ServiceExt;
 
 /// All routes over a model of 32 dimensions and 256 tokens, its name `tiny`.
-pub(crate) struct Fixture {
-    pub(crate) app: Arc<App>,
-    router: Router,
-    runtime: Runtime,
-}
+pub(crate) struct Fixture(Offline);
 
 impl Fixture {
     pub(crate) fn new() -> Self {
@@ -36,20 +25,13 @@ impl Fixture {
         qembed_models::synth::write(&spec, &path).unwrap();
         let load = LoadOptions::default().access(Access::Read).threads(1);
         let models = vec![ModelSpec { path: Some(path), ..ModelSpec::default() }];
-        let app = Arc::new(App::new(options.models(models).load(load)).unwrap());
-        app.loaded(Models::open(&app.options).unwrap());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { router: routes(&app), app, runtime }
+        Self(Offline::new(options.models(models).load(load)).unwrap())
     }
 
     /// Status, headers and body of an answer.
     pub(crate) fn send(&self, method: Method, path: &str, body: &str) -> Response<String> {
         let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
-        self.runtime.block_on(async {
-            let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
-            let bytes = body.collect().await.unwrap().to_bytes();
-            Response::from_parts(head, String::from_utf8(bytes.into()).unwrap())
-        })
+        self.0.send(request).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> (u16, Value) {
