@@ -145,7 +145,12 @@ class Client:
 
     def embed(self, body):
         """The vectors of a request that has to be answered, in base64."""
-        status, answer = self.post(body)
+        try:
+            status, answer = self.post(body)
+        except ConnectionError:
+            # llama-server closes a connection that says nothing for five seconds.
+            self.connection.close()
+            status, answer = self.post(body)
         if status != 200:
             raise Failed(f"status {status}: {answer[:300]!r}")
         return [item["embedding"] for item in json.loads(answer)["data"]]
