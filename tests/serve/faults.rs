@@ -209,6 +209,21 @@ fn a_time_limit_is_kept() {
 }
 
 #[test]
+fn who_hangs_up_is_not_worked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = crate::server::model(folder.path(), "small.gguf", 1, 8000);
+    let server = Server::start(&["--gguf", &path]);
+    let texts: Vec<String> = (0..400).map(|i| format!("{i}{}", "x".repeat(7000))).collect();
+    let body = json!({ "input": texts }).to_string();
+    let stream = server.send("POST", "/v1/embeddings", &[], body.as_bytes());
+    while server.metric("qembed_queue_texts") == 0.0 {}
+    drop(stream);
+    while server.metric("qembed_queue_texts") > 0.0 {}
+    assert_eq!(server.vectors(&json!({ "input": "a" })).len(), 1);
+    assert!(server.metric("qembed_pass_texts_sum") < 400.0, "all were computed");
+}
+
+#[test]
 fn more_than_can_wait_is_told_to_come_again() {
     let server = Server::start(&["--max-queue", "2"]);
     let answer = server.post("/v1/embeddings", &json!({ "input": ["a", "b", "c"] }));
