@@ -1,5 +1,6 @@
 """Servers to be measured, and clients that cost little beside them: what compare_server.py is made of."""
 
+import atexit
 import base64
 import contextlib
 import http.client
@@ -44,6 +45,8 @@ class Process:
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log, **options
         )
         self.pid = self.process.pid
+        # A comparison that fails leaves none behind.
+        atexit.register(self.process.kill)
 
     def said(self):
         self.log.seek(0)

@@ -101,7 +101,7 @@ def variation(values):
 
 
 def idle(args, model):
-    """Connections that asked once and then say nothing."""
+    """Connections that say nothing, then each of them one thing and nothing more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, args.idle + 200)), hard))
     server = Ours(PROGRAM, model, args.threads)
@@ -109,10 +109,13 @@ def idle(args, model):
     before, _ = server.memory()
     connections = [Client(server.port) for _ in range(args.idle)]
     for connection in connections:
+        connection.connection.connect()
+    Client(server.port).get("/health")  # It comes after all of them.
+    yield f"{args.idle} idle connections", Ours.name, "MB more", server.memory()[0] - before
+    for connection in connections:
         connection.get("/health")
-    after, _ = server.memory()
+    yield f"{args.idle} idle connections after a request each", Ours.name, "MB more", server.memory()[0] - before
     Client(server.port).embed(request(queries(1, "idle too")))
-    yield f"{args.idle} idle connections", Ours.name, "MB more", after - before
     server.close()
 
 
@@ -227,6 +230,7 @@ TARGETS = [
     ("mixed load", "answers of 500 and above", 0),
     ("mixed load", "exit status", 0),
     ("1000 idle connections", "MB more", 20),
+    ("1000 idle connections after", "MB more", 20),
     ("SIGTERM", "accepted requests lost", 0),
     ("SIGTERM", "wrong vectors", 0),
     ("SIGTERM", "exit status", 0),
