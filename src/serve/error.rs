@@ -47,11 +47,11 @@ pub enum ServeError {
         problem: String,
     },
     /// Requests were still in flight when the time for them was over.
-    #[error("{connections} connections still had work after {seconds} s, which is lost: allow more time to finish it")]
+    #[error("connections with work left after {seconds} s, which is lost: {connections}; allow more time to finish it")]
     Unfinished {
         /// How long it was waited for them.
-        seconds: u64,
-        /// Connections that were open at the beginning of the end.
+        seconds: f64,
+        /// Connections that were open at the end.
         connections: usize,
     },
     /// A server that was asked how it is.

@@ -117,10 +117,12 @@ impl Server {
         drop((serving, listeners));
         tracing::info!("stopping: what is in flight is finished");
         let graceful = Arc::into_inner(graceful).ok_or_else(|| std::io::Error::other("connections are still taken"))?;
-        let open = graceful.count();
         match tokio::time::timeout(drain, graceful.shutdown()).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(ServeError::Unfinished { seconds: drain.as_secs(), connections: open }),
+            Err(_) => Err(ServeError::Unfinished {
+                seconds: drain.as_secs_f64(),
+                connections: app.metrics.open_connections(),
+            }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `qembed-q serve`, the program, over its socket.
 #![cfg(feature = "serve")]
 
+mod connections;
 mod faults;
 mod life;
 mod server;
