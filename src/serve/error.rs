@@ -62,6 +62,15 @@ pub enum ServeError {
         /// What it said, or why it said nothing.
         problem: String,
     },
+    /// A collector that traces cannot be sent to.
+    #[cfg(feature = "otel")]
+    #[error("traces to {endpoint}: {problem}")]
+    Traces {
+        /// Its address.
+        endpoint: String,
+        /// Why.
+        problem: String,
+    },
     /// The operating system does not give what a server needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

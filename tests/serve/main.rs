@@ -5,4 +5,6 @@ mod connections;
 mod faults;
 mod life;
 mod server;
+#[cfg(all(feature = "otel", unix))]
+mod traces;
 mod vectors;
