@@ -30,6 +30,7 @@
 //! | `search` | `search`: passages of files and folders, vectors kept on disk |
 //! | `verify` | `verify`: is a model file what it claims? |
 //! | `serve` | `serve`: an HTTP server |
+//! | `otel` | traces of its requests, for OpenTelemetry collectors |
 //! | `cli` | the command `qembed-q`; with `convert`, `search` and `verify` |
 //!
 //! `builtin`, `cli` and `serve` are on by default.

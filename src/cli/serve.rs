@@ -105,6 +105,14 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     idle_timeout: Duration,
 
+    /// Seconds that the head of a request may take, from its first byte
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    head_timeout: Duration,
+
+    /// Seconds for which a body may be waited for while nothing of it comes
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    body_timeout: Duration,
+
     /// Seconds in which what is in flight is finished when the server is stopped
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     drain: Duration,
@@ -201,6 +209,8 @@ impl ServeArguments {
             .allow_origins(origins)
             .timeout(self.timeout)
             .idle_timeout(self.idle_timeout)
+            .head_timeout(self.head_timeout)
+            .body_timeout(self.body_timeout)
             .drain(self.drain)
             .token_ids(match self.token_ids {
                 Whose::Cl100k => TokenIds::Cl100k,

@@ -22,6 +22,8 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     /// Bytes that bodies of requests may still take, in units of [`Self::BODY_UNIT`].
     pub(crate) bodies: Arc<Semaphore>,
+    #[cfg(feature = "otel")]
+    pub(crate) traces: Option<crate::serve::otel::Traces>,
     models: OnceLock<Models>,
     draining: AtomicBool,
 }
@@ -42,7 +44,24 @@ impl App {
         let units = (options.max_bodies.max(options.max_body) / Self::BODY_UNIT) as usize;
         let bodies = Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)));
         let (models, draining) = (OnceLock::new(), AtomicBool::new(false));
-        Ok(Self { options, metrics, results, store, engine, bodies, models, draining })
+        Ok(Self {
+            options,
+            metrics,
+            results,
+            store,
+            engine,
+            bodies,
+            #[cfg(feature = "otel")]
+            traces: None,
+            models,
+            draining,
+        })
+    }
+
+    /// The same, with a way to a collector.
+    #[cfg(feature = "otel")]
+    pub(crate) fn traced(self, traces: Option<crate::serve::otel::Traces>) -> Self {
+        Self { traces, ..self }
     }
 
     /// From here on requests are answered.
@@ -120,6 +139,9 @@ pub(crate) struct Record {
     pub(crate) computed: Duration,
     /// Whose numbers token arrays were taken for.
     pub(crate) token_ids: Option<&'static str>,
+    /// The names of the types that its vectors are in.
+    #[cfg(feature = "otel")]
+    pub(crate) outputs: Vec<&'static str>,
     /// With `log_texts` only.
     pub(crate) texts: Vec<String>,
 }

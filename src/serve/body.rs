@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How long a sender may send nothing.
-const SILENCE: Duration = Duration::from_secs(30);
-
 /// A body that was read; its memory counts until this is dropped.
 pub(crate) struct Bytes {
     pub(crate) bytes: Vec<u8>,
@@ -23,7 +20,7 @@ pub(crate) struct Bytes {
 /// # Errors
 /// One that is too large, for a request or with those of others, or that does not come.
 pub(crate) async fn read(app: &App, mut body: Body) -> Result<Bytes, Refusal> {
-    let most = app.options.max_body;
+    let (most, silence) = (app.options.max_body, app.options.body_timeout);
     let too_large = || {
         let message = format!("the body has more than {most} bytes: send fewer texts at once");
         Refusal::new(Kind::TooLarge, message)
@@ -35,11 +32,10 @@ pub(crate) async fn read(app: &App, mut body: Body) -> Result<Bytes, Refusal> {
     let mut permit = allow(app, 1)?;
     let mut allowed = App::BODY_UNIT;
     loop {
-        let frame = tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_| {
-            Refusal::new(
-                Kind::Slow,
-                format!("nothing came for {} s: the rest of the body was not waited for", SILENCE.as_secs()),
-            )
+        let frame = tokio::time::timeout(silence, body.frame()).await.map_err(|_| {
+            let message =
+                format!("nothing came for {} s: the rest of the body was not waited for", silence.as_secs_f64());
+            Refusal::new(Kind::Slow, message)
         })?;
         let Some(frame) = frame else { return Ok(Bytes { bytes, _permit: permit }) };
         let frame = frame.map_err(|error| {

@@ -149,6 +149,8 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
             Some(TokenIds::Model) => "model",
             _ => "cl100k",
         }),
+        #[cfg(feature = "otel")]
+        outputs: ask.outputs.iter().map(|output| output.name()).collect(),
         texts: tokenized.texts,
     };
     app.metrics.embedded(record.items, total, record.truncated, record.hits, queued, computed);

@@ -249,6 +249,7 @@ impl Shared {
         let states = match states {
             Ok(Ok(states)) => Ok(states),
             Ok(Err(Error::Cancelled)) => {
+                self.metrics.cancelled();
                 self.again(&mut inner, pass, finished);
                 return;
             }

@@ -47,11 +47,11 @@ pub enum ServeError {
         problem: String,
     },
     /// Requests were still in flight when the time for them was over.
-    #[error("{connections} connections still had work after {seconds} s, which is lost: allow more time to finish it")]
+    #[error("connections with work left after {seconds} s, which is lost: {connections}; allow more time to finish it")]
     Unfinished {
         /// How long it was waited for them.
-        seconds: u64,
-        /// Connections that were open at the beginning of the end.
+        seconds: f64,
+        /// Connections that were open at the end.
         connections: usize,
     },
     /// A server that was asked how it is.
@@ -60,6 +60,15 @@ pub enum ServeError {
         /// Where it should listen.
         address: String,
         /// What it said, or why it said nothing.
+        problem: String,
+    },
+    /// A collector that traces cannot be sent to.
+    #[cfg(feature = "otel")]
+    #[error("traces to {endpoint}: {problem}")]
+    Traces {
+        /// Its address.
+        endpoint: String,
+        /// Why.
         problem: String,
     },
     /// The operating system does not give what a server needs.

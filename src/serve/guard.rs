@@ -44,6 +44,8 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
     let headers = request.headers();
     let id = request_id(headers);
     let parent = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    #[cfg(feature = "otel")]
+    let traced = app.traces.as_ref().map(|traces| (traces, crate::serve::otel::parent(headers)));
     let checked = check(&app, &peer, &method, &path, headers);
     let context = checked.and_then(|()| context(&app, &peer, headers, &id, start));
     let mut response = match context {
@@ -65,7 +67,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
     let status = response.status().as_u16();
     app.metrics.request(route.as_deref().unwrap_or("none"), status, took);
     let message = response.extensions().get::<Refusal>().map(|refusal| refusal.message.as_str());
-    log(&Line {
+    let line = Line {
         id: &id,
         peer: &peer.name,
         method: &method,
@@ -75,7 +77,14 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
         record: record.as_ref(),
         message,
         parent: parent.as_deref(),
-    });
+    };
+    #[cfg(feature = "otel")]
+    if let Some((traces, parent)) = traced
+        && !line.is_routine()
+    {
+        traces.request(&parent, &line, route.as_deref());
+    }
+    log(&line);
     response
 }
 
@@ -244,16 +253,24 @@ fn describe(headers: &mut HeaderMap, id: &str, took: Duration, record: Option<&R
     }
 }
 
-struct Line<'a> {
+/// What is told of a request that was answered.
+pub(crate) struct Line<'a> {
     id: &'a str,
     peer: &'a str,
-    method: &'a Method,
-    path: &'a str,
-    status: u16,
-    took: Duration,
-    record: Option<&'a Record>,
-    message: Option<&'a str>,
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
+    pub(crate) status: u16,
+    pub(crate) took: Duration,
+    pub(crate) record: Option<&'a Record>,
+    pub(crate) message: Option<&'a str>,
     parent: Option<&'a str>,
+}
+
+impl Line<'_> {
+    /// Whoever asks for the health every second is no news.
+    fn is_routine(&self) -> bool {
+        matches!(self.path, "/health" | "/ready" | "/ping" | "/metrics") && self.status < 400
+    }
 }
 
 /// One line a request.
@@ -268,8 +285,7 @@ fn log(line: &Line) {
             dims = record.dimensions, queue_ms = ms(record.queued), compute_ms = ms(record.computed), cache_hits = record.hits,
             truncated = record.truncated, traceparent = parent, texts = texts.map(tracing::field::debug)
         ),
-        // Whoever asks for the health every second is no news.
-        None if matches!(path, "/health" | "/ready" | "/ping" | "/metrics") && status < 400 => {
+        None if line.is_routine() => {
             tracing::debug!(target: "qembed_q::request", id, peer, %method, path, status, ms = ms(took));
         }
         None => tracing::info!(

@@ -3,7 +3,7 @@
 use crate::serve::app::App;
 use crate::serve::error::ServeError;
 use crate::serve::guard::Peer;
-use crate::serve::options::{Address, Tls};
+use crate::serve::options::{Address, ServeOptions, Tls};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -17,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -25,10 +25,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_util::io::InspectReader;
 use tower::ServiceExt;
 
-/// How long the first bytes and the head of a request may take, and a handshake.
-const HEAD: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A socket that is listened at.
@@ -146,7 +146,8 @@ pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServeError> {
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.and_then(|config| config.with_no_client_auth().with_single_cert(certificates, key));
-    let mut config = config.map_err(|error| fail(&tls.certificate, error.to_string()))?;
+    let together = |error| format!("with the certificate {}: {error}", tls.certificate.display());
+    let mut config = config.map_err(|error| fail(&tls.key, together(error)))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -201,6 +202,36 @@ struct Activity {
     requests: usize,
     /// When the last one ended.
     since: Instant,
+    /// When the first byte of the next one came.
+    head: Option<Instant>,
+    /// Whether it speaks HTTP/2, in which bytes come between requests too; known by its first bytes.
+    http2: Option<bool>,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { requests: 0, since: Instant::now(), head: None, http2: None }
+    }
+
+    fn came(&mut self, bytes: &[u8]) {
+        let http2 = *self.http2.get_or_insert_with(|| bytes.starts_with(b"PRI "));
+        if self.requests == 0 && !http2 {
+            self.head.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// When to close the connection if nothing changes; `None` while a request is under way.
+    fn end(&self, options: &ServeOptions) -> Option<Instant> {
+        let late = self.head.map(|head| head + options.head_timeout);
+        let idle = self.since + options.idle_timeout;
+        (self.requests == 0).then(|| late.map_or(idle, |late| late.min(idle)))
+    }
+}
+
+type Shared = Arc<Mutex<Activity>>;
+
+fn lock(activity: &Mutex<Activity>) -> MutexGuard<'_, Activity> {
+    activity.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Answers the requests of a connection, until either side has had enough.
@@ -211,15 +242,14 @@ async fn converse(
     watcher: Watcher,
 ) {
     let _open = serving.app.metrics.connection();
-    let idle = serving.app.options.idle_timeout;
-    let activity = Arc::new(Mutex::new(Activity { requests: 0, since: Instant::now() }));
-    let lock = |activity: &Mutex<Activity>, change: &dyn Fn(&mut Activity)| {
-        let mut activity = activity.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut activity);
-        (activity.requests == 0).then_some(activity.since)
+    let options = &serving.app.options;
+    let activity = Arc::new(Mutex::new(Activity::new()));
+    let stream = {
+        let activity = activity.clone();
+        InspectReader::new(stream, move |bytes| lock(&activity).came(bytes))
     };
     let service = {
-        let (router, activity) = (serving.router, activity.clone());
+        let (router, activity) = (serving.router.clone(), activity.clone());
         service_fn(move |request: Request<Incoming>| {
             let (router, activity) = (router.clone(), Under::new(activity.clone()));
             let mut request = request.map(Body::new);
@@ -232,39 +262,45 @@ async fn converse(
         })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+    // Its own limit for heads would count the time between requests too.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None::<Duration>);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(20)));
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     let connection = watcher.watch(connection);
     tokio::pin!(connection);
+    let step = options.head_timeout.min(options.idle_timeout).max(Duration::from_millis(1));
     loop {
-        let since = lock(&activity, &|_| ()).unwrap_or_else(Instant::now);
+        let now = Instant::now();
+        let end = lock(&activity).end(options);
+        if end.is_some_and(|end| end <= now) {
+            return;
+        }
+        // What begins meanwhile, a head or the time after a request, ends no sooner than that.
+        let soonest = now + step;
         tokio::select! {
             // What goes wrong here is the client's, who is gone.
             _ = &mut connection => return,
-            () = tokio::time::sleep_until((since + idle).into()) => {
-                let quiet = lock(&activity, &|_| ()).is_some_and(|since| since.elapsed() >= idle);
-                if quiet {
-                    return;
-                }
-            }
+            () = tokio::time::sleep_until(end.map_or(soonest, |end| end.min(soonest)).into()) => (),
         }
     }
 }
 
 /// A request under way.
-struct Under(Arc<Mutex<Activity>>);
+struct Under(Shared);
 
 impl Under {
-    fn new(activity: Arc<Mutex<Activity>>) -> Self {
-        activity.lock().unwrap_or_else(PoisonError::into_inner).requests += 1;
-        Self(activity)
+    fn new(shared: Shared) -> Self {
+        let mut activity = lock(&shared);
+        activity.requests += 1;
+        activity.head = None;
+        drop(activity);
+        Self(shared)
     }
 }
 
 impl Drop for Under {
     fn drop(&mut self) {
-        let mut activity = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut activity = lock(&self.0);
         activity.requests -= 1;
         activity.since = Instant::now();
     }

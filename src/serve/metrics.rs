@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     request_tokens: Histogram,
     pass_tokens: Histogram,
     pass_texts: Histogram,
+    passes_cancelled: Counter,
     tokens: Counter,
     texts: Counter,
     truncated_texts: Counter,
@@ -61,6 +62,7 @@ impl Metrics {
             request_tokens: counts(),
             pass_tokens: counts(),
             pass_texts: counts(),
+            passes_cancelled: Counter::default(),
             tokens: Counter::default(),
             texts: Counter::default(),
             truncated_texts: Counter::default(),
@@ -81,6 +83,8 @@ impl Metrics {
         r.register("request_tokens", "Tokens of a request", metrics.request_tokens.clone());
         r.register("pass_tokens", "Tokens of a forward pass, before sharing", metrics.pass_tokens.clone());
         r.register("pass_texts", "Texts of a forward pass", metrics.pass_texts.clone());
+        let help = "Forward passes that were given up before their end, as nobody waited any more";
+        r.register("passes_cancelled", help, metrics.passes_cancelled.clone());
         r.register("tokens", "Tokens of all texts, instructions and end tokens included", metrics.tokens.clone());
         r.register("texts", "Texts that got their vector", metrics.texts.clone());
         r.register("truncated_texts", "Texts that were cut, as asked for", metrics.truncated_texts.clone());
@@ -136,6 +140,16 @@ impl Metrics {
         }
         self.connections.inc();
         Open(self.connections.clone())
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections.get().max(0) as usize
+    }
+
+    /// A pass was given up before its end: nobody waited for its texts any more.
+    pub(crate) fn cancelled(&self) {
+        self.passes_cancelled.inc();
     }
 
     /// Everything in OpenMetrics' text format, which Prometheus reads.

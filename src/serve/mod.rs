@@ -27,6 +27,8 @@ mod ollama;
 mod openai;
 mod openapi;
 mod options;
+#[cfg(feature = "otel")]
+mod otel;
 mod page;
 mod ping;
 mod queue;

@@ -164,6 +164,10 @@ pub struct ServeOptions {
     pub timeout: Option<Duration>,
     /// How long a connection may be idle.
     pub idle_timeout: Duration,
+    /// How long the head of a request may take, from its first byte.
+    pub head_timeout: Duration,
+    /// How long a body may be waited for while nothing of it comes.
+    pub body_timeout: Duration,
     /// How long what is in flight may take when the server is stopped.
     pub drain: Duration,
     /// Whose numbers token arrays are.
@@ -194,6 +198,8 @@ impl Default for ServeOptions {
             allow_origins: Vec::new(),
             timeout: None,
             idle_timeout: Duration::from_secs(120),
+            head_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(30),
             token_ids: TokenIds::default(),
             strict_length: false,
@@ -220,6 +226,8 @@ impl ServeOptions {
         allow_origins: Vec<String>,
         timeout: impl Into<Option<Duration>>,
         idle_timeout: Duration,
+        head_timeout: Duration,
+        body_timeout: Duration,
         drain: Duration,
         token_ids: TokenIds,
         strict_length: bool,

@@ -5,10 +5,14 @@ use crate::serve::error::ServeError;
 use crate::serve::listen::{Listener, Serving, accept, acceptor, bind};
 use crate::serve::models::Models;
 use crate::serve::options::ServeOptions;
+#[cfg(feature = "otel")]
+use crate::serve::otel::Traces;
 use crate::serve::routes::routes;
 use hyper_util::server::graceful::GracefulShutdown;
 use std::sync::Arc;
 use std::time::Duration;
+#[cfg(feature = "otel")]
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// How often it is looked whether a model's file is another one.
@@ -74,7 +78,10 @@ impl Server {
             tracing::warn!("other machines can reach this server, and anybody may ask: set a key");
         }
         let drain = options.drain;
-        let app = Arc::new(App::new(options)?);
+        let app = App::new(options)?;
+        #[cfg(feature = "otel")]
+        let app = app.traced(Traces::from_env(Handle::current())?);
+        let app = Arc::new(app);
         let serving = Serving { app: app.clone(), router: routes(&app), tls };
         let graceful = Arc::new(GracefulShutdown::new());
         let accepting: Vec<_> = (listeners.iter())
@@ -117,10 +124,15 @@ impl Server {
         drop((serving, listeners));
         tracing::info!("stopping: what is in flight is finished");
         let graceful = Arc::into_inner(graceful).ok_or_else(|| std::io::Error::other("connections are still taken"))?;
-        let open = graceful.count();
-        match tokio::time::timeout(drain, graceful.shutdown()).await {
+        let done = tokio::time::timeout(drain, graceful.shutdown()).await;
+        #[cfg(feature = "otel")]
+        app.traces.iter().for_each(Traces::end);
+        match done {
             Ok(()) => Ok(()),
-            Err(_) => Err(ServeError::Unfinished { seconds: drain.as_secs(), connections: open }),
+            Err(_) => Err(ServeError::Unfinished {
+                seconds: drain.as_secs_f64(),
+                connections: app.metrics.open_connections(),
+            }),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Whatever is sent, the server answers it as it should and stays alive.
 
-use crate::server::{Answer, Server};
+use crate::server::{Answer, PATIENCE, Server};
 use serde_json::{Value, json};
 use std::io::Write;
+use std::time::Instant;
 
 /// Its words for a request that it refuses.
 fn refused(answer: &Answer, status: u16) -> Value {
@@ -206,6 +207,36 @@ fn a_time_limit_is_kept() {
     let answer = server.ask("POST", "/v1/embeddings", &[("x-request-timeout", "0.05")], body.as_bytes());
     assert!(refused(&answer, 413)["message"].as_str().unwrap().contains("tokens fit"));
     refused(&server.ask("POST", "/v1/embeddings", &[("x-request-timeout", "soon")], b"{}"), 400);
+}
+
+#[test]
+fn who_hangs_up_is_not_worked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = crate::server::model(folder.path(), "small.gguf", 1, 8000);
+    let server = Server::start(&["--gguf", &path]);
+    let texts: Vec<String> = (0..400).map(|i| format!("{i}{}", "x".repeat(7000))).collect();
+    let body = json!({ "input": texts }).to_string();
+    let stream = server.send("POST", "/v1/embeddings", &[], body.as_bytes());
+    while server.metric("qembed_queue_texts") == 0.0 {}
+    drop(stream);
+    while server.metric("qembed_queue_texts") > 0.0 {}
+    assert_eq!(server.vectors(&json!({ "input": "a" })).len(), 1);
+    assert!(server.metric("qembed_pass_texts_sum") < 400.0, "all were computed");
+}
+
+#[test]
+fn a_pass_ends_with_the_time_of_its_request() {
+    let folder = tempfile::tempdir().unwrap();
+    // So many layers that the time is over long before the last one.
+    let path = crate::server::model_of("layers=40,hidden=64,context=8000", folder.path(), "deep.gguf", 1);
+    let server = Server::start(&["--gguf", &path]);
+    let body = json!({ "input": "x".repeat(7000) }).to_string();
+    refused(&server.ask("POST", "/v1/embeddings", &[("x-request-timeout", "0.5")], body.as_bytes()), 504);
+    let until = Instant::now() + PATIENCE;
+    while server.metric("qembed_passes_cancelled_total") < 1.0 {
+        // Known once a pass was run to its end.
+        assert!(server.metric("qembed_tokens_per_second") == 0.0 && Instant::now() < until, "it goes on");
+    }
 }
 
 #[test]

@@ -86,6 +86,44 @@ fn it_ends_when_what_is_in_flight_is_done() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// A request whose head has been taken, and half of whose body has been sent; and the other half.
+#[cfg(unix)]
+fn half_sent(server: &Server) -> (std::net::TcpStream, &'static [u8]) {
+    let mut stream = server.connect();
+    let head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 14\r\n\r\n";
+    stream.write_all(head).unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (half, rest) = br#"{"input": "a"}"#.split_at(7);
+    stream.write_all(half).unwrap();
+    (stream, rest)
+}
+
+#[cfg(unix)]
+#[test]
+fn what_comes_by_an_open_connection_is_answered_to_the_end() {
+    let server = Server::start(&[]);
+    let (mut stream, rest) = half_sent(&server);
+    server.signal("-TERM");
+    server.wait_for_line("stopping");
+    assert!(std::net::TcpStream::connect(&server.address).is_err(), "no more are taken");
+    stream.write_all(rest).unwrap();
+    assert_eq!(Answer::read(stream).expect("an answer").status, 200);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_done_in_time_at_the_end_is_said_to_be_lost() {
+    let server = Server::start(&["--drain", "0.2"]);
+    let _open = half_sent(&server);
+    server.signal("-TERM");
+    let said = server.wait_for_line("0.2 s");
+    assert!(said.contains("lost: 1;"), "{said}");
+    assert_eq!(server.wait().code(), Some(1));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_new_file_takes_the_place_of_the_old_one() {

@@ -61,16 +61,23 @@ impl Server {
     /// [`Self::start`], or how it ended and what it said.
     pub(crate) fn try_start(arguments: &[&str]) -> Result<Self, (ExitStatus, Vec<String>)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
-        command.args(["serve", "--port", "0", "--threads", "2"]).args(arguments);
-        command.env_remove("QEMBED_API_KEY").env_remove("RUST_LOG").env("NO_COLOR", "1");
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+        command.args(["serve", "--port", "0", "--threads", "2"]).args(arguments).stdin(Stdio::null());
+        Self::run(command)
+    }
+
+    /// Runs a command that starts one, and waits until it answers, or ends.
+    pub(crate) fn run(mut command: Command) -> Result<Self, (ExitStatus, Vec<String>)> {
+        for variable in ["QEMBED_API_KEY", "RUST_LOG"] {
+            command.env_remove(variable);
+        }
+        let mut child = command.env("NO_COLOR", "1").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let (to, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(to.send(line))));
         let mut said = Vec::new();
         loop {
             match lines.recv_timeout(PATIENCE) {
-                Ok(line) => match line.split_once("listening on http://") {
+                Ok(line) => match line.split_once("listening on ").and_then(|(_, url)| url.split_once("://")) {
                     Some((_, address)) => return Ok(Self { address: address.to_owned(), child, lines }),
                     None => said.push(line),
                 },
@@ -173,8 +180,13 @@ pub(crate) fn floats(answer: &Value) -> Vec<Vec<f32>> {
 
 /// A model file with random weights, of 64 dimensions and a context of `context` tokens.
 pub(crate) fn model(folder: &Path, name: &str, seed: u64, context: usize) -> String {
+    model_of(&format!("layers=2,hidden=64,context={context}"), folder, name, seed)
+}
+
+/// The same of another shape.
+pub(crate) fn model_of(shape: &str, folder: &Path, name: &str, seed: u64) -> String {
     let path = folder.join(name);
-    let dims = format!("tiny,layers=2,hidden=64,ffn=64,heads=2,kv_heads=1,head_dim=32,vocab=300,context={context}");
+    let dims = format!("tiny,{shape},ffn=64,heads=2,kv_heads=1,head_dim=32,vocab=300");
     let spec = qembed_models::synth::Spec {
         dims: dims.parse().unwrap(),
         level: "Q8_0".parse().unwrap(),
