@@ -256,7 +256,10 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
         });
     let mut done = Tokenized { pieces: Vec::new(), characters: 0, truncated: 0, texts: Vec::new() };
     let encoder = embedder.encoder(&options).map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
-    let encoder = ask.most_tokens.map_or(encoder, |most| encoder.at_most(most));
+    let encoder = match ask.most_tokens {
+        Some(most) => encoder.at_most(most),
+        None => encoder,
+    };
     for (i, item) in ask.items.iter().enumerate() {
         let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
         let place = || if ask.lone { ask.input.to_owned() } else { format!("{}[{i}]", ask.input) };
