@@ -58,7 +58,7 @@ def environment(name, requirements):
     """A virtual environment with what a file of requirements asks for; gives its Python."""
     folder = FOLDER / name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    is_there, note = unchanged(FOLDER / f"{name}.txt", *{requirements, TESTS / "requirements.txt"})
+    is_there, note = unchanged(FOLDER / f"{name}.txt", TESTS / "requirements.txt", requirements)
     if not is_there:
         shutil.rmtree(folder, ignore_errors=True)
         run(sys.executable, "-m", "venv", folder)
