@@ -97,7 +97,7 @@ fn lean() {
     let texts: Vec<String> = (0..20).map(|salt| text(1000, 1) + &text(5, salt)).collect();
     let bound = embedder.memory().of_pass(1000 + 20 * 6, 20) as usize + 20 * 2048 + (1 << 17);
     let (peak, ..) = held(|| embed(&embedder, &texts));
-    assert!(peak <= bound, "{peak} bytes for a common beginning, at most {bound}");
+    assert!(peak <= bound, "{peak} bytes for a common prefix, at most {bound}");
 
     // Of an instruction, keys and values stay if there is room for them: two layers of 2 · 2 heads of 64 floats.
     let task = text(1000, 2);

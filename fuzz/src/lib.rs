@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod folder;
+mod gguf_file;
 mod json;
 mod model_file;
 mod passes;

@@ -74,7 +74,7 @@ pub enum Precision {
     High,
 }
 
-/// A run of tokens that continues its parent's: a node of a tree of texts, whose common beginnings are there once.
+/// A run of tokens that continues its parent's: a node of a tree of texts, whose common prefixes are there once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// The run before it, an earlier node; none where texts begin.
@@ -105,7 +105,7 @@ pub trait Backend: Send + Sync {
     /// Cosines and sines of the rotary embedding, one row per token of the batch.
     type Rope: Send;
 
-    /// What it is.
+    /// Name, instruction set and threads of the host.
     fn device(&self) -> Device;
     /// The most bytes that the device can hold, weights and a pass together; `None` where only the host's memory bounds it.
     fn limit(&self) -> Option<u64> {
@@ -147,38 +147,41 @@ pub trait Backend: Send + Sync {
     fn begin(&self) -> Result<(), DeviceError> {
         Ok(())
     }
-    /// Takes a parameter vector over.
+    /// Copies a parameter vector: of a norm, one value for each column that it will scale.
     fn vector(&self, values: &[f32]) -> Self::Vector;
-    /// What `weight` wants its input to be.
+    /// The form of input that `weight` consumes. Weights of one input, such as those of a product, have theirs joined by `|`.
     fn form(&self, weight: &Self::Weight) -> Self::Form;
-    /// A matrix of unspecified content.
+    /// A matrix [rows × cols] of unspecified content, for the pass that goes on.
     fn tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
     /// The same, to be kept beyond a pass: it takes no more memory than it holds.
     fn lasting_tensor(&self, rows: usize, cols: usize) -> Self::Tensor;
-    /// An input for the weights that make up `form`.
+    /// An input [rows × cols] for the weights whose forms `form` joins, of unspecified content.
     fn activations(&self, rows: usize, cols: usize, form: Self::Form) -> Self::Activations;
     /// What a row of such an input takes, in bytes.
     fn activations_bytes(&self, cols: usize, form: Self::Form) -> usize;
     /// What [`Backend::attention`] needs at most besides its operands, in bytes for so many tokens in so many nodes.
     fn attention_bytes(&self, heads: Heads, tokens: usize, nodes: usize) -> usize;
-    /// Rotary angles of tokens at `positions`: angle i of position p is p · base^(−2i / head_dim), in f32.
+    /// Rotary angles of tokens at `positions` [tokens × head_dim / 2]: angle i of position p is p · base^(−2i / head_dim), in f32.
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Self::Rope;
 
-    /// `out[i] = table[tokens[i]]`.
+    /// `out[i] = table[tokens[i]]`, dequantized: out [tokens × cols] of a table [vocabulary × cols].
     fn embed(&self, table: &Self::Table, tokens: &[u32], out: &mut Self::Tensor);
-    /// `out = x / rms(x) · weight`, row by row.
+    /// `out = x / rms(x) · weight`, row by row: x and out [rows × cols], `rms(x) = √(mean of x² + eps)`.
     fn rms_norm(&self, x: &Self::Tensor, weight: &Self::Vector, eps: f32, out: &mut Self::Activations);
-    /// `to[first + i] = from[rows[i]]`.
+    /// `to[first + i] = from[rows[i]]`, both matrices of the same number of columns.
     fn copy_rows(&self, from: &Self::Tensor, rows: &[usize], to: &mut Self::Tensor, first: usize);
-    /// Every product of one input; an output may have more rows, which stay as they are.
+    /// Every product of one input [rows × k]: outputs [rows × n] of weights [n × k]. An output may have more rows, which stay
+    /// as they are.
     fn matmul(&self, input: &Self::Activations, products: &mut [Product<'_, Self>])
     where
         Self: Sized;
-    /// `output += input · weightᵀ`.
+    /// `output += input · weightᵀ`: input [rows × k], weight [n × k], output [rows × n].
     fn matmul_add(&self, input: &Self::Activations, weight: &Self::Weight, output: &mut Self::Tensor);
-    /// RMSNorm of each head of each row that `rope` has angles for, then rotary embedding over split halves, in place.
+    /// RMSNorm of each head of each row that `rope` has angles for, then rotary embedding over split halves, in place:
+    /// x [rows × heads · head_dim], weight [head_dim].
     fn norm_rope(&self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32, rope: &Self::Rope);
-    /// Causal attention: each query sees the keys of its node up to its own, and all of the nodes before it.
+    /// Causal attention: each query sees the keys of its node up to its own, and all of the nodes before it. Scores are scaled by
+    /// 1 / √head_dim. q and out [queries × heads · head_dim], k and v [rows × kv_heads · head_dim].
     #[allow(clippy::too_many_arguments)]
     fn attention(
         &self,
@@ -189,9 +192,9 @@ pub trait Backend: Send + Sync {
         v: &Self::Tensor,
         out: &mut Self::Activations,
     );
-    /// `out = silu(input · gateᵀ) · (input · upᵀ)`.
+    /// `out = silu(input · gateᵀ) · (input · upᵀ)`, value by value: input [rows × k], both weights [n × k], out [rows × n].
     fn gated(&self, input: &Self::Activations, gate: &Self::Weight, up: &Self::Weight, out: &mut Self::Activations);
-    /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`: the normed rows that are wanted.
+    /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`: the normed rows that are wanted, in f32.
     fn rms_norm_rows(&self, x: &Self::Tensor, rows: &[usize], weight: &Self::Vector, eps: f32, out: &mut Self::Tensor);
     /// Stands between the layers of a pass: a device that queues work may submit what it has, so that it computes while the
     /// host goes on.

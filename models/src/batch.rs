@@ -1,4 +1,4 @@
-//! The texts of a forward pass, as a tree in which common beginnings stand once.
+//! The texts of a forward pass, as a tree in which common prefixes stand once.
 
 use qembed_kernels::Node;
 use std::ops::Range;
@@ -44,14 +44,10 @@ impl Batch {
         Self::continuing(texts, &[] as &[&[u32]])
     }
 
-    /// A batch of texts of which some continue one of `beginnings`, whose keys and values are at hand.
-    pub fn continuing<T: AsRef<[u32]>, P: AsRef<[u32]>>(texts: &[T], beginnings: &[P]) -> Self {
-        let mut batch = Self { known: beginnings.len(), ..Self::default() };
-        batch.nodes.extend(beginnings.iter().map(|known| Run {
-            parent: None,
-            first: 0,
-            rows: 0..known.as_ref().len(),
-        }));
+    /// A batch of texts of which some continue one of `prefixes`, whose keys and values are at hand.
+    pub fn continuing<T: AsRef<[u32]>, P: AsRef<[u32]>>(texts: &[T], prefixes: &[P]) -> Self {
+        let mut batch = Self { known: prefixes.len(), ..Self::default() };
+        batch.nodes.extend(prefixes.iter().map(|known| Run { parent: None, first: 0, rows: 0..known.as_ref().len() }));
         batch.add_texts(texts);
         let mut order: Vec<usize> = (0..texts.len()).filter(|i| batch.lengths[*i] > 0).collect();
         order.sort_by_key(|i| texts[*i].as_ref());
@@ -61,10 +57,10 @@ impl Batch {
         let mut work = Vec::new();
         let mut rest = 0;
         while rest < sorted.len() {
-            let known = |text: &[u32]| longest_beginning(text, beginnings.iter().map(AsRef::as_ref));
+            let known = |text: &[u32]| longest_prefix(text, prefixes.iter().map(AsRef::as_ref));
             let parent = known(sorted[rest]);
             let run = sorted[rest..].iter().take_while(|text| known(text) == parent).count();
-            work.push((rest..rest + run, parent.map_or(0, |i| beginnings[i].as_ref().len()), parent));
+            work.push((rest..rest + run, parent.map_or(0, |i| prefixes[i].as_ref().len()), parent));
             rest += run;
         }
         while let Some((mut run, depth, parent)) = work.pop() {
@@ -165,7 +161,7 @@ impl Batch {
     }
 
     /// The rows of the first `count` tokens of text `text`.
-    pub(crate) fn rows_of_beginning(&self, text: usize, count: usize) -> Vec<usize> {
+    pub(crate) fn rows_of_prefix(&self, text: usize, count: usize) -> Vec<usize> {
         let mut rows = vec![0; count];
         let mut at = self.ends[text];
         while let Some(i) = at {
@@ -178,7 +174,7 @@ impl Batch {
 
     /// The first text that has the token of row `row`.
     pub(crate) fn text_with(&self, row: usize) -> usize {
-        let has = |text: &usize| self.rows_of_beginning(*text, self.lengths[*text]).contains(&row);
+        let has = |text: &usize| self.rows_of_prefix(*text, self.lengths[*text]).contains(&row);
         (0..self.texts()).find(has).expect("each computed token belongs to a text")
     }
 }
@@ -188,11 +184,11 @@ pub fn common_tokens(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The longest of `beginnings` with which `text` begins and after which it goes on; its number.
-pub(crate) fn longest_beginning<'a>(text: &[u32], beginnings: impl Iterator<Item = &'a [u32]>) -> Option<usize> {
-    let fits = |beginning: &[u32]| text.len() > beginning.len() && text.starts_with(beginning);
-    let fitting = beginnings.enumerate().filter(|(_, beginning)| fits(beginning));
-    fitting.max_by_key(|(_, beginning)| beginning.len()).map(|(i, _)| i)
+/// The longest of `prefixes` with which `text` begins and after which it goes on; its number.
+pub(crate) fn longest_prefix<'a>(text: &[u32], prefixes: impl Iterator<Item = &'a [u32]>) -> Option<usize> {
+    let fits = |prefix: &[u32]| text.len() > prefix.len() && text.starts_with(prefix);
+    let fitting = prefixes.enumerate().filter(|(_, prefix)| fits(prefix));
+    fitting.max_by_key(|(_, prefix)| prefix.len()).map(|(i, _)| i)
 }
 
 #[cfg(test)]
@@ -200,10 +196,10 @@ mod tests {
     use super::*;
 
     /// The tokens of a text's path.
-    fn text_of(batch: &Batch, beginnings: &[Vec<u32>], text: usize) -> Vec<u32> {
+    fn text_of(batch: &Batch, prefixes: &[Vec<u32>], text: usize) -> Vec<u32> {
         let length = batch.lengths[text];
-        let all: Vec<u32> = batch.tokens.iter().copied().chain(beginnings.concat()).collect();
-        let rows = batch.rows_of_beginning(text, length);
+        let all: Vec<u32> = batch.tokens.iter().copied().chain(prefixes.concat()).collect();
+        let rows = batch.rows_of_prefix(text, length);
         let nodes = &batch.nodes;
         let end = batch.ends[text].expect("a node");
         assert_eq!(nodes[end].first + nodes[end].rows.len(), length, "a text ends with its node");
@@ -228,11 +224,11 @@ mod tests {
         let distinct: std::collections::HashSet<&[u32]> =
             texts.iter().flat_map(|text| (1..=text.len()).map(|len| &text[..len])).collect();
         assert_eq!(tree.tokens(), distinct.len());
-        let beginnings = vec![vec![1, 2], vec![8], vec![1], vec![5, 9]];
-        let continuing = Batch::continuing(&texts, &beginnings);
+        let prefixes = vec![vec![1, 2], vec![8], vec![1], vec![5, 9]];
+        let continuing = Batch::continuing(&texts, &prefixes);
         for (i, text) in texts.iter().enumerate() {
             assert_eq!(&text_of(&tree, &[], i), text);
-            assert_eq!(&text_of(&continuing, &beginnings, i), text);
+            assert_eq!(&text_of(&continuing, &prefixes, i), text);
             assert_eq!(&text_of(&Batch::separate(&texts), &[], i), text);
         }
         // Of [1 2 …]: 3 9, 4 9; of [8]: 8 and two ends after 8 8, one more token; [1 7 9] goes on from [1], [1] and

@@ -1,6 +1,6 @@
 //! Keys and values of prefixes, such as instructions, kept from pass to pass.
 
-use crate::batch::{Text, longest_beginning};
+use crate::batch::{Text, longest_prefix};
 use crate::qwen3::forward::Prefix;
 use qembed_kernels::Backend;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -47,7 +47,7 @@ impl<B: Backend> PrefixCache<B> {
     /// The prefixes with which one of `texts` begins; the longest of each text.
     pub(crate) fn of<T: AsRef<[u32]>>(&self, texts: &[T]) -> Vec<Arc<Prefix<B>>> {
         let mut prefixes = self.lock();
-        let longest = |text: &T| longest_beginning(text.as_ref(), prefixes.iter().map(|prefix| prefix.tokens()));
+        let longest = |text: &T| longest_prefix(text.as_ref(), prefixes.iter().map(|prefix| prefix.tokens()));
         let mut used: Vec<usize> = texts.iter().filter_map(longest).collect();
         used.sort_unstable();
         used.dedup();

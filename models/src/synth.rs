@@ -163,14 +163,14 @@ pub fn write(spec: &Spec, path: &Path) -> Result<(), SynthError> {
             std::collections::hash_map::Entry::Vacant(slot) => slot.insert(pool(*format, &mut random)?),
         };
         let block = format.block_bytes();
-        let blocks = (pool.len() / block) as u64;
+        let blocks = pool.len() / block;
         let mut chunk = Vec::with_capacity(1 << 20);
         let mut left = shape.iter().product::<usize>() / format.block_len();
         while left > 0 {
             let now = left.min((1 << 20) / block);
             chunk.clear();
             for _ in 0..now {
-                let from = random.below(blocks) as usize * block;
+                let from = random.below(blocks) * block;
                 chunk.extend_from_slice(&pool[from..from + block]);
             }
             writer.write(name, &chunk)?;
@@ -273,11 +273,13 @@ fn pool(format: Format, random: &mut Random) -> Result<Vec<u8>, SynthError> {
     Ok(blocks)
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same everywhere.
-struct Random(u64);
+/// SplitMix64 (Steele, Lea and Flood 2014), from any seed: small, and the same everywhere.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -286,14 +288,15 @@ impl Random {
     }
 
     /// Uniform in 0..n, up to a bias of n / 2^64.
-    fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
     }
 
     /// Nearly normal, mean 0 and variance 1: the sum of twelve uniform numbers (Irwin–Hall), each of 16 bits. No
     /// function of the platform's mathematics library, so the same bits everywhere.
-    fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..3).map(|_| self.next()).map(|x| (0..4).map(|i| x >> (16 * i) & 0xffff).sum::<u64>()).sum();
+    pub fn normal(&mut self) -> f32 {
+        let sum: u64 =
+            (0..3).map(|_| self.next_u64()).map(|x| (0..4).map(|i| x >> (16 * i) & 0xffff).sum::<u64>()).sum();
         (sum as f32 + 6.0) / 65536.0 - 6.0
     }
 }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use qembed_kernels::formats::Format;
 use qembed_models::gguf::{ArrayRef, Gguf, GgufBuilder, GgufProblem, Value};
+use qembed_models::synth::Random;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -43,23 +44,6 @@ fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
 /// that grow by doubling. An error message quotes at most 80 characters of at most 10 bytes each, a few times.
 fn bound(len: usize) -> usize {
     32 * len + 8192
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
 }
 
 /// A small file with most value types; its last tensor ends at the last byte.
@@ -186,14 +170,14 @@ fn hostile_files() {
             let at = random.below(header);
             match random.below(5) {
                 0 => bytes[at] ^= 1 << random.below(8),
-                1 => bytes[at] = random.next() as u8,
+                1 => bytes[at] = random.next_u64() as u8,
                 2 => {
                     let (v, width) = (EXTREMES[random.below(EXTREMES.len())], [4, 8][random.below(2)]);
                     let end = (at + width).min(bytes.len());
                     bytes[at..end].copy_from_slice(&v.to_le_bytes()[..end - at]);
                 }
                 3 => {
-                    let v = random.next() >> random.below(64);
+                    let v = random.next_u64() >> random.below(64);
                     bytes.splice(at.min(bytes.len())..at.min(bytes.len()), v.to_le_bytes());
                 }
                 _ => {

@@ -8,6 +8,7 @@ use qembed_kernels::cpu::CpuBackend;
 use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::formats::Format;
 use qembed_models::gguf::{Gguf, GgufBuilder};
+use qembed_models::synth::Random;
 use qembed_models::{ARCHITECTURE, Batch, Config, Pass, Qwen3, tensor_shapes};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -54,12 +55,12 @@ fn models_of_any_formats() {
 
 fn check(gguf: &Gguf, formats: &str) {
     let mut random = Random(53);
-    let beginning: Vec<u32> = (0..9).map(|_| random.below(VOCABULARY) as u32).collect();
-    // Around a block of keys; two with a common beginning.
+    let prefix: Vec<u32> = (0..9).map(|_| random.below(VOCABULARY) as u32).collect();
+    // Around a block of keys; two with a common prefix.
     let mut texts: Vec<Vec<u32>> =
         [1, 20, 33, 70].map(|len| (0..len).map(|_| random.below(VOCABULARY) as u32).collect()).into();
-    texts[1][..9].copy_from_slice(&beginning);
-    texts[3][..9].copy_from_slice(&beginning);
+    texts[1][..9].copy_from_slice(&prefix);
+    texts[3][..9].copy_from_slice(&prefix);
     let load = |isa: &'static Isa, threads| Qwen3::load(gguf, CpuBackend::new(isa, threads), &[]).unwrap();
     let scalar = Isa::select(Some("scalar")).unwrap();
     let expected = load(scalar, 2).forward(&Batch::new(&texts)).unwrap();
@@ -91,11 +92,11 @@ fn check(gguf: &Gguf, formats: &str) {
         for (ours, together) in ours.chunks_exact(hidden).rev().zip(together.chunks_exact(hidden)) {
             assert_bits(&what("in another order"), ours, together);
         }
-        let keep = Pass { prefixes: &[], keep: &[(1, &beginning)], wanted: &|| true };
+        let keep = Pass { prefixes: &[], keep: &[(1, &prefix)], wanted: &|| true };
         let kept = Arc::new(model.run(&Batch::new(&texts), &keep).unwrap().kept.pop().unwrap());
         let known = Pass { prefixes: &[kept], keep: &[], wanted: &|| true };
-        let ours = model.run(&Batch::continuing(&texts, &[&beginning]), &known).unwrap().states;
-        assert_bits(&what("of a known beginning"), &ours, &together);
+        let ours = model.run(&Batch::continuing(&texts, &[&prefix]), &known).unwrap().states;
+        assert_bits(&what("of a known prefix"), &ours, &together);
     }
 }
 
@@ -153,7 +154,7 @@ fn stored(format: Format, values: &[f32], random: &mut Random) -> Vec<u8> {
     let mut block = || {
         let mut block = vec![0; format.block_bytes()];
         loop {
-            block.iter_mut().for_each(|byte| *byte = random.next() as u8);
+            block.iter_mut().for_each(|byte| *byte = random.next_u64() as u8);
             format.dequantize(&block, &mut block_values);
             if (size / 2.0..size * 2.0).contains(&rms(&block_values)) {
                 return block;
@@ -179,27 +180,5 @@ fn assert_bits(what: &str, ours: &[f32], expected: &[f32]) {
     assert_eq!(ours.len(), expected.len(), "{what}");
     for (i, (a, b)) in ours.iter().zip(expected).enumerate() {
         assert!(a.to_bits() == b.to_bits(), "{what}: value {i} is {a:e}, expected {b:e}");
-    }
-}
-
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// Roughly normal, mean 0, variance 1.
-    fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..3).map(|_| self.next()).map(|x| (0..4).map(|i| x >> (16 * i) & 0xffff).sum::<u64>()).sum();
-        sum as f32 / 65536.0 - 6.0
     }
 }

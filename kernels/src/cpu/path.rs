@@ -1,11 +1,11 @@
-//! Where the keys of a text lie that shares its beginning with others.
+//! Where the keys of a text lie that shares a prefix with others.
 
 use crate::backend::Node;
 use std::ops::Range;
 
 /// The tokens of a text up to the end of a node, and where their keys are packed, in blocks counted from the text's start.
 /// Whole blocks belong to the node in which they end, and all that continue it use them; one that the parent left unfinished
-/// is packed anew, so that a text's blocks are the same whatever shares its beginning.
+/// is packed anew, so that a text's blocks are the same whatever shares its prefix.
 pub(super) struct Path {
     /// Position of the node's first token.
     pub(super) first: usize,

@@ -6,7 +6,8 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use qembed_kernels::formats::Format;
 
-const FORMATS: [(Format, GgmlDType); 10] = [
+/// The block formats that candle has.
+pub(super) const FORMATS: [(Format, GgmlDType); 10] = [
     (Format::Q4_0, GgmlDType::Q4_0),
     (Format::Q4_1, GgmlDType::Q4_1),
     (Format::Q5_0, GgmlDType::Q5_0),

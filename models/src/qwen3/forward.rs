@@ -15,7 +15,7 @@ pub struct Prefix<B: Backend> {
 }
 
 impl<B: Backend> Prefix<B> {
-    /// The tokens.
+    /// The tokens whose keys and values these are, from a text's start.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -115,7 +115,7 @@ impl<B: Backend> Qwen3<B> {
             let (queries, rows) = if is_last { (&last, Some(&rows[..])) } else { (&all, None) };
             buffers = self.layer(layer, rows, queries, &all.rope, buffers);
             for (prefix, (text, tokens)) in kept.iter_mut().zip(pass.keep) {
-                prefix.layers.push(self.retain(&batch.rows_of_beginning(*text, tokens.len()), &buffers));
+                prefix.layers.push(self.retain(&batch.rows_of_prefix(*text, tokens.len()), &buffers));
             }
             be.checkpoint();
         }

@@ -41,7 +41,7 @@ impl Batch {
         Self { heads: self.heads, offsets: vec![0, len], q, k, v: rows(&self.v, self.kv_cols()) }
     }
 
-    /// Computed in `form`: floats, or bfloat16 or words of a tier that multiplies those.
+    /// Computed in `form`: floats, or bfloat16 or 16-bit integers of a tier that multiplies those.
     pub(super) fn run(&self, backend: &CpuBackend, form: Form) -> Vec<f32> {
         let rows = *self.offsets.last().unwrap();
         let (q, k) = (tensor(backend, rows, self.q_cols(), &self.q), tensor(backend, rows, self.kv_cols(), &self.k));
@@ -274,7 +274,7 @@ fn a_broken_text_harms_no_other() {
 /// What becomes 8-bit codes or bfloat16 may come from attention in 16 bits, if the tier has one; all else comes from f32.
 #[test]
 fn attention_is_as_fine_as_what_comes_next() {
-    let rests = Form { bf16: true, bf16_residual: true, ..Form::NONE };
+    let residual = Form { bf16: true, bf16_residual: true, ..Form::NONE };
     for isa in isas() {
         let (backend, heads) = (CpuBackend::new(isa, 1), Heads { heads: 2, kv_heads: 1, head_dim: 32 });
         let batch = Batch::new(heads, &[20, 150], 1.0, 5);
@@ -286,7 +286,7 @@ fn attention_is_as_fine_as_what_comes_next() {
             let form = if attention.serves == BF16 { BF16 } else { I16 };
             (form, batch.run(&backend, form))
         });
-        for form in [F32, I8, I8_UNIFORM, I16, BF16, rests, I8 | I16] {
+        for form in [F32, I8, I8_UNIFORM, I16, BF16, residual, I8 | I16] {
             let expected = match &coarse {
                 Some((BF16, values)) if form == BF16 => values,
                 Some((I16, values)) if form == I8 || form == I8_UNIFORM => values,

@@ -128,9 +128,9 @@ fn attention_of_a_text_is_the_same_alone_and_in_a_batch() {
     }
 }
 
-/// What lets texts share the work on a common beginning: a token's row does not depend on what follows it.
+/// What lets texts share the work on a common prefix: a token's row does not depend on what follows it.
 #[test]
-fn attention_of_a_beginning_is_the_same_whatever_follows() {
+fn attention_of_a_prefix_is_the_same_whatever_follows() {
     for (backend, form) in attention::backends(1) {
         let heads = Heads { heads: 4, kv_heads: 2, head_dim: attention::small_dim(form) };
         let batch = Batch::new(heads, &[200], 2.0, 35);
@@ -187,9 +187,9 @@ fn assert_acts(what: &str, part: &Activations, all: &Activations, first: usize) 
     let range = |len: usize| first * len..(first + part.rows) * len;
     let cols = part.cols;
     assert_bits(what, &part.f32, &all.f32[range(cols)]);
-    let halves = range(all.bf16.row_stride);
-    assert_eq!(part.bf16.values[..], all.bf16.values[halves.clone()], "{what}");
-    assert_eq!(part.bf16.residual[..], all.bf16.residual[halves], "{what}");
+    let bf16 = range(all.bf16.row_stride);
+    assert_eq!(part.bf16.values[..], all.bf16.values[bf16.clone()], "{what}");
+    assert_eq!(part.bf16.residual[..], all.bf16.residual[bf16], "{what}");
     let codes = |acts: &Activations| [oracle::Quantized::new(acts, &acts.i8), oracle::Quantized::new(acts, &acts.i16)];
     for (part, all) in codes(part).into_iter().zip(codes(all)) {
         assert_bits(what, &part.scales, &all.scales[range(cols / 32)]);

@@ -217,22 +217,25 @@ fn bf16_and_residual_are_the_activations_in_two_parts() {
                 && (acts.bf16.row_stride / 32) % 2 == 1
         );
         for row in 0..rows {
-            let of_row = |halves: &[u16]| halves[row * acts.bf16.row_stride..(row + 1) * acts.bf16.row_stride].to_vec();
-            let (halves, rests) = (of_row(&acts.bf16.values), of_row(&acts.bf16.residual));
+            let of_row = |values: &[u16]| values[row * acts.bf16.row_stride..(row + 1) * acts.bf16.row_stride].to_vec();
+            let (values, residuals) = (of_row(&acts.bf16.values), of_row(&acts.bf16.residual));
             for (i, x) in x[row * k..(row + 1) * k].iter().enumerate() {
-                let half = half::bf16::from_f32(*x);
-                let rest = half::bf16::from_f32(x - half.to_f32());
+                let value = half::bf16::from_f32(*x);
+                let residual = half::bf16::from_f32(x - value.to_f32());
                 let same = |bits: u16, expected: half::bf16| {
                     bits == expected.to_bits() || half::bf16::from_bits(bits).is_nan() && expected.is_nan()
                 };
                 assert!(
-                    same(halves[i], half) && same(rests[i], rest),
+                    same(values[i], value) && same(residuals[i], residual),
                     "{isa:?} {x:e}: {:04x} {:04x}",
-                    halves[i],
-                    rests[i]
+                    values[i],
+                    residuals[i]
                 );
             }
-            assert!(halves[k..].iter().chain(&rests[k..]).all(|bits| *bits == 0), "{isa:?}: zeros up to the stride");
+            assert!(
+                values[k..].iter().chain(&residuals[k..]).all(|bits| *bits == 0),
+                "{isa:?}: zeros up to the stride"
+            );
         }
     }
 }

@@ -121,7 +121,7 @@ impl Quantized {
 }
 
 /// Values of bfloat16 as floats [rows × cols].
-pub(super) fn halves(acts: &Activations, values: &[u16]) -> Vec<f32> {
+pub(super) fn bf16(acts: &Activations, values: &[u16]) -> Vec<f32> {
     let rows = values.chunks_exact(acts.bf16.row_stride);
     rows.flat_map(|row| &row[..acts.cols]).map(|bits| widen(*bits)).collect()
 }
@@ -188,8 +188,8 @@ pub(super) enum Seen {
     Floats(Vec<f64>),
     Codes(Quantized),
     Uniform(UniformSeen),
-    /// Values of bfloat16 [rows × cols], and what they left of the true ones, if that is wanted.
-    Halves(Vec<f64>, Option<Vec<f64>>),
+    /// Values of bfloat16 and perhaps residuals of them, each [rows × cols].
+    Bf16(Vec<f64>, Option<Vec<f64>>),
 }
 
 /// What a kernel is held to.
@@ -205,15 +205,13 @@ pub(super) struct Expected {
 impl Seen {
     /// What weights of `form` see of `acts`, made from `x`.
     pub(super) fn new(form: Form, acts: &Activations, x: &[f32]) -> Self {
-        let halves = |values| halves(acts, values).into_iter().map(f64::from).collect();
+        let bf16 = |values| bf16(acts, values).into_iter().map(f64::from).collect();
         match form {
             Form { i8: true, .. } => Self::Codes(Quantized::new(acts, &acts.i8)),
             Form { i8_uniform: true, .. } => Self::Uniform(UniformSeen::new(acts)),
             Form { i16: true, .. } => Self::Codes(Quantized::new(acts, &acts.i16)),
-            Form { bf16_residual: true, .. } => {
-                Self::Halves(halves(&acts.bf16.values), Some(halves(&acts.bf16.residual)))
-            }
-            Form { bf16: true, .. } => Self::Halves(halves(&acts.bf16.values), None),
+            Form { bf16_residual: true, .. } => Self::Bf16(bf16(&acts.bf16.values), Some(bf16(&acts.bf16.residual))),
+            Form { bf16: true, .. } => Self::Bf16(bf16(&acts.bf16.values), None),
             Form { .. } => Self::Floats(x.iter().map(|x| f64::from(*x)).collect()),
         }
     }
@@ -249,17 +247,17 @@ impl Seen {
                 }
                 Expected { value, size, rounding: U * (k.div_ceil(GROUP) + 9) as f64 * size }
             }
-            Self::Halves(halves, rests) => {
+            Self::Bf16(values, residuals) => {
                 let weights = &dense.values[column * k..(column + 1) * k];
                 let (mut value, mut size) = (0.0, 0.0);
                 for (i, w) in weights.iter().enumerate() {
-                    let half = |x: f32| f64::from(half::bf16::from_f32(x));
-                    let (x, w, w_rest) = (halves[row * k + i], half(*w), half(w - half(*w) as f32));
-                    let rest = rests.as_ref().map_or(0.0, |rests| x * w_rest + rests[row * k + i] * w);
-                    value += x * w + rest;
-                    size += (x * w).abs() + rest.abs();
+                    let bf16 = |x: f32| f64::from(half::bf16::from_f32(x));
+                    let (x, w, w_residual) = (values[row * k + i], bf16(*w), bf16(w - bf16(*w) as f32));
+                    let more = residuals.as_ref().map_or(0.0, |residuals| x * w_residual + residuals[row * k + i] * w);
+                    value += x * w + more;
+                    size += (x * w).abs() + more.abs();
                 }
-                let sums = if rests.is_some() { 3 * k } else { k } as f64;
+                let sums = if residuals.is_some() { 3 * k } else { k } as f64;
                 Expected { value, size, rounding: U * (sums + 1.0) * size + 2f64.powi(-126) * 10.0 * sums }
             }
         }
@@ -268,7 +266,7 @@ impl Seen {
     /// How far the product may be from that of the true activations `x`, a row, because of what the kernel sees of them.
     ///
     /// Codes: half a step for each value, and 4 U for the rounding of scale and inverse. bfloat16: 2^-8 for either
-    /// operand, and for both; with rests, 2^-16 for either and 2^-16 for the product of both rests.
+    /// operand, and for both; with residuals, 2^-16 for either and 2^-16 for the product of both.
     pub(super) fn distance(&self, dense: &Dense, x: &[f64], row: usize, column: usize) -> f64 {
         let (_, size) = dense.dot(x, column);
         match self {
@@ -290,8 +288,8 @@ impl Seen {
                 });
                 each.sum::<f64>() + 4.0 * U * size
             }
-            Self::Halves(_, None) => (2.0 / 256.0 + 1.0 / 65536.0) * size,
-            Self::Halves(_, Some(_)) => 3.1 / 65536.0 * size,
+            Self::Bf16(_, None) => (2.0 / 256.0 + 1.0 / 65536.0) * size,
+            Self::Bf16(_, Some(_)) => 3.1 / 65536.0 * size,
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const ROW: usize = KEYS;
 /// Floats from row to row of scores: as with outputs, a cache line more than they are, or they would all fall into the same few
 /// sets of the cache.
 const SCORES: usize = KEYS + FLOATS_PER_LINE;
-/// 16-bit words that a key, or a value, takes besides its codes: a scale.
+/// i16 that a key, or a value, takes besides its codes: a scale.
 pub(crate) const SCALE: usize = 2;
 
 /// The largest code of values and their weights.
