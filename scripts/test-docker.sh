@@ -139,6 +139,9 @@ if readelf -l "$image/qembed-q" | grep INTERP; then
     echo "not static" >&2 && exit 1
 fi
 
+# Docker makes these too.
+mkdir -p "$image"/{dev,proc}
+
 # array JSON: the words of a JSON array, a line each.
 array() { python3 -c 'import json, sys; print(*json.loads(sys.argv[1]), sep="\n")' "$1"; }
 mapfile -t entrypoint < <(array "$entrypoint")
@@ -195,6 +198,5 @@ PYTHON
     ask /v1/embeddings -d '{"input": ["one", "two"], "dimensions": 32, "encoding_format": "base64"}' && echo
     ls "$home/cache"
     stop
-    ! healthy 2> /dev/null
 done
 echo "all passed"
