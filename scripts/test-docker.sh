@@ -44,7 +44,8 @@ path = "nothing.rs"
 TOML
     (
         cd "$home/std"
-        export RUSTC=$home/rust/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$home/std/build
+        # With what it takes to optimize it together with the program, as the profile of releases does.
+        export RUSTC=$home/rust/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$home/std/build
         cargo build --quiet --release --target $triple -Zbuild-std=std,panic_unwind
     )
     rm "$home"/std/build/$triple/release/deps/libnothing*
