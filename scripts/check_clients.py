@@ -131,7 +131,7 @@ def main():
         python = environment(name, requirements)
         report = FOLDER / f"{name}.xml"
         files = [TESTS / f"test_{test}.py" for test in tests]
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", f"--junit-xml={report}", *others, *files]
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--disable-warnings", f"--junit-xml={report}", *others, *files]
         failed |= subprocess.run([str(part) for part in command], env=settings, cwd=TESTS).returncode != 0
         print(*versions(python, requirements), sep="\n")
         lines += ["", "| tests | passed | failed |", "|---|--:|--:|"]

@@ -90,12 +90,17 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// The same for texts of no more tokens than this.
+    /// The same for texts of no more tokens than this, the instruction's and the end token not among them.
     #[cfg(feature = "serve")]
-    pub(crate) fn at_most(mut self, tokens: usize) -> Result<Self, Error> {
-        self.limits.tokens = self.limits.tokens.min(tokens);
-        self.check_instruction()?;
-        Ok(self)
+    pub(crate) fn at_most(mut self, tokens: usize) -> Self {
+        let whole = tokens.saturating_add(self.prefix_tokens.len() + 1);
+        self.limits.tokens = self.limits.tokens.min(whole);
+        self
+    }
+
+    /// The most tokens of a text that stand in one piece of [`Self::chunks`].
+    pub(crate) fn room(&self) -> usize {
+        (self.limits.tokens.min(self.limits.memory.tokens()) - 1).saturating_sub(self.prefix_tokens.len())
     }
 
     /// Text `i` of a call.
@@ -118,7 +123,7 @@ impl<'a> Encoder<'a> {
         if ids.len() < limit {
             return Ok(vec![self.fit(i, ids)?]);
         }
-        let room = (limit - 1).saturating_sub(self.prefix_tokens.len());
+        let room = self.room();
         if overlap >= room {
             return Err(Error::Overlap { overlap, room });
         }

@@ -1,7 +1,7 @@
 //! A request for vectors, whatever dialect it came in.
 
 use crate::options::{Empty, Prompt};
-use crate::serve::fields::{Field, Fields, Item, items};
+use crate::serve::fields::{Field, Fields, Item, Whole, items};
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::words::{TokenIds, TooLong, task_names};
 use crate::tasks::Task;
@@ -126,7 +126,7 @@ impl Ask {
             items,
             lone,
             prompt: prompt(fields)?,
-            dimensions: fields.get::<usize>(Field::Dimensions)?.map(|(_, dimensions)| dimensions),
+            dimensions: dimensions(fields)?,
             too_long: too_long(fields, manners)?,
             most_tokens: most_tokens(fields, manners)?,
             normalize: normalize(fields)?,
@@ -227,12 +227,18 @@ fn too_long(fields: &Fields, manners: Manners) -> Result<Option<TooLong>, Refusa
     }
 }
 
+fn dimensions(fields: &Fields) -> Result<Option<usize>, Refusal> {
+    let Some((name, Whole(n))) = fields.get(Field::Dimensions)? else { return Ok(None) };
+    let number = usize::try_from(n).map(Some);
+    number.map_err(|_| Refusal::field(name, format!("{n} is no number of dimensions")))
+}
+
 /// vLLM's `truncate_prompt_tokens`: −1 is the model's own limit.
 fn most_tokens(fields: &Fields, manners: Manners) -> Result<Option<usize>, Refusal> {
-    match fields.get::<i64>(Field::TruncateTokens)?.filter(|_| manners.lenient_length) {
-        None | Some((_, -1)) => Ok(None),
-        Some((_, n @ 1..)) => Ok(Some(n as usize)),
-        Some((name, n)) => {
+    match fields.get::<Whole>(Field::TruncateTokens)?.filter(|_| manners.lenient_length) {
+        None | Some((_, Whole(-1))) => Ok(None),
+        Some((_, Whole(n @ 1..))) => Ok(Some(n as usize)),
+        Some((name, Whole(n))) => {
             Err(Refusal::field(name, format!("{n} is no number of tokens: it is 1 or more, or -1 for the model's")))
         }
     }

@@ -127,6 +127,27 @@ mod tests {
     }
 
     #[test]
+    fn max_tokens_are_those_of_the_text_alone() {
+        // Every byte is a token of this model.
+        let fixture = Fixture::new();
+        let vector = |text: &str, fields: &str| {
+            let body = format!(r#"{{"texts": ["{text}"], "input_type": "search_query" {fields}}}"#);
+            let (status, answer) = fixture.post("/v2/embed", &body);
+            assert_eq!(status, 200, "{body}: {answer}");
+            floats(&answer["embeddings"]["float"][0])
+        };
+        assert_eq!(vector("abcdef", r#", "max_tokens": 3"#), vector("abc", ""));
+        assert_eq!(vector("abcdef", r#", "max_tokens": 3, "truncate": "START""#), vector("def", ""));
+        assert_eq!(vector("abc", r#", "max_tokens": 3, "truncate": "NONE""#), vector("abc", ""));
+        // However short pieces are, they overlap by less.
+        for most in 1..=5 {
+            vector("abcdef", &format!(r#", "max_tokens": {most}, "truncate": "mean""#));
+        }
+        let instruction = "x".repeat(230);
+        vector(&"a".repeat(300), &format!(r#", "instruction": "{instruction}", "truncate": "mean""#));
+    }
+
+    #[test]
     fn the_older_version_has_a_list_alone_unless_types_are_named() {
         let fixture = Fixture::new();
         let (_, answer) = fixture.post("/v1/embed", r#"{"texts": ["a"], "input_type": "search_document"}"#);

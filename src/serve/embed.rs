@@ -33,7 +33,7 @@ struct Tokenized {
     texts: Vec<String>,
 }
 
-/// Tokens that neighbouring pieces of a text have in common, one in so many of the context.
+/// Tokens that neighbouring pieces of a text have in common, one in so many of the context; half a piece at most.
 const OVERLAP: usize = 8;
 
 /// Computes what a request asks for, or finds it among the results that are kept.
@@ -43,8 +43,7 @@ const OVERLAP: usize = 8;
 pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result<Answer, Refusal> {
     let Chosen { name, loaded, defaults } = app.ready()?.choose(ask.model.as_deref())?;
     let dimensions = ask.dimensions.or(defaults.dimensions);
-    let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
-    let dimensions = loaded.embedder.check_dimensions(dimensions).map_err(|error| refuse(&error))?;
+    let dimensions = check_dimensions(&loaded, dimensions)?;
     let packed = ask.outputs.iter().any(|output| matches!(output, OutputType::Binary | OutputType::Ubinary));
     if packed && !dimensions.is_multiple_of(8) {
         let message = format!("{dimensions} values do not fill bytes of eight bits: ask for a multiple of 8");
@@ -157,6 +156,14 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
     Ok(Answer { model: name, vectors, record })
 }
 
+/// How many values a model's vectors get.
+///
+/// # Errors
+/// More or fewer than they can have.
+pub(crate) fn check_dimensions(loaded: &Loaded, dimensions: Option<usize>) -> Result<usize, Refusal> {
+    loaded.embedder.check_dimensions(dimensions).map_err(|error| Refusal::of_error(&error, "input", true))
+}
+
 /// A result that is in memory, or on the disk.
 fn kept(app: &App, key: &Key) -> Option<State> {
     app.results.get(key).or_else(|| {
@@ -248,11 +255,11 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
             TooLong::Right => Some(Truncate::Right),
         });
     let mut done = Tokenized { pieces: Vec::new(), characters: 0, truncated: 0, texts: Vec::new() };
-    let encoder = embedder.encoder(&options).and_then(|encoder| match ask.most_tokens {
+    let encoder = embedder.encoder(&options).map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
+    let encoder = match ask.most_tokens {
         Some(most) => encoder.at_most(most),
-        None => Ok(encoder),
-    });
-    let encoder = encoder.map_err(|error| Refusal::of_error(&error, ask.input, ask.lone))?;
+        None => encoder,
+    };
     for (i, item) in ask.items.iter().enumerate() {
         let refuse = |error: &_| Refusal::of_error(error, ask.input, ask.lone);
         let place = || if ask.lone { ask.input.to_owned() } else { format!("{}[{i}]", ask.input) };
@@ -281,7 +288,10 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
         };
         done.characters += text.chars().count();
         let pieces = match too_long {
-            TooLong::Mean => encoder.chunks(i, text, embedder.max_tokens() / OVERLAP),
+            TooLong::Mean => {
+                let overlap = (embedder.max_tokens() / OVERLAP).min(encoder.room() / 2);
+                encoder.chunks(i, text, overlap)
+            }
             _ => encoder.encode(i, text).map(|tokens| vec![tokens]),
         };
         let pieces = pieces.map_err(|error| refuse(&error))?;

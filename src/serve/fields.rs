@@ -1,9 +1,11 @@
 //! The fields of a request's body, under whatever names clients send them.
 
 use crate::serve::refusal::{Kind, Refusal};
-use serde::Deserialize;
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
+use std::fmt;
 
 /// What a field means here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,17 +68,25 @@ impl<'a> Fields<'a> {
 
     /// A field's value as it stands, and the name that the client has for it; `None` where it is not there, or null.
     pub(crate) fn raw(&self, field: Field) -> Option<(&'static str, &'a RawValue)> {
+        self.all(field).next()
+    }
+
+    /// A field's values under all of its names.
+    fn all(&self, field: Field) -> impl Iterator<Item = (&'static str, &'a RawValue)> {
         let names = ALIASES.iter().find(|(other, _)| *other == field).map_or(&[][..], |(_, names)| names);
         let value = |name: &&'static str| self.0.get(*name).map(|value| (*name, *value));
-        names.iter().filter_map(value).find(|(_, value)| value.get() != "null")
+        names.iter().filter_map(value).filter(|(_, value)| value.get() != "null")
     }
 
     /// A field's value.
     ///
     /// # Errors
-    /// One of the wrong kind.
+    /// One of the wrong kind, also under a name that does not count.
     pub(crate) fn get<T: Deserialize<'a>>(&self, field: Field) -> Result<Option<(&'static str, T)>, Refusal> {
-        self.raw(field).map(|(name, value)| parse(name, value).map(|value| (name, value))).transpose()
+        let mut values = self.all(field).map(|(name, value)| parse(name, value).map(|value| (name, value)));
+        let first = values.next().transpose()?;
+        values.try_for_each(|value| value.map(drop))?;
+        Ok(first)
     }
 
     /// A field that belongs to one dialect alone.
@@ -101,6 +111,36 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(name: &str, value: &'a RawValue) -> 
         let text = error.to_string();
         Refusal::field(name, text.split(" at line ").next().unwrap_or(&text))
     })
+}
+
+/// A whole number, also one that is written as 256.0, as some languages do; one beyond 64 bits is the nearest within them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whole(pub(crate) i64);
+
+impl<'a> Deserialize<'a> for Whole {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: Error>(self, n: i64) -> Result<Whole, E> {
+                Ok(Whole(n))
+            }
+
+            fn visit_u64<E: Error>(self, n: u64) -> Result<Whole, E> {
+                Ok(Whole(i64::try_from(n).unwrap_or(i64::MAX)))
+            }
+
+            fn visit_f64<E: Error>(self, n: f64) -> Result<Whole, E> {
+                if n.fract() == 0.0 { Ok(Whole(n as i64)) } else { Err(E::invalid_type(Unexpected::Float(n), &self)) }
+            }
+        }
+        deserializer.deserialize_i64(Number)
+    }
 }
 
 /// A text of a request, or what stands for one.
@@ -150,22 +190,31 @@ fn item(name: &str, value: &RawValue) -> Result<Item, Refusal> {
         Some(b'"') => Ok(Item::Text(parse(name, value)?)),
         Some(b'[') => Ok(Item::Ids(ids(name, value)?)),
         Some(b'{') => {
-            let object: Object = parse(name, value)?;
-            let parts = object.content.into_iter().flatten().map(|part| part.text);
-            let texts: Option<Vec<String>> =
-                std::iter::once(object.text).filter(Option::is_some).chain(parts).collect();
-            let text = texts.filter(|texts| !texts.is_empty()).map(|texts| texts.concat());
+            let text = match parse::<Object>(name, value)? {
+                Object { text: Some(_), content: Some(_) } => {
+                    return Err(Refusal::field(name, "has both text and content: send one of them"));
+                }
+                Object { text, content: None } => text,
+                Object { text: None, content: Some(parts) } if parts.is_empty() => None,
+                Object { text: None, content: Some(parts) } => parts.into_iter().map(|part| part.text).collect(),
+            };
             text.map(Item::Text).ok_or_else(|| Refusal::field(name, "has no text; only texts can be embedded"))
         }
         _ => Err(Refusal::field(name, "has to be a text, or a list of tokens")),
     }
 }
 
-fn ids(name: &str, value: &RawValue) -> Result<Vec<u32>, Refusal> {
-    parse(name, value).map_err(|error| Refusal {
+/// The numbers of a token array.
+///
+/// # Errors
+/// What is none.
+pub(crate) fn ids(name: &str, value: &RawValue) -> Result<Vec<u32>, Refusal> {
+    let numbers: Vec<Whole> = parse(name, value).map_err(|error| Refusal {
         message: format!("{}: a token array holds numbers from 0 on", error.message),
         ..error
-    })
+    })?;
+    let wrong = |n| Refusal::field(name, format!("{n} is no token: a token array holds numbers from 0 on"));
+    numbers.into_iter().map(|Whole(n)| u32::try_from(n).map_err(|_| wrong(n))).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +241,7 @@ mod tests {
         assert_eq!(texts(r#"{"input": [{"text": "a"}]}"#).unwrap(), (vec![text("a")], false));
         let parts = r#"{"inputs": [{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}"#;
         assert_eq!(texts(parts).unwrap(), (vec![text("ab")], false));
+        assert_eq!(texts(r#"{"input": [1.0, 2e1]}"#).unwrap(), (vec![Item::Ids(vec![1, 20])], true));
     }
 
     #[test]
@@ -201,6 +251,9 @@ mod tests {
             (r#"{"input": ["a", 7]}"#, "input[1]"),
             (r#"{"input": ["a", [1, -2]]}"#, "input[1]"),
             (r#"{"input": [1, 1.5]}"#, "input"),
+            (r#"{"input": [1, 4294967296]}"#, "input"),
+            (r#"{"input": [1, 1e300]}"#, "input"),
+            (r#"{"input": ["a", {"text": "a", "content": [{"text": "b"}]}]}"#, "input[1]"),
             (r#"{"texts": [{"image": "x"}]}"#, "texts[0]"),
             (r#"{"texts": [{"content": [{"type": "image_url"}]}]}"#, "texts[0]"),
             (r#"{"input": ["a", "b", "c", "d"]}"#, "input"),
@@ -213,9 +266,37 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_however_they_are_written() {
+        let dimensions = |value: &str| {
+            let body = format!(r#"{{"dimensions": {value}}}"#);
+            Fields::parse(body.as_bytes()).unwrap().get::<Whole>(Field::Dimensions).map(|value| value.unwrap().1.0)
+        };
+        for (value, wanted) in [
+            ("64", 64),
+            ("64.0", 64),
+            ("6.4e1", 64),
+            ("-1", -1),
+            ("18446744073709551615", i64::MAX),
+            ("1e300", i64::MAX),
+            ("-1e300", i64::MIN),
+        ] {
+            assert_eq!(dimensions(value).unwrap(), wanted, "{value}");
+        }
+        for value in ["0.5", "\"64\"", "true", "[64]"] {
+            assert!(dimensions(value).unwrap_err().message.contains("expected a whole number"), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_count_has_to_make_sense() {
+        let fields = Fields::parse(br#"{"model": "a", "name": {}}"#).unwrap();
+        assert_eq!(fields.get::<String>(Field::Model).unwrap_err().param.as_deref(), Some("name"));
+    }
+
+    #[test]
     fn null_is_absent_and_every_name_is_known_once() {
         let fields = Fields::parse(br#"{"dimensions": null, "output_dimension": 64, "user": null}"#).unwrap();
-        assert_eq!(fields.get::<usize>(Field::Dimensions).unwrap(), Some(("output_dimension", 64)));
+        assert_eq!(fields.get::<Whole>(Field::Dimensions).unwrap(), Some(("output_dimension", Whole(64))));
         assert!(fields.get::<String>(Field::User).unwrap().is_none());
         let mut names: Vec<&str> = ALIASES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         let count = names.len();

@@ -5,7 +5,7 @@ use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
 use crate::serve::ask::{Ask, Manners};
 use crate::serve::body;
-use crate::serve::embed::{Answer, embed};
+use crate::serve::embed::{Answer, check_dimensions, embed};
 use crate::serve::fields::{Field, Fields};
 use crate::serve::models::{Loaded, Named, hex};
 use crate::serve::refusal::{Kind, Refusal};
@@ -48,15 +48,15 @@ pub(crate) async fn embed_texts(
     Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let asked = read(&app, request).await?;
+    let Asked { model: asked, ask } = read(&app, request).await?;
     let load_duration = nanoseconds(&context);
-    let Some(ask) = asked.ask else {
-        return Ok(Json(json!({ "model": asked.model.unwrap_or_default(), "embeddings": [] })).into_response());
-    };
+    if ask.items.is_empty() {
+        return Ok(Json(json!({ "model": asked.unwrap_or_default(), "embeddings": [] })).into_response());
+    }
     let output = ask.output()?;
     let Answer { model, vectors, record } = embed(&app, &context, ask).await?;
     let (total_duration, prompt_eval_count) = (nanoseconds(&context), record.tokens);
-    let model = asked.model.unwrap_or(model);
+    let model = asked.unwrap_or(model);
     json(record, move || {
         let embeddings = vectors.into_iter().map(|vector| values(vector, output)).collect();
         Embeddings { model, embeddings, total_duration, load_duration, prompt_eval_count }
@@ -70,11 +70,12 @@ pub(crate) async fn embed_one(
     Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let Some(ask) = read(&app, request).await?.ask else {
-        return Ok(Json(json!({ "embedding": [] })).into_response());
-    };
+    let Asked { ask, .. } = read(&app, request).await?;
     if !ask.lone {
         return Err(Refusal::field(ask.input, "is one text here: lists of texts are for /api/embed"));
+    }
+    if ask.items.is_empty() {
+        return Ok(Json(json!({ "embedding": [] })).into_response());
     }
     let output = ask.output()?;
     let Answer { vectors, record, .. } = embed(&app, &context, ask).await?;
@@ -84,8 +85,8 @@ pub(crate) async fn embed_one(
 struct Asked {
     /// The name that the client has for the model, which it gets back.
     model: Option<String>,
-    /// `None` where there is no text: clients have a model loaded that way.
-    ask: Option<Ask>,
+    /// Of no text where there is none: clients have a model loaded that way.
+    ask: Ask,
 }
 
 async fn read(app: &App, request: Request) -> Result<Asked, Refusal> {
@@ -93,11 +94,12 @@ async fn read(app: &App, request: Request) -> Result<Asked, Refusal> {
     let fields = Fields::parse(&body.bytes)?;
     let model = fields.get::<String>(Field::Model)?.map(|(_, model)| model);
     let ask = match fields.raw(Field::Texts) {
-        Some(_) => Some(Ask::new(&fields, MANNERS, app.options.max_items)?).filter(|ask| !ask.items.is_empty()),
-        None => None,
+        Some(_) => Ask::new(&fields, MANNERS, app.options.max_items)?,
+        None => Ask::of("input", Vec::new(), true, &fields, MANNERS)?,
     };
-    if ask.is_none() {
-        app.ready()?.choose(model.as_deref())?;
+    if ask.items.is_empty() {
+        let chosen = app.ready()?.choose(model.as_deref())?;
+        check_dimensions(&chosen.loaded, ask.dimensions)?;
     }
     Ok(Asked { model, ask })
 }
@@ -289,6 +291,10 @@ mod tests {
             assert_eq!(fixture.post("/api/embed", body), (200, answer));
         }
         assert_eq!(fixture.post("/api/embeddings", r#"{"model": "tiny"}"#), (200, json!({ "embedding": [] })));
+        assert_eq!(fixture.post("/api/embeddings", r#"{"prompt": []}"#).0, 400);
+        for wrong in [r#"{"dimensions": 9999}"#, r#"{"truncate": -132}"#] {
+            assert_eq!(fixture.post("/api/embed", wrong).0, 400, "{wrong}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::serve::ask::{prompt, required, texts};
 use crate::serve::body;
 use crate::serve::dialect::Dialect;
 use crate::serve::embed::blocking;
-use crate::serve::fields::{Field, Fields, Item, items};
+use crate::serve::fields::{Field, Fields, Item, ids as token_array, items};
 use crate::serve::refusal::{Kind, Refusal};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -49,7 +49,7 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, request: Request) ->
     let body = body::read(&app, request.into_body()).await?;
     let answer = move || {
         let fields = Fields::parse(&body.bytes)?;
-        let tokens: Vec<u32> = required(&fields, "tokens")?;
+        let tokens = token_array("tokens", required(&fields, "tokens")?)?;
         let text = decode_ids(&*embedder(&app, &fields)?, "tokens", &tokens, false)?;
         Ok(Json(json!({ "content": text, "prompt": text })))
     };
