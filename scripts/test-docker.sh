@@ -44,7 +44,8 @@ path = "nothing.rs"
 TOML
     (
         cd "$home/std"
-        export RUSTC=$home/rust/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$home/std/build
+        # With what it takes to optimize it together with the program, as the profile of releases does.
+        export RUSTC=$home/rust/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$home/std/build
         cargo build --quiet --release --target $triple -Zbuild-std=std,panic_unwind
     )
     rm "$home"/std/build/$triple/release/deps/libnothing*
@@ -139,6 +140,9 @@ if readelf -l "$image/qembed-q" | grep INTERP; then
     echo "not static" >&2 && exit 1
 fi
 
+# Docker makes these too.
+mkdir -p "$image"/{dev,proc}
+
 # array JSON: the words of a JSON array, a line each.
 array() { python3 -c 'import json, sys; print(*json.loads(sys.argv[1]), sep="\n")' "$1"; }
 mapfile -t entrypoint < <(array "$entrypoint")
@@ -195,6 +199,5 @@ PYTHON
     ask /v1/embeddings -d '{"input": ["one", "two"], "dimensions": 32, "encoding_format": "base64"}' && echo
     ls "$home/cache"
     stop
-    ! healthy 2> /dev/null
 done
 echo "all passed"
