@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+/// Threads for work that would hold up other requests.
+const BLOCKING: usize = 4;
 /// How often it is looked whether a model's file is another one.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -61,8 +63,13 @@ impl Server {
     /// An address that cannot be listened at, a model that cannot be opened, and requests that were still in flight when the
     /// time for them was over.
     pub fn run(self, stop: &Stop, listening: impl Fn(&str)) -> Result<(), ServeError> {
-        // Two are enough to read and write; what takes time has threads of its own.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        // Two are enough to read and write; what takes time has threads of its own, no more than there may be cores: the allocator
+        // keeps some memory for each thread that had much.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(BLOCKING)
+            .enable_all()
+            .build()?;
         let result = runtime.block_on(self.answer(stop, listening));
         // What could not be finished must not hold the end up.
         runtime.shutdown_background();
