@@ -199,8 +199,11 @@ fn without_port(host: &str) -> &str {
 /// Names of the machine itself, which no other machine can have, and those that were allowed.
 fn host_is_known(host: &str, allowed: &[String]) -> bool {
     let name = without_port(host).to_ascii_lowercase();
-    let own = matches!(name.as_str(), "localhost" | "[::1]" | "0.0.0.0")
-        || name.ends_with(".localhost")
+    // The last two are this machine as programs in containers call it.
+    let own = matches!(
+        name.as_str(),
+        "localhost" | "[::1]" | "0.0.0.0" | "host.docker.internal" | "host.containers.internal"
+    ) || name.ends_with(".localhost")
         || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
     own || allowed
         .iter()
@@ -309,6 +312,7 @@ mod tests {
             "[::1]:80",
             "[::1]",
             "a.localhost",
+            "host.docker.internal:30000",
             "box:1",
         ] {
             assert!(host_is_known(host, &["box".into()]), "{host}");
