@@ -5,6 +5,9 @@ mod backend;
 mod buffer;
 pub mod cpu;
 pub mod formats;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../tests/common/guard.rs"]
+mod guard;
 mod pool;
 mod quantize;
 #[cfg(test)]
