@@ -1,8 +1,8 @@
 //! An embedding server over HTTP: the APIs of OpenAI, Ollama, Text Embeddings Inference, Cohere and llama-server, over one
 //! queue.
 //!
-//! A request goes through [`guard`] (who may ask), its dialect's file (its words), [`ask`] (what it wants), [`embed`] (tokens,
-//! results that are kept, the queue) and back. Forward passes run on a thread of their own ([`engine`]); no request blocks
+//! A request goes through `guard.rs` (who may ask), its dialect's file (its words), `ask.rs` (what it wants), `embed.rs` (tokens,
+//! results that are kept, the queue) and back. Forward passes run on a thread of their own (`engine.rs`); no request blocks
 //! another but by the work that it asks for.
 
 mod answer;
