@@ -178,7 +178,7 @@ pub trait Backend: Send + Sync {
     /// `output += input · weightᵀ`: input [rows × k], weight [n × k], output [rows × n].
     fn matmul_add(&self, input: &Self::Activations, weight: &Self::Weight, output: &mut Self::Tensor);
     /// RMSNorm of each head of each row that `rope` has angles for, then rotary embedding over split halves, in place:
-    /// x [rows × heads · head_dim], weight [head_dim].
+    /// x [rows × heads · head_dim], weight \[head_dim\].
     fn norm_rope(&self, x: &mut Self::Tensor, weight: &Self::Vector, eps: f32, rope: &Self::Rope);
     /// Causal attention: each query sees the keys of its node up to its own, and all of the nodes before it. Scores are scaled by
     /// 1 / √head_dim. q and out [queries × heads · head_dim], k and v [rows × kv_heads · head_dim].
