@@ -1,7 +1,7 @@
 //! Answers in JSON.
 
-use crate::serve::app::Record;
 use crate::serve::embed::blocking;
+use crate::serve::record::Record;
 use crate::serve::refusal::{Kind, Refusal};
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;

@@ -123,25 +123,3 @@ pub(crate) struct Context {
     /// `Cache-Control: no-store`.
     pub(crate) no_store: bool,
 }
-
-/// What was done for a request: for its log line, its headers and the metrics.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Record {
-    pub(crate) model: String,
-    pub(crate) items: usize,
-    pub(crate) tokens: usize,
-    pub(crate) characters: usize,
-    pub(crate) dimensions: usize,
-    pub(crate) truncated: usize,
-    pub(crate) hits: usize,
-    pub(crate) tokenized: Duration,
-    pub(crate) queued: Duration,
-    pub(crate) computed: Duration,
-    /// Whose numbers token arrays were taken for.
-    pub(crate) token_ids: Option<&'static str>,
-    /// The names of the types that its vectors are in.
-    #[cfg(feature = "otel")]
-    pub(crate) outputs: Vec<&'static str>,
-    /// With `log_texts` only.
-    pub(crate) texts: Vec<String>,
-}

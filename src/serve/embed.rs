@@ -1,11 +1,12 @@
 //! From a request for vectors to the vectors.
 
 use crate::options::{EmbedOptions, Truncate};
-use crate::serve::app::{App, Context, Record};
+use crate::serve::app::{App, Context};
 use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::engine::{Done, Failed, Job, Waiter};
 use crate::serve::fields::Item;
 use crate::serve::models::{Chosen, Loaded};
+use crate::serve::record::Record;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::results::{Key, State};
 use crate::serve::vectors::vector;

@@ -1,8 +1,9 @@
 //! What stands before and behind every route: who may ask, what a refusal looks like, headers, one line in the log.
 
-use crate::serve::app::{App, Context, Record};
+use crate::serve::app::{App, Context};
 use crate::serve::dialect::Dialect;
 use crate::serve::queue::Client;
+use crate::serve::record::{Line, Record};
 use crate::serve::refusal::{Kind, Refusal};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER};
@@ -253,26 +254,6 @@ fn describe(headers: &mut HeaderMap, id: &str, took: Duration, record: Option<&R
     }
     if let Some(token_ids) = record.token_ids {
         set("x-qembed-token-ids", &token_ids);
-    }
-}
-
-/// What is told of a request that was answered.
-pub(crate) struct Line<'a> {
-    id: &'a str,
-    peer: &'a str,
-    pub(crate) method: &'a Method,
-    pub(crate) path: &'a str,
-    pub(crate) status: u16,
-    pub(crate) took: Duration,
-    pub(crate) record: Option<&'a Record>,
-    pub(crate) message: Option<&'a str>,
-    parent: Option<&'a str>,
-}
-
-impl Line<'_> {
-    /// Whoever asks for the health every second is no news.
-    fn is_routine(&self) -> bool {
-        matches!(self.path, "/health" | "/ready" | "/ping" | "/metrics") && self.status < 400
     }
 }
 

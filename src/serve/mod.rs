@@ -32,6 +32,7 @@ mod otel;
 mod page;
 mod ping;
 mod queue;
+mod record;
 mod refusal;
 mod results;
 mod routes;

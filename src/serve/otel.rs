@@ -1,7 +1,7 @@
 //! Traces of requests for OpenTelemetry: a span each, sent as OTLP over HTTP where the standard environment variables say so.
 
 use crate::serve::error::ServeError;
-use crate::serve::guard::Line;
+use crate::serve::record::Line;
 use axum::http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span, SpanKind, Status, Tracer, TracerProvider};
