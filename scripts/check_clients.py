@@ -87,7 +87,7 @@ def qwen_model():
         run(sys.executable, REPOSITORY / "scripts" / "get_vocabulary.py")
         vocabulary = REPOSITORY / "target" / "qwen-vocabulary" / "ggml-vocab-qwen2.gguf"
         synth = ["cargo", "run", "--quiet", "--release", "--example", "synth", "--"]
-        run(*synth, "--shape", "tiny", "--type", "Q8_0", "--vocab", vocabulary, "--out", path, cwd=REPOSITORY)
+        run(*synth, "--shape", "tiny,vocab=151936", "--type", "Q8_0", "--vocab", vocabulary, "--out", path, cwd=REPOSITORY)
     return path
 
 
