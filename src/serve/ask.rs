@@ -103,8 +103,14 @@ impl Ask {
             }
             return Err(Refusal::field("input", "is missing: the text, or a list of texts, to embed"));
         };
-        let (items, lone) = items(input, value, most_items)?;
-        Self::of(input, items, lone, fields, manners)
+        let (texts, lone) = items(input, value, most_items)?;
+        // Under a name that does not count they have to make sense all the same.
+        for (name, value) in fields.all(Field::Texts).skip(1) {
+            if items(name, value, most_items)?.0.is_empty() {
+                return Err(Refusal::field(name, format!("is an empty list beside {input}")));
+            }
+        }
+        Self::of(input, texts, lone, fields, manners)
     }
 
     /// Reads what a body says of how to embed texts.
@@ -357,5 +363,9 @@ mod tests {
         }
         assert_eq!(ask(r#"{"model": "m"}"#, STRICT).unwrap_err().param.as_deref(), Some("input"));
         assert_eq!(ask(r#"{"messages": []}"#, STRICT).unwrap_err().param.as_deref(), Some("messages"));
+        for other in ["[]", "[true]"] {
+            let error = ask(&format!(r#"{{"inputs": ["a"], "texts": {other}}}"#), LENIENT).unwrap_err();
+            assert!(error.param.is_some_and(|param| param.starts_with("texts")), "{other}");
+        }
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field's values under all of its names.
-    fn all(&self, field: Field) -> impl Iterator<Item = (&'static str, &'a RawValue)> {
+    pub(crate) fn all(&self, field: Field) -> impl Iterator<Item = (&'static str, &'a RawValue)> {
         let names = ALIASES.iter().find(|(other, _)| *other == field).map_or(&[][..], |(_, names)| names);
         let value = |name: &&'static str| self.0.get(*name).map(|value| (*name, *value));
         names.iter().filter_map(value).filter(|(_, value)| value.get() != "null")
