@@ -106,8 +106,10 @@ impl Ask {
         let (texts, lone) = items(input, value, most_items)?;
         // Under a name that does not count they have to make sense all the same.
         for (name, value) in fields.all(Field::Texts).skip(1) {
-            if items(name, value, most_items)?.0.is_empty() {
-                return Err(Refusal::field(name, format!("is an empty list beside {input}")));
+            let others = items(name, value, most_items)?.0;
+            let empty = |item: &Item| matches!(item, Item::Text(text) if text.is_empty());
+            if others.is_empty() || manners.empty == Empty::Refuse && others.iter().any(empty) {
+                return Err(Refusal::field(name, format!("has nothing in it, beside {input}")));
             }
         }
         Self::of(input, texts, lone, fields, manners)
