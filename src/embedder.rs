@@ -364,64 +364,25 @@ impl Embedder {
 mod tests {
     use super::*;
     use crate::options::Prompt;
-    use qembed_models::Config;
-    use qembed_models::NotUnderstood;
-    use qembed_models::synth::{Spec, write};
     use std::sync::Mutex;
 
-    /// A model of which only the shape is real: it gives each text the number of its tokens.
-    struct Counting {
-        config: Config,
-        limit: Option<u64>,
-        /// Texts of each pass.
-        passes: &'static Mutex<Vec<usize>>,
-    }
-
-    impl Runner for Counting {
-        fn config(&self) -> &Config {
-            &self.config
-        }
-        fn vocabulary(&self) -> usize {
-            300
-        }
-        fn allowed(&self) -> &[NotUnderstood] {
-            &[]
-        }
-        fn device(&self) -> qembed_kernels::Device {
-            qembed_kernels::Device::new("abacus", "beads", 1)
-        }
-        fn memory(&self) -> PassMemory {
-            PassMemory { per_token: 1000, per_text: 100, limit: self.limit }
-        }
-        fn shares_prefixes(&self) -> bool {
-            true
-        }
-        fn run(&self, texts: &[Text], wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, ModelError> {
+    /// An embedder that gives each text the number of its tokens, and the texts of each pass.
+    fn embedder(limit: impl Fn(u64) -> Option<u64>) -> (Result<Embedder, Error>, &'static Mutex<Vec<usize>>) {
+        let passes: &Mutex<Vec<usize>> = Box::leak(Box::default());
+        let memory = |file| PassMemory { per_token: 1000, per_text: 100, limit: limit(file) };
+        let embedder = crate::tests::embedder(1000, memory, |texts, hidden, wanted| {
             if !wanted() {
                 return Err(ModelError::Unwanted);
             }
-            self.passes.lock().unwrap().push(texts.len());
+            passes.lock().unwrap().push(texts.len());
             let state = |text: &Text| {
-                let mut state = vec![1.0; self.config.hidden];
+                let mut state = vec![1.0; hidden];
                 state[0] = text.tokens.len() as f32;
                 state
             };
             Ok(texts.iter().flat_map(state).collect())
-        }
-    }
-
-    /// An embedder over such a model, and what it asked for.
-    fn embedder(limit: impl Fn(u64) -> Option<u64>) -> (Result<Embedder, Error>, &'static Mutex<Vec<usize>>) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        let dims = "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=1000";
-        let spec = Spec { dims: dims.parse().unwrap(), level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
-        write(&spec, &path).unwrap();
-        let gguf = Gguf::open_with(&path, qembed_models::gguf::Access::Read).unwrap();
-        let passes = Box::leak(Box::default());
-        let config = Config::read(&gguf).unwrap();
-        let runner = Counting { config, limit: limit(gguf.file_size()), passes };
-        (Embedder::on(Box::new(runner), &gguf, &LoadOptions::default()), passes)
+        });
+        (embedder, passes)
     }
 
     #[test]

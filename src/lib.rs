@@ -57,6 +57,8 @@ pub mod search;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod tokens;
 #[cfg(feature = "verify")]
 mod verify;

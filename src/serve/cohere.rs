@@ -64,9 +64,6 @@ async fn answer(app: Arc<App>, context: Context, request: Request, version: &'st
         (Ask::new(&fields, MANNERS, app.options.max_items)?, version == "2" || fields.has("embedding_types"))
     };
     drop(body);
-    if ask.items.is_empty() {
-        return Err(Refusal::field(ask.input, "is an empty list: there is nothing to embed"));
-    }
     let outputs = ask.outputs.clone();
     let text = |item: &Item| match item {
         Item::Text(text) => Some(text.clone()),

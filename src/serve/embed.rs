@@ -3,8 +3,9 @@
 use crate::options::{EmbedOptions, Truncate};
 use crate::serve::app::{App, Context};
 use crate::serve::ask::{Ask, Manners, OutputType};
+use crate::serve::body;
 use crate::serve::engine::{Done, Failed, Job, Waiter};
-use crate::serve::fields::Item;
+use crate::serve::fields::{Fields, Item};
 use crate::serve::models::{Chosen, Loaded};
 use crate::serve::record::Record;
 use crate::serve::refusal::{Kind, Refusal};
@@ -13,6 +14,7 @@ use crate::serve::vectors::vector;
 use crate::serve::words::TokenIds;
 use crate::serve::words::TooLong;
 use crate::tokens::Tokens;
+use axum::extract::Request;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -37,11 +39,23 @@ struct Tokenized {
 /// Tokens that neighbouring pieces of a text have in common, one in so many of the context; half a piece at most.
 const OVERLAP: usize = 8;
 
+/// Reads what a request asks for.
+///
+/// # Errors
+/// A body that cannot be read, or a field that makes no sense.
+pub(crate) async fn read(app: &App, request: Request, manners: Manners) -> Result<Ask, Refusal> {
+    let body = body::read(app, request.into_body()).await?;
+    Ask::new(&Fields::parse(&body.bytes)?, manners, app.options.max_items)
+}
+
 /// Computes what a request asks for, or finds it among the results that are kept.
 ///
 /// # Errors
 /// Names the item.
 pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result<Answer, Refusal> {
+    if ask.items.is_empty() {
+        return Err(Refusal::empty_list(ask.input));
+    }
     let Chosen { name, loaded, defaults } = app.ready()?.choose(ask.model.as_deref())?;
     let dimensions = ask.dimensions.or(defaults.dimensions);
     let dimensions = check_dimensions(&loaded, dimensions)?;

@@ -292,61 +292,12 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LoadOptions;
     use crate::options::EmbedOptions;
     use crate::serve::results::Identity;
-    use qembed_models::gguf::{Access, Gguf};
-    use qembed_models::synth::{Spec, write};
-    use qembed_models::{Config, ModelError, NotUnderstood, PassMemory, Runner, Text};
+    use qembed_models::{ModelError, PassMemory, Text};
     use std::sync::Barrier;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::channel;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
-    /// A model that does as the first byte of a text says: `!` panics, `n` is not finite, `l` is slow: it has two layers, before
-    /// each of which it says so and waits until it may go on.
-    struct Odd {
-        config: Config,
-        layers: Sender<usize>,
-        go_on: &'static Barrier,
-        passes: Sender<Vec<u32>>,
-    }
-
-    impl Runner for Odd {
-        fn config(&self) -> &Config {
-            &self.config
-        }
-        fn vocabulary(&self) -> usize {
-            300
-        }
-        fn allowed(&self) -> &[NotUnderstood] {
-            &[]
-        }
-        fn device(&self) -> qembed_kernels::Device {
-            qembed_kernels::Device::new("abacus", "beads", 1)
-        }
-        fn memory(&self) -> PassMemory {
-            PassMemory { per_token: 1, per_text: 1, limit: None }
-        }
-        fn shares_prefixes(&self) -> bool {
-            true
-        }
-        fn run(&self, texts: &[Text], wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, ModelError> {
-            let first = |text: &Text| text.tokens[0];
-            self.passes.send(texts.iter().map(first).collect()).unwrap();
-            if texts.iter().any(|text| first(text) == token('l')) {
-                for layer in 0..2 {
-                    self.layers.send(layer).unwrap();
-                    self.go_on.wait();
-                    if !wanted() {
-                        return Err(ModelError::Unwanted);
-                    }
-                }
-            }
-            assert!(texts.iter().all(|text| first(text) != token('!')), "as it was told");
-            let value = |text: &Text| if first(text) == token('n') { f32::NAN } else { text.tokens.len() as f32 };
-            Ok(texts.iter().flat_map(|text| vec![value(text); self.config.hidden]).collect())
-        }
-    }
 
     /// The token of a byte in the model's vocabulary.
     fn token(c: char) -> u32 {
@@ -364,19 +315,30 @@ mod tests {
 
     type Watched = (std::sync::mpsc::Receiver<usize>, &'static Barrier, std::sync::mpsc::Receiver<Vec<u32>>);
 
+    /// A model that does as the first byte of a text says: `!` panics, `n` is not finite, `l` is slow: it has two layers, before
+    /// each of which it says so and waits until it may go on.
     fn embedder() -> (Arc<Embedder>, Watched) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        let dims =
-            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=4000".parse().unwrap();
-        write(&Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None }, &path).unwrap();
-        let gguf = Gguf::open_with(&path, Access::Read).unwrap();
         let (layers, at_layer) = channel();
         let (passes, passed) = channel();
         let go_on: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
-        let runner = Odd { config: Config::read(&gguf).unwrap(), layers, go_on, passes };
-        let embedder = Embedder::on(Box::new(runner), &gguf, &LoadOptions::default()).unwrap();
-        (Arc::new(embedder), (at_layer, go_on, passed))
+        let memory = |_| PassMemory { per_token: 1, per_text: 1, limit: None };
+        let embedder = crate::tests::embedder(4000, memory, move |texts, hidden, wanted| {
+            let first = |text: &Text| text.tokens[0];
+            passes.send(texts.iter().map(first).collect()).unwrap();
+            if texts.iter().any(|text| first(text) == token('l')) {
+                for layer in 0..2 {
+                    layers.send(layer).unwrap();
+                    go_on.wait();
+                    if !wanted() {
+                        return Err(ModelError::Unwanted);
+                    }
+                }
+            }
+            assert!(texts.iter().all(|text| first(text) != token('!')), "as it was told");
+            let value = |text: &Text| if first(text) == token('n') { f32::NAN } else { text.tokens.len() as f32 };
+            Ok(texts.iter().flat_map(|text| vec![value(text); hidden]).collect())
+        });
+        (Arc::new(embedder.unwrap()), (at_layer, go_on, passed))
     }
 
     fn engine() -> (Engine, Arc<Results>) {

@@ -3,10 +3,8 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners};
-use crate::serve::body;
-use crate::serve::embed::{Answer, embed};
-use crate::serve::fields::Fields;
+use crate::serve::ask::Manners;
+use crate::serve::embed::{Answer, embed, read};
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
 use crate::serve::words::TooLong;
@@ -34,12 +32,7 @@ pub(crate) async fn embedding(
     Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let body = body::read(&app, request.into_body()).await?;
-    let ask = Ask::new(&Fields::parse(&body.bytes)?, MANNERS, app.options.max_items)?;
-    drop(body);
-    if ask.items.is_empty() {
-        return Err(Refusal::field(ask.input, "is an empty list: there is nothing to embed"));
-    }
+    let ask = read(&app, request, MANNERS).await?;
     let output = ask.output()?;
     let Answer { vectors, record, .. } = embed(&app, &context, ask).await?;
     json(record, move || {

@@ -1,14 +1,13 @@
 //! OpenAI's API: `/v1/embeddings`, `/v1/models`.
 
 use crate::options::Empty;
+use crate::serve::answer;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners};
-use crate::serve::embed::{Answer, embed};
-use crate::serve::fields::Fields;
+use crate::serve::ask::Manners;
+use crate::serve::embed::{Answer, embed, read};
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
 use crate::serve::words::TooLong;
-use crate::serve::{answer, body};
 use crate::tasks::Task;
 use axum::Json;
 use axum::extract::{Extension, Path, Request, State};
@@ -48,12 +47,7 @@ pub(crate) async fn embeddings(
     Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let body = body::read(&app, request.into_body()).await?;
-    let ask = Ask::new(&Fields::parse(&body.bytes)?, MANNERS, app.options.max_items)?;
-    drop(body);
-    if ask.items.is_empty() {
-        return Err(Refusal::field(ask.input, "is an empty list: there is nothing to embed"));
-    }
+    let ask = read(&app, request, MANNERS).await?;
     let output = ask.output()?;
     let Answer { model, vectors, record } = embed(&app, &context, ask).await?;
     let usage = Usage { prompt_tokens: record.tokens, total_tokens: record.tokens };

@@ -79,6 +79,12 @@ impl Refusal {
         Self { param: Some(name.clone()), ..Self::new(Kind::Invalid, format!("{name}: {}", message.into())) }
     }
 
+    /// A list in which nothing is.
+    pub(crate) fn empty_list(name: &str) -> Self {
+        let message = format!("{name} cannot be empty: there is nothing in it");
+        Self { param: Some(name.to_owned()), ..Self::new(Kind::Empty, message) }
+    }
+
     pub(crate) fn code(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
     }

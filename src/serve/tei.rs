@@ -5,7 +5,7 @@ use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
 use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
-use crate::serve::embed::{Answer, embed};
+use crate::serve::embed::{Answer, embed, read};
 use crate::serve::fields::{Field, Fields, Item, items};
 use crate::serve::models::hex;
 use crate::serve::refusal::{Kind, Refusal};
@@ -31,9 +31,7 @@ pub(crate) async fn embed_texts(
     Extension(context): Extension<Context>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let body = body::read(&app, request.into_body()).await?;
-    let ask = Ask::new(&Fields::parse(&body.bytes)?, MANNERS, app.options.max_items)?;
-    drop(body);
+    let ask = read(&app, request, MANNERS).await?;
     answer(&app, &context, ask).await
 }
 
@@ -69,19 +67,9 @@ pub(crate) async fn root(
 
 /// A list of vectors.
 async fn answer(app: &Arc<App>, context: &Context, ask: Ask) -> Result<Response, Refusal> {
-    if ask.items.is_empty() {
-        return Err(empty(ask.input));
-    }
     let output = ask.output()?;
     let Answer { vectors, record, .. } = embed(app, context, ask).await?;
     json(record, move || vectors.into_iter().map(|vector| values(vector, output)).collect::<Vec<Values>>()).await
-}
-
-fn empty(name: &str) -> Refusal {
-    Refusal {
-        param: Some(name.into()),
-        ..Refusal::new(Kind::Empty, format!("{name} cannot be empty: it is a list without a text"))
-    }
 }
 
 /// The texts of a comparison: the one that all others are compared with comes last.
@@ -99,7 +87,7 @@ fn comparison(fields: &Fields, most: usize) -> Result<Ask, Refusal> {
         return Err(Refusal::field(SENTENCES, "has to be a list of texts"));
     }
     if sentences.is_empty() {
-        return Err(empty(SENTENCES));
+        return Err(Refusal::empty_list(SENTENCES));
     }
     sentences.push(Item::Text(source_sentence));
     let parameters = fields.own::<Fields>("parameters")?;

@@ -7,7 +7,7 @@ use crate::serve::body;
 use crate::serve::dialect::Dialect;
 use crate::serve::embed::blocking;
 use crate::serve::fields::{Field, Fields, Item, ids as token_array, items};
-use crate::serve::refusal::{Kind, Refusal};
+use crate::serve::refusal::Refusal;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -63,7 +63,7 @@ pub(crate) async fn decode(State(app): State<Arc<App>>, request: Request) -> Res
         let fields = Fields::parse(&body.bytes)?;
         let (lists, lone) = items("ids", required(&fields, "ids")?, app.options.max_items)?;
         if lists.is_empty() {
-            return Err(empty("ids"));
+            return Err(Refusal::empty_list("ids"));
         }
         let skip = fields.own("skip_special_tokens")?.unwrap_or(true);
         let embedder = embedder(&app, &fields)?;
@@ -88,14 +88,10 @@ fn decode_ids(embedder: &Embedder, name: &str, ids: &[u32], skip_special: bool) 
     embedder.decode(ids, skip_special).map_err(|error| Refusal::field(name, error.to_string()))
 }
 
-fn empty(name: &str) -> Refusal {
-    Refusal { param: Some(name.into()), ..Refusal::new(Kind::Empty, format!("{name} cannot be empty")) }
-}
-
 fn tokens_of_inputs(app: &App, fields: &Fields) -> Result<Vec<Vec<Token>>, Refusal> {
     let texts = texts("inputs", required(fields, "inputs")?, app.options.max_items)?;
     if texts.is_empty() {
-        return Err(empty("inputs"));
+        return Err(Refusal::empty_list("inputs"));
     }
     let add_end = fields.own("add_special_tokens")?.unwrap_or(true);
     let prefix = prompt(fields)?.unwrap_or_default().prefix();
