@@ -25,8 +25,8 @@ pub(crate) struct Loaded {
     /// No other model has had it since the program was started.
     number: u64,
     pub(crate) path: Option<PathBuf>,
-    /// The file when it was opened.
-    stamp: Option<Stamp>,
+    /// Its files, all parts, right before they were opened; none of the built-in model, and where one could not be looked at.
+    stamps: Option<Stamps>,
     digest: OnceLock<[u8; 32]>,
     /// Somebody finds the digest out.
     searching: AtomicBool,
@@ -45,10 +45,38 @@ struct Stamp {
     inode: u64,
 }
 
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
-        Some(Self { size: data.len(), time: data.modified().ok(), inode: inode(&data) })
+/// Files, and what changes when they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamps(Vec<(PathBuf, Stamp)>);
+
+impl Stamps {
+    fn of<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Option<Self> {
+        let stamp = |path: P| {
+            let data = std::fs::metadata(path.as_ref()).ok()?;
+            let stamp = Stamp { size: data.len(), time: data.modified().ok(), inode: inode(&data) };
+            Some((path.as_ref().to_owned(), stamp))
+        };
+        paths.into_iter().map(stamp).collect::<Option<_>>().map(Self)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The SHA-256 of all bytes, if the files are still these when they have been read.
+    fn digest(&self) -> Option<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        for path in self.paths() {
+            let mut file = std::fs::File::open(path).ok()?;
+            loop {
+                match file.read(&mut buffer).ok()? {
+                    0 => break,
+                    n => hash.update(&buffer[..n]),
+                }
+            }
+        }
+        (Self::of(self.paths()).as_ref() == Some(self)).then(|| hash.finalize().into())
     }
 }
 
@@ -65,10 +93,9 @@ fn inode(_: &Metadata) -> u64 {
 impl Loaded {
     fn open(path: Option<&Path>, load: &LoadOptions) -> Result<Self, Error> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let stamp = path.and_then(Stamp::of);
-        let gguf = match path {
-            Some(path) => Gguf::open_with(path, load.access)?,
-            None => builtin()?,
+        let (gguf, stamps) = match path {
+            Some(path) => open_stamped(path, load)?,
+            None => (builtin()?, None),
         };
         let embedder = Arc::new(Embedder::new(&gguf, load)?);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -76,12 +103,12 @@ impl Loaded {
         let searching = AtomicBool::new(false);
         let level = level(&gguf);
         let parameters = gguf.tensors().map(|tensor| tensor.shape.values() as u64).sum();
-        Ok(Self { embedder, number, path, stamp, digest, searching, opened, level, parameters })
+        Ok(Self { embedder, number, path, stamps, digest, searching, opened, level, parameters })
     }
 
     /// When the file was changed last, as far as that is known.
     pub(crate) fn modified(&self) -> SystemTime {
-        self.stamp.and_then(|stamp| stamp.time).unwrap_or(self.opened)
+        self.stamps.as_ref().and_then(|stamps| stamps.0[0].1.time).unwrap_or(self.opened)
     }
 
     /// What a text's result is found by.
@@ -105,18 +132,22 @@ impl Loaded {
         if self.digest.get().is_some() {
             return;
         }
-        let Some((path, stamp)) = self.path.as_ref().zip(self.stamp) else {
-            // The built-in model changes with the program.
-            let _ = self.digest.set(Sha256::digest(format!("built in {}", self.embedder.file_size())).into());
-            return;
+        let digest = match (&self.path, &self.stamps) {
+            // Its bytes are part of the program, which may have changed under the same version.
+            (None, _) => builtin().ok().map(|gguf| {
+                let hash = gguf.mappings().fold(Sha256::new(), |hash, bytes| hash.chain_update(bytes));
+                hash.finalize().into()
+            }),
+            (Some(_), None) => None,
+            (Some(_), Some(stamps)) => {
+                let about = format!("{stamps:?}");
+                remembered.recall(&about).or_else(|| {
+                    let digest = stamps.digest()?;
+                    remembered.remember(&about, &digest);
+                    Some(digest)
+                })
+            }
         };
-        let about = format!("{} {stamp:?}", path.display());
-        let digest = remembered.recall(&about).or_else(|| {
-            let digest = sha256(path)?;
-            // Of the file that is open, not of one that has come since.
-            (Stamp::of(path) == Some(stamp)).then(|| remembered.remember(&about, &digest))?;
-            Some(digest)
-        });
         if let Some(digest) = digest {
             let _ = self.digest.set(digest);
         }
@@ -134,15 +165,16 @@ pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn sha256(path: &Path) -> Option<[u8; 32]> {
-    let (mut file, mut hash) = (std::fs::File::open(path).ok()?, Sha256::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).ok()? {
-            0 => return Some(hash.finalize().into()),
-            n => hash.update(&buffer[..n]),
-        }
+/// Opens a model's file, and tells its files as they were right before that.
+fn open_stamped(path: &Path, load: &LoadOptions) -> Result<(Gguf, Option<Stamps>), Error> {
+    let stamps = Stamps::of([path]);
+    let gguf = Gguf::open_with(path, load.access)?;
+    if gguf.part_count() == 1 {
+        return Ok((gguf, stamps));
     }
+    // Which other parts there are is known only now.
+    let stamps = Stamps::of(gguf.paths());
+    Ok((Gguf::open_with(path, load.access)?, stamps))
 }
 
 /// The name of a file's level: what its metadata says, else the format in which most of its bytes are.
@@ -184,7 +216,7 @@ struct Slot {
     path: Option<PathBuf>,
     loaded: RwLock<Arc<Loaded>>,
     /// The file of which the last attempt to load it was made.
-    tried: Mutex<Option<Stamp>>,
+    tried: Mutex<Option<Stamps>>,
 }
 
 /// A model under the name that was asked for.
@@ -224,7 +256,7 @@ impl Models {
                 None => {
                     let loaded = Loaded::open(spec.path.as_deref(), &options.load)
                         .map_err(|source| ServeError::Model { name: name.clone(), source: Box::new(source) })?;
-                    let tried = Mutex::new(loaded.stamp);
+                    let tried = Mutex::new(loaded.stamps.clone());
                     Arc::new(Slot { path: spec.path.clone(), loaded: RwLock::new(Arc::new(loaded)), tried })
                 }
             };
@@ -285,7 +317,11 @@ impl Models {
                 continue;
             };
             seen.push(Arc::as_ptr(&named.slot));
-            let now = Stamp::of(path);
+            let known = named.loaded();
+            let now = match &known.stamps {
+                Some(stamps) => Stamps::of(stamps.paths()),
+                None => Stamps::of([path]),
+            };
             let mut tried = named.slot.tried.lock().unwrap_or_else(PoisonError::into_inner);
             // A file that is gone, or about to be put there, is no news.
             if !all && (now.is_none() || *tried == now) {
@@ -306,5 +342,63 @@ impl Models {
 impl Named {
     pub(crate) fn loaded(&self) -> Arc<Loaded> {
         self.slot.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Memory(RefCell<HashMap<String, [u8; 32]>>);
+
+    impl Remember for Memory {
+        fn recall(&self, about: &str) -> Option<[u8; 32]> {
+            self.0.borrow().get(about).copied()
+        }
+        fn remember(&self, about: &str, digest: &[u8; 32]) {
+            self.0.borrow_mut().insert(about.to_owned(), *digest);
+        }
+    }
+
+    #[test]
+    fn a_digest_is_of_all_files_and_only_of_those_that_were_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = ["a", "b"].map(|name| folder.path().join(name));
+        let write = |i: usize, text: &str| std::fs::write(&parts[i], text).unwrap();
+        write(0, "first");
+        write(1, "second");
+        let stamps = || Stamps::of(&parts).unwrap();
+        let before = stamps();
+        let digest = before.digest().unwrap();
+        assert_eq!(digest, <[u8; 32]>::from(Sha256::digest("firstsecond")));
+        write(1, "another");
+        assert_eq!((before.digest(), before == stamps()), (None, false), "the second file is another");
+        assert_ne!(stamps().digest(), Some(digest));
+        std::fs::remove_file(&parts[1]).unwrap();
+        assert!(before.digest().is_none() && Stamps::of(&parts).is_none());
+    }
+
+    #[test]
+    fn a_digest_is_found_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let dims =
+            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=100".parse().unwrap();
+        let spec = qembed_models::synth::Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
+        qembed_models::synth::write(&spec, &path).unwrap();
+        let load = LoadOptions::default().access(qembed_models::gguf::Access::Read);
+        let memory = Memory::default();
+        let digest = |memory: &Memory| {
+            let loaded = Loaded::open(Some(&path), &load).unwrap();
+            assert!(loaded.wants_digest() && !loaded.wants_digest());
+            loaded.find_digest(memory);
+            *loaded.digest().unwrap()
+        };
+        assert_eq!(digest(&memory), <[u8; 32]>::from(Sha256::digest(std::fs::read(&path).unwrap())));
+        // What is remembered is not found out again.
+        memory.0.borrow_mut().values_mut().for_each(|digest| *digest = [7; 32]);
+        assert_eq!(digest(&memory), [7; 32]);
     }
 }
