@@ -102,13 +102,24 @@ impl Planner {
         self.tokens
     }
 
+    /// Whether the texts that wait are more than fit into the next pass.
+    #[cfg(feature = "serve")]
+    pub(crate) fn fills_a_pass(&mut self) -> bool {
+        self.sort();
+        self.fitting() < self.waiting.len()
+    }
+
+    /// How many of the sorted texts fit into the next pass.
+    fn fitting(&self) -> usize {
+        let mut filling = Filling::new(self.limits);
+        self.waiting.iter().rev().take_while(|&text| filling.add(&text.tokens, true)).count()
+    }
+
     /// Takes out the texts of the next pass, with their numbers; none if none wait. A text that is too long for a pass with
     /// others is one by itself.
     pub(crate) fn next_pass(&mut self) -> Vec<(usize, Tokens)> {
         self.sort();
-        let mut filling = Filling::new(self.limits);
-        let fitting = self.waiting.iter().rev().take_while(|&text| filling.add(&text.tokens, true)).count();
-        let pass = self.waiting.split_off(self.waiting.len() - fitting);
+        let pass = self.waiting.split_off(self.waiting.len() - self.fitting());
         self.tokens -= pass.iter().map(|text| text.tokens.len()).sum::<usize>();
         pass.into_iter().rev().map(|text| (text.number, text.tokens)).collect()
     }

@@ -22,13 +22,14 @@ unsafe impl Send for Job {}
 
 #[derive(Default)]
 struct Shared {
-    /// The current job and its number; numbers grow by one, so a worker knows whether it has seen this one.
+    /// The current job and its number; numbers grow by one, so a worker knows whether it has seen this one. The job is there as
+    /// long as workers may join it: one that comes when all tasks are claimed is not waited for.
     job: Mutex<(usize, Option<Job>)>,
     wake: Condvar,
     /// Mirrors the job number, for spinning without the lock.
     epoch: AtomicUsize,
     next: AtomicUsize,
-    /// Workers that have not yet left the current job.
+    /// Workers that have joined the current job and not left it yet; grows with the lock of `job` only.
     busy: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -37,7 +38,8 @@ struct Shared {
 impl Shared {
     /// Claims tasks until none is left. The first panic is kept for the caller, and ends the job early.
     fn work(&self, job: Job, worker: usize) {
-        // SAFETY: `run` waits until `busy` is zero, so the closure outlives this call.
+        // SAFETY: a worker is counted in `busy` before it comes here, and `run` waits until that is zero: the closure outlives
+        // this call.
         let f = unsafe { &*job.f };
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {
@@ -64,6 +66,9 @@ impl Shared {
                     guard = self.wake.wait(guard).expect("no panic while this lock is held");
                 }
                 seen = guard.0;
+                if guard.1.is_some() {
+                    self.busy.fetch_add(1, Ordering::Relaxed);
+                }
                 guard.1
             };
             if self.stop.load(Ordering::Acquire) {
@@ -71,8 +76,8 @@ impl Shared {
             }
             if let Some(job) = job {
                 self.work(job, worker);
+                self.busy.fetch_sub(1, Ordering::Release);
             }
-            self.busy.fetch_sub(1, Ordering::Release);
         }
     }
 }
@@ -173,15 +178,16 @@ impl Workers {
 
     /// [`Pool::run`]. One call at a time.
     fn run(&self, tasks: usize, f: &(dyn Fn(usize, usize) + Sync)) {
-        // SAFETY: only the lifetime changes; this function returns after the last worker has left the job (below).
+        // SAFETY: only the lifetime changes; this function returns when no worker can join the job any more and the last
+        // has left it (below).
         let f =
             unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(f) };
         let job = Job { f, tasks };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.threads.len(), Ordering::Relaxed);
         self.publish(Some(job));
         shared.work(job, 0);
+        shared.job.lock().expect("no panic while this lock is held").1 = None;
         while !wait(|| shared.busy.load(Ordering::Acquire) == 0) {}
         if let Some(panic) = shared.panic.lock().unwrap_or_else(|e| e.into_inner()).take() {
             resume_unwind(panic);

@@ -1,6 +1,6 @@
 //! Answers in JSON.
 
-use crate::serve::embed::blocking;
+use crate::serve::embed::apart_if;
 use crate::serve::record::Record;
 use crate::serve::refusal::{Kind, Refusal};
 use axum::body::Body;
@@ -19,8 +19,7 @@ pub(crate) async fn json<T: Serialize>(
     record: Record,
     make: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Response, Refusal> {
-    let write = || serde_json::to_vec(&make());
-    let json = if record.items > FEW { blocking(write).await? } else { write() };
+    let json = apart_if(record.items > FEW, || serde_json::to_vec(&make())).await?;
     let json = json.map_err(|error| Refusal::new(Kind::Internal, error.to_string()))?;
     let mut response = ([(CONTENT_TYPE, "application/json")], Body::from(json)).into_response();
     response.extensions_mut().insert(record);

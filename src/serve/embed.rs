@@ -36,6 +36,9 @@ struct Tokenized {
     texts: Vec<String>,
 }
 
+/// Bytes that are read, or tokenized, sooner than another thread is awake for it.
+const AT_ONCE: usize = 16 << 10;
+
 /// Tokens that neighbouring pieces of a text have in common, one in so many of the context; half a piece at most.
 const OVERLAP: usize = 8;
 
@@ -45,7 +48,8 @@ const OVERLAP: usize = 8;
 /// A body that cannot be read, or a field that makes no sense.
 pub(crate) async fn read(app: &App, request: Request, manners: Manners) -> Result<Ask, Refusal> {
     let body = body::read(app, request.into_body()).await?;
-    Ask::new(&Fields::parse(&body.bytes)?, manners, app.options.max_items)
+    let (size, most_items) = (body.bytes.len(), app.options.max_items);
+    apart_if(size > AT_ONCE, move || Ask::new(&Fields::parse(&body.bytes)?, manners, most_items)).await?
 }
 
 /// Computes what a request asks for, or finds it among the results that are kept.
@@ -77,7 +81,8 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
     let start = Instant::now();
     let tokenized = {
         let (ask, loaded, log) = (ask.clone(), loaded.clone(), app.options.log_texts);
-        blocking(move || tokenize(&ask, &loaded, log)).await??
+        let size = ask.items.iter().map(Item::size).sum::<usize>();
+        apart_if(size > AT_ONCE, move || tokenize(&ask, &loaded, log)).await??
     };
     let took = start.elapsed();
     let count: usize = tokenized.pieces.iter().map(Vec::len).sum();
@@ -144,7 +149,7 @@ pub(crate) async fn embed(app: &Arc<App>, context: &Context, ask: Ask) -> Result
         };
         lengths.into_iter().map(&mut next).collect::<Vec<_>>()
     };
-    let vectors = if count > 64 { blocking(make).await? } else { make() };
+    let vectors = apart_if(count > 64, make).await?;
     if let Some(i) = vectors.iter().position(|vector| vector.iter().any(|x| !x.is_finite())) {
         return Err(failure(&Failed::NonFinite, &ask, i));
     }
@@ -256,6 +261,14 @@ fn client_of(user: &str) -> u64 {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     let fault = |_| Refusal::new(Kind::Internal, "a fault in the program; please report it");
     tokio::task::spawn_blocking(work).await.map_err(fault)
+}
+
+/// Work that is done at once, unless it is so much that it would hold up others.
+pub(crate) async fn apart_if<T: Send + 'static>(
+    much: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    if much { blocking(work).await } else { Ok(work()) }
 }
 
 fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, Refusal> {

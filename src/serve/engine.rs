@@ -71,7 +71,7 @@ struct Inner {
     rate: Option<f64>,
     /// When the last text came in.
     arrived: Instant,
-    /// The last pass that had the device for itself: its end, its length, its texts.
+    /// The last pass that had the device for itself: its end, its length, its texts and those that waited at its end.
     last: Option<(Instant, Duration, usize)>,
     stopping: bool,
 }
@@ -163,15 +163,16 @@ impl Inner {
         Load { texts: self.queue.len(), tokens: self.queue.tokens(), rate: self.rate }
     }
 
-    /// How much longer the next pass should wait for texts: those who got an answer from the last one are about to ask again,
-    /// and together they cost less. Whoever asks alone is never waited with.
-    fn patience(&self) -> Option<Duration> {
+    /// How much longer the next pass should wait for texts: those who got an answer from the last one are about to ask again, and
+    /// together with those who wait already they cost less. Without the last of them the pass would be that one's wait, and the
+    /// next one another's. Whoever asks alone is never waited with.
+    fn patience(&mut self) -> Option<Duration> {
         /// Of the last pass's time, lost at most.
         const SHARE: u32 = 16;
         /// Between two texts of those who ask again.
         const GAP: Duration = Duration::from_millis(4);
         let (end, took, texts) = self.last?;
-        if texts < 2 || self.queue.len() >= texts {
+        if texts < 2 || self.queue.len() >= texts || self.queue.fills_a_pass() {
             return None;
         }
         let until = (end + took / SHARE).min(self.arrived.max(end) + GAP);
@@ -189,7 +190,9 @@ impl Shared {
         while let Some(pass) = self.next() {
             let (start, texts) = (Instant::now(), pass.texts.len());
             self.run(pass, true);
-            self.lock().last = Some((Instant::now(), start.elapsed(), texts));
+            let mut inner = self.lock();
+            let texts = texts + inner.queue.len();
+            inner.last = Some((Instant::now(), start.elapsed(), texts));
         }
     }
 
@@ -369,6 +372,32 @@ mod tests {
         let (broken, good) = (submit(&engine, &model, 1, "not finite"), submit(&engine, &model, 2, "good"));
         assert!(matches!(state(broken), Err(Failed::NonFinite)));
         assert_eq!(state(good).unwrap()[0], 5.0, "four bytes and the end");
+    }
+
+    #[test]
+    fn those_who_may_ask_again_are_waited_for_unless_the_pass_is_full() {
+        let (model, _watched) = embedder();
+        let now = Instant::now();
+        // As long after the last text and after the last pass as may be.
+        let (arrived, long) = (now + Duration::from_secs(1000), Duration::from_secs(16_000));
+        let mut inner = Inner { queue: Queue::default(), rate: None, arrived, last: None, stopping: false };
+        let push = |inner: &mut Inner, text: &str| {
+            let (to, _) = unbounded_channel();
+            let tokens = tokens_of(&model, text);
+            let key = Key::of(Identity::Number(0), &model, &tokens);
+            inner.queue.push(&model, 1, 0, Job { key, tokens, waiter: Waiter { index: 0, to } });
+        };
+        push(&mut inner, "a");
+        for (texts, waits) in [(0, false), (1, false), (2, true)] {
+            inner.last = Some((now, long, texts));
+            assert_eq!(inner.patience().is_some(), waits, "after {texts}");
+        }
+        push(&mut inner, "b");
+        assert!(inner.patience().is_none(), "both have come");
+        inner.last = Some((now, long, 100));
+        assert!(inner.patience().is_some());
+        push(&mut inner, &"c".repeat(2 * model.pass_tokens()));
+        assert!(inner.patience().is_none(), "more than a pass");
     }
 
     #[test]

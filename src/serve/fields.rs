@@ -152,6 +152,16 @@ pub(crate) enum Item {
     Ids(Vec<u32>),
 }
 
+impl Item {
+    /// Its bytes in memory.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Ids(ids) => size_of_val(&ids[..]),
+        }
+    }
+}
+
 /// The texts of a field: a string, a list of strings, `{"text": …}` objects or token arrays, or one token array. Tells too
 /// whether it was one text alone. `most` is the limit of texts.
 ///

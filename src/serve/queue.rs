@@ -124,6 +124,11 @@ impl<W> Queue<W> {
         self.lanes.iter().map(|lane| lane.planner.tokens()).sum()
     }
 
+    /// Whether the texts of a model that wait are more than a pass takes.
+    pub(crate) fn fills_a_pass(&mut self) -> bool {
+        self.lanes.iter_mut().any(|lane| lane.planner.fills_a_pass())
+    }
+
     /// Whether neither a text waits nor a pass runs.
     pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
