@@ -172,7 +172,10 @@ pub(crate) async fn accept(listener: Arc<Listener>, serving: Serving, watcher: i
                 let loopback =
                     stream.local_addr().is_ok_and(|local: SocketAddr| local.ip().to_canonical().is_loopback());
                 let peer = peer(address.to_string(), loopback, loopback);
-                tokio::spawn(handshake(stream, peer, serving.clone(), watcher()));
+                match serving.tls.clone() {
+                    Some(tls) => tokio::spawn(handshake(tls, stream, peer, serving.clone(), watcher())),
+                    None => tokio::spawn(converse(stream, peer, serving.clone(), watcher())),
+                };
             }),
             #[cfg(unix)]
             Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
@@ -187,8 +190,7 @@ pub(crate) async fn accept(listener: Arc<Listener>, serving: Serving, watcher: i
     }
 }
 
-async fn handshake(stream: tokio::net::TcpStream, peer: Peer, serving: Serving, watcher: Watcher) {
-    let Some(tls) = serving.tls.clone() else { return converse(stream, peer, serving, watcher).await };
+async fn handshake(tls: TlsAcceptor, stream: tokio::net::TcpStream, peer: Peer, serving: Serving, watcher: Watcher) {
     match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) => converse(stream, peer, serving, watcher).await,
         Ok(Err(error)) => tracing::debug!(peer = peer.name, "no TLS: {error}"),
@@ -244,13 +246,12 @@ async fn converse(
     let _open = serving.app.metrics.connection();
     let options = &serving.app.options;
     let activity = Arc::new(Mutex::new(Activity::new()));
-    let stream = {
-        let activity = activity.clone();
-        InspectReader::new(stream, move |bytes| lock(&activity).came(bytes))
-    };
-    let service = {
+    // In a block, and a box, so that this task does not keep room for each step of its making: there may be thousands of them.
+    let mut connection = {
+        let came = activity.clone();
+        let stream = InspectReader::new(stream, move |bytes| lock(&came).came(bytes));
         let (router, activity) = (serving.router.clone(), activity.clone());
-        service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (router, activity) = (router.clone(), Under::new(activity.clone()));
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());
@@ -259,15 +260,14 @@ async fn converse(
                 drop(activity);
                 response.map_err(|error: Infallible| error)
             }
-        })
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // Its own limit for heads would count the time between requests too.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None::<Duration>);
+        builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(20)));
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        Box::pin(watcher.watch(connection))
     };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Its own limit for heads would count the time between requests too.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None::<Duration>);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(20)));
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = watcher.watch(connection);
-    tokio::pin!(connection);
     let step = options.head_timeout.min(options.idle_timeout).max(Duration::from_millis(1));
     loop {
         let now = Instant::now();
