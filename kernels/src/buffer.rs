@@ -1,5 +1,6 @@
 //! Memory for the kernels: cache-line aligned buffers, and a way for threads to write disjoint parts of one slice.
 
+use memmap2::MmapMut;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,65 +34,117 @@ unsafe impl Plain for i32 {}
 
 /// Memory that large buffers leave behind for the next ones: fresh pages cost a fault each.
 pub(crate) struct Arena {
-    free: Mutex<Vec<Vec<Line>>>,
+    free: Mutex<Vec<Lines>>,
 }
 
 impl Arena {
-    /// The most that is held back, and the most of one buffer, in bytes: a usual pass of a small model, none of a long text.
-    const HELD: usize = 128 << 20;
+    /// The most that is held back, and the most of one buffer, in bytes: a pass of 1,024 tokens of a 0.6B model; of longer ones, and
+    /// of larger models, the rest comes from the system again, which takes some milliseconds of their seconds.
+    const HELD: usize = 64 << 20;
     const LARGEST: usize = 32 << 20;
 
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { free: Mutex::new(Vec::new()) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Line>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Lines>> {
         // A panic leaves a list of whole buffers.
         self.free.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// At least so many lines, of any content: the smallest that fits, if it is not far too large.
-    fn take(&self, lines: usize) -> Vec<Line> {
+    fn take(&self, lines: usize) -> Lines {
         let mut free = self.lock();
         let fits = |i: &usize| (lines..=4 * lines).contains(&free[*i].len());
         match (0..free.len()).filter(fits).min_by_key(|i| free[*i].len()) {
             Some(i) => free.swap_remove(i),
-            None => {
-                let new = vec![Line([0; CACHE_LINE]); lines];
-                advise_huge_pages(&new);
-                new
-            }
+            None => Lines::zeroed(lines),
         }
     }
 
-    fn give(&self, lines: Vec<Line>) {
+    fn give(&self, lines: Lines) {
         let mut free = self.lock();
-        let held: usize = free.iter().map(Vec::len).sum();
+        let held: usize = free.iter().map(|lines| lines.len()).sum();
         if lines.len() * CACHE_LINE <= Self::LARGEST && (held + lines.len()) * CACHE_LINE <= Self::HELD {
             free.push(lines);
         }
     }
 }
 
-/// Asks for huge pages where the operating system can give some: a tile of a product touches a page of every row.
-fn advise_huge_pages(lines: &[Line]) {
-    #[cfg(target_os = "linux")]
-    {
-        const HUGE: usize = 2 << 20;
-        let bytes = lines.as_ptr_range();
-        let (start, end) = ((bytes.start as usize).next_multiple_of(HUGE), bytes.end as usize / HUGE * HUGE);
-        if start < end {
-            // SAFETY: whole pages of memory that is ours; a hint, which may fail.
-            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+/// Cache lines in a row.
+enum Lines {
+    Heap(Vec<Line>),
+    /// Pages of the operating system, which has them back at once. An allocator that has seen large pieces come and go keeps
+    /// them, in places between which others do not fit: a server grew by them for minutes.
+    Pages(MmapMut),
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::Heap(Vec::new())
+    }
+}
+
+impl Lines {
+    /// Bytes of a piece that is worth pages of its own.
+    const LARGE: usize = 1 << 20;
+
+    /// So many lines of zeros.
+    fn zeroed(lines: usize) -> Self {
+        let bytes = lines * CACHE_LINE;
+        if bytes >= Self::LARGE
+            && let Ok(pages) = MmapMut::map_anon(bytes)
+        {
+            // A tile of a product touches a page of every row. A hint, which may fail.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Self::Pages(pages);
+        }
+        Self::Heap(vec![Line([0; CACHE_LINE]); lines])
+    }
+
+    /// Adds lines of zeros until there are so many.
+    fn grow(&mut self, lines: usize) {
+        match self {
+            Self::Heap(heap) if heap.is_empty() => *heap = vec![Line([0; CACHE_LINE]); lines],
+            Self::Heap(heap) => heap.resize(lines, Line([0; CACHE_LINE])),
+            Self::Pages(_) => {
+                let mut more = Self::zeroed(lines);
+                more[..self.len()].copy_from_slice(self);
+                *self = more;
+            }
         }
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = lines;
+}
+
+impl Deref for Lines {
+    type Target = [Line];
+    fn deref(&self) -> &[Line] {
+        match self {
+            Self::Heap(heap) => heap,
+            // SAFETY: pages are aligned to more than a line, and any bytes are one.
+            Self::Pages(pages) => unsafe {
+                std::slice::from_raw_parts(pages.as_ptr().cast(), pages.len() / CACHE_LINE)
+            },
+        }
+    }
+}
+
+impl DerefMut for Lines {
+    fn deref_mut(&mut self) -> &mut [Line] {
+        match self {
+            Self::Heap(heap) => heap,
+            // SAFETY: as above, and `self` is borrowed mutably.
+            Self::Pages(pages) => unsafe {
+                std::slice::from_raw_parts_mut(pages.as_mut_ptr().cast(), pages.len() / CACHE_LINE)
+            },
+        }
+    }
 }
 
 /// A buffer of `T` that starts on a cache line.
 pub(crate) struct Buffer<T> {
-    lines: Vec<Line>,
+    lines: Lines,
     len: usize,
     /// Where its memory came from and goes back to.
     arena: Option<Arc<Arena>>,
@@ -118,7 +171,7 @@ impl<T: Plain> Buffer<T> {
     /// # Panics
     /// As [`Self::resize`].
     pub(crate) fn zeroed(len: usize) -> Self {
-        let mut buffer = Self { lines: Vec::new(), len: 0, arena: None, of: PhantomData };
+        let mut buffer = Self { lines: Lines::default(), len: 0, arena: None, of: PhantomData };
         buffer.resize(len);
         buffer
     }
@@ -142,11 +195,7 @@ impl<T: Plain> Buffer<T> {
     pub(crate) fn resize(&mut self, len: usize) {
         let lines = Self::lines_of(len);
         if lines > self.lines.len() {
-            if self.lines.is_empty() {
-                self.lines = vec![Line([0; CACHE_LINE]); lines];
-            } else {
-                self.lines.resize(lines, Line([0; CACHE_LINE]));
-            }
+            self.lines.grow(lines);
         }
         self.len = len;
     }
