@@ -1,5 +1,5 @@
 //! Lean, the second promise: memory is bounded by what is said before, and given back. A program of its own, since it counts
-//! every allocation.
+//! every allocation. (Buffers of 4 MiB and more are pages of the system's and not counted; models here are too small for such.)
 
 mod common;
 

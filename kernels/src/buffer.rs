@@ -38,9 +38,8 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// The most that is held back, and the most of one buffer, in bytes: a pass of 1,024 tokens of a 0.6B model; of longer ones, and
-    /// of larger models, the rest comes from the system again, which takes some milliseconds of their seconds.
-    const HELD: usize = 64 << 20;
+    /// The most that is held back, and the most of one buffer, in bytes: a usual pass of a small model, none of a long text.
+    const HELD: usize = 128 << 20;
     const LARGEST: usize = 32 << 20;
 
     pub(crate) fn new() -> Arc<Self> {
@@ -58,7 +57,23 @@ impl Arena {
         let fits = |i: &usize| (lines..=4 * lines).contains(&free[*i].len());
         match (0..free.len()).filter(fits).min_by_key(|i| free[*i].len()) {
             Some(i) => free.swap_remove(i),
-            None => Lines::zeroed(lines),
+            None => {
+                Self::make_room(&mut free, lines);
+                drop(free);
+                Lines::zeroed(lines)
+            }
+        }
+    }
+
+    /// Gives back what is too small for so many lines, the largest first, until there is room for them: what is held and what
+    /// is used are together no more than was ever used at once.
+    fn make_room(free: &mut Vec<Lines>, lines: usize) {
+        let large = Lines::LARGE / CACHE_LINE..lines;
+        let mut missing = lines;
+        while missing > 0
+            && let Some(i) = (0..free.len()).filter(|&i| large.contains(&free[i].len())).max_by_key(|&i| free[i].len())
+        {
+            missing = missing.saturating_sub(free.swap_remove(i).len());
         }
     }
 
@@ -86,8 +101,8 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Bytes of a piece that is worth pages of its own.
-    const LARGE: usize = 1 << 20;
+    /// Bytes of a piece that is worth pages of its own; `tests/lean.rs`, which counts what allocators give, has none.
+    const LARGE: usize = 4 << 20;
 
     /// So many lines of zeros.
     fn zeroed(lines: usize) -> Self {

@@ -3,10 +3,10 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, OutputType};
+use crate::serve::ask::{Ask, Manners, OutputType, texts};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
-use crate::serve::fields::{Fields, Item};
+use crate::serve::fields::{Field, Fields, Item};
 use crate::serve::refusal::Refusal;
 use crate::serve::vectors::{Values, values};
 use crate::serve::words::TooLong;
@@ -61,6 +61,10 @@ async fn answer(app: Arc<App>, context: Context, request: Request, version: &'st
         if fields.has("images") {
             return Err(Refusal::field("images", "cannot be embedded: only texts can"));
         }
+        // Unlike `input` elsewhere, never tokens.
+        if let Some((name, value)) = fields.all(Field::Texts).find(|(name, _)| *name == "texts") {
+            texts(name, value, app.options.max_items)?;
+        }
         (Ask::new(&fields, MANNERS, app.options.max_items)?, version == "2" || fields.has("embedding_types"))
     };
     drop(body);
@@ -96,6 +100,21 @@ pub(crate) fn refuse(refusal: &Refusal) -> (u16, Value) {
 #[cfg(test)]
 mod tests {
     use crate::serve::tests::{Fixture, floats};
+
+    #[test]
+    fn tokens_are_no_texts() {
+        let fixture = Fixture::new();
+        let inputs = r#""inputs": [{"content": [{"type": "text", "text": "a"}]}]"#;
+        for (body, status) in [
+            (format!("{{{inputs}}}"), 200),
+            (format!(r#"{{{inputs}, "texts": ["a"]}}"#), 200),
+            (format!(r#"{{{inputs}, "texts": [0]}}"#), 400),
+            (r#"{"texts": [0]}"#.to_owned(), 400),
+        ] {
+            let (got, answer) = fixture.post("/v2/embed", &body);
+            assert_eq!(got, status, "{body}: {answer}");
+        }
+    }
 
     #[test]
     fn a_list_by_each_type() {
