@@ -17,8 +17,19 @@ fn embedding(format: &str, stdin: Stdio, out: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qembed-q"));
     command.arg("--gguf").arg(model(SHAPE_K, "F16")).args(["--threads", "1", "--format", format]);
     let mut child = command.stdin(stdin).stdout(File::create(out).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-    wait_until(&mut child, || fs::metadata(out).unwrap().len() > 0);
+    wait_until(&mut child, || match format {
+        // Its header comes first, and counts none.
+        "npy" => rows(&fs::read(out).unwrap()) > 0,
+        _ => fs::metadata(out).unwrap().len() > 0,
+    });
     child
+}
+
+/// The rows that a file's header counts.
+fn rows(npy: &[u8]) -> usize {
+    let Some(header) = npy.get(..128) else { return 0 };
+    let header = String::from_utf8_lossy(header);
+    header.split("'shape': (").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
 }
 
 fn wait_until(child: &mut Child, happened: impl Fn() -> bool) {
@@ -49,8 +60,7 @@ fn vectors(format: &str, mut out: &[u8], cut: bool) -> Vec<Vec<f32>> {
             objects.map(|mut object| numbers(object["embedding"].take())).collect()
         }
         "npy" => {
-            let header = String::from_utf8_lossy(&out[..128]).into_owned();
-            let count: usize = header.split("'shape': (").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+            let count = rows(out);
             out = &out[128..];
             assert!(
                 count > 0 && (if cut { count * BYTES <= out.len() } else { count * BYTES == out.len() }),
