@@ -54,6 +54,8 @@ pub(crate) struct Manners {
     pub(crate) too_long: TooLong,
     /// Whether fields of other dialects than `truncate` say what becomes of them.
     pub(crate) lenient_length: bool,
+    /// Whether a text may come as its tokens.
+    pub(crate) token_ids: bool,
     pub(crate) empty: Empty,
 }
 
@@ -103,10 +105,17 @@ impl Ask {
             }
             return Err(Refusal::field("input", "is missing: the text, or a list of texts, to embed"));
         };
-        let (texts, lone) = items(input, value, most_items)?;
+        let read = |name, value| {
+            let (items, lone) = items(name, value, most_items)?;
+            if !manners.token_ids && items.iter().any(|item| matches!(item, Item::Ids(_))) {
+                return Err(Refusal::field(name, "has to be a list of texts, not of tokens"));
+            }
+            Ok((items, lone))
+        };
+        let (texts, lone) = read(input, value)?;
         // Under a name that does not count they have to make sense all the same.
         for (name, value) in fields.all(Field::Texts).skip(1) {
-            let others = items(name, value, most_items)?.0;
+            let (others, _) = read(name, value)?;
             let empty = |item: &Item| matches!(item, Item::Text(text) if text.is_empty());
             if others.is_empty() || manners.empty == Empty::Refuse && others.iter().any(empty) {
                 return Err(Refusal::field(name, format!("has nothing in it, beside {input}")));
@@ -294,8 +303,10 @@ pub(crate) fn required<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str) 
 mod tests {
     use super::*;
 
-    const STRICT: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::Refuse };
-    const LENIENT: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::EndToken };
+    const STRICT: Manners =
+        Manners { too_long: TooLong::Error, lenient_length: false, token_ids: true, empty: Empty::Refuse };
+    const LENIENT: Manners =
+        Manners { too_long: TooLong::Right, lenient_length: true, token_ids: true, empty: Empty::EndToken };
 
     fn ask(body: &str, manners: Manners) -> Result<Ask, Refusal> {
         Ask::new(&Fields::parse(body.as_bytes())?, manners, 100)

@@ -3,10 +3,10 @@
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
-use crate::serve::ask::{Ask, Manners, OutputType, texts};
+use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed};
-use crate::serve::fields::{Field, Fields, Item};
+use crate::serve::fields::{Fields, Item};
 use crate::serve::refusal::Refusal;
 use crate::serve::vectors::{Values, values};
 use crate::serve::words::TooLong;
@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is too long is cut at its end; an empty text is an error.
-const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::Refuse };
+const MANNERS: Manners =
+    Manners { too_long: TooLong::Right, lenient_length: true, token_ids: false, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedded {
@@ -60,10 +61,6 @@ async fn answer(app: Arc<App>, context: Context, request: Request, version: &'st
         let fields = Fields::parse(&body.bytes)?;
         if fields.has("images") {
             return Err(Refusal::field("images", "cannot be embedded: only texts can"));
-        }
-        // Unlike `input` elsewhere, never tokens.
-        if let Some((name, value)) = fields.all(Field::Texts).find(|(name, _)| *name == "texts") {
-            texts(name, value, app.options.max_items)?;
         }
         (Ask::new(&fields, MANNERS, app.options.max_items)?, version == "2" || fields.has("embedding_types"))
     };
@@ -110,6 +107,7 @@ mod tests {
             (format!(r#"{{{inputs}, "texts": ["a"]}}"#), 200),
             (format!(r#"{{{inputs}, "texts": [0]}}"#), 400),
             (r#"{"texts": [0]}"#.to_owned(), 400),
+            (r#"{"inputs": [[0]]}"#.to_owned(), 400),
         ] {
             let (got, answer) = fixture.post("/v2/embed", &body);
             assert_eq!(got, status, "{body}: {answer}");

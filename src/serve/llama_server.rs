@@ -17,7 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Too long is an error, as it is there, and so is an empty text.
-const MANNERS: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::Refuse };
+const MANNERS: Manners =
+    Manners { too_long: TooLong::Error, lenient_length: false, token_ids: true, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedding {

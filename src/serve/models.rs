@@ -384,10 +384,7 @@ mod tests {
     fn a_digest_is_found_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
-        let dims =
-            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=100".parse().unwrap();
-        let spec = qembed_models::synth::Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
-        qembed_models::synth::write(&spec, &path).unwrap();
+        crate::tests::write_model(&path, 100);
         let load = LoadOptions::default().access(qembed_models::gguf::Access::Read);
         let memory = Memory::default();
         let digest = |memory: &Memory| {

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What is too long is cut, and an empty text has a vector.
-const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::EndToken };
+const MANNERS: Manners =
+    Manners { too_long: TooLong::Right, lenient_length: true, token_ids: true, empty: Empty::EndToken };
 
 /// The version of Ollama whose answers these are like. Clients compare it, number by number, with the oldest that they can
 /// use (VS Code with 0.6.4), and some can read nothing but three numbers.

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// Too long is an error, whatever fields of others a request has.
-const MANNERS: Manners = Manners { too_long: TooLong::Error, lenient_length: false, empty: Empty::Refuse };
+const MANNERS: Manners =
+    Manners { too_long: TooLong::Error, lenient_length: false, token_ids: true, empty: Empty::Refuse };
 
 #[derive(Serialize)]
 struct Embedding {

@@ -269,10 +269,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("model.gguf");
-            let dims =
-                "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=4000".parse().unwrap();
-            let spec = qembed_models::synth::Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
-            qembed_models::synth::write(&spec, &path).unwrap();
+            crate::tests::write_model(&path, 4000);
             let load = LoadOptions::default().access(crate::gguf::Access::Read);
             Self { queue: Queue::default(), model: Arc::new(Embedder::open_with(&path, &load).unwrap()) }
         }

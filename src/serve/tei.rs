@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// What is too long is cut, and an empty text has a vector.
-const MANNERS: Manners = Manners { too_long: TooLong::Right, lenient_length: true, empty: Empty::EndToken };
+const MANNERS: Manners =
+    Manners { too_long: TooLong::Right, lenient_length: true, token_ids: true, empty: Empty::EndToken };
 /// Where the texts of a comparison are.
 const SENTENCES: &str = "inputs.sentences";
 

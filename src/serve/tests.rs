@@ -19,10 +19,7 @@ impl Fixture {
     pub(crate) fn with(options: ServeOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
-        let dims =
-            "tiny,layers=1,hidden=32,ffn=32,heads=1,kv_heads=1,head_dim=16,vocab=300,context=256".parse().unwrap();
-        let spec = qembed_models::synth::Spec { dims, level: "F16".parse().unwrap(), seed: 1, vocabulary: None };
-        qembed_models::synth::write(&spec, &path).unwrap();
+        crate::tests::write_model(&path, 256);
         let load = LoadOptions::default().access(Access::Read).threads(1);
         let models = vec![ModelSpec { path: Some(path), ..ModelSpec::default() }];
         Self(Offline::new(options.models(models).load(load)).unwrap())
