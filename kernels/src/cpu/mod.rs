@@ -143,17 +143,15 @@ impl CpuBackend {
             let Scratch { panels, products, .. } = &mut *self.scratch(worker);
             let columns = weight.columns(tile);
             let width = columns.len().next_multiple_of(TILE);
-            // Added to what there is, each product would be rounded as that is, which may be far larger than their sum.
             // The task that this thread will likely take next.
             let next = tiles.get(task + self.pool.threads()).map(|(i, tile)| outputs[*i].0.tile(*tile).bytes);
+            // Added to what there is, each product would be rounded as that is, which may be far larger than their sum.
             let in_place = !add && weight.kernel.any_stride && columns.len() == width;
             for span in (0..weight.k).step_by(SPAN) {
-                let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0]);
+                let later = next.filter(|_| weight.one_block(input.rows) && span + SPAN >= weight.k);
+                let panels = self.unpack(weight, tile, span..weight.k.min(span + SPAN), &mut panels[0], later);
                 for block in weight.blocks(input.rows) {
                     block.clone().for_each(|row| output.prefetch(row, columns.clone()));
-                    if block == (0..input.rows) && span + SPAN >= weight.k {
-                        ask(panels, next.unwrap_or_default());
-                    }
                     if in_place {
                         for panel in panels.iter() {
                             // SAFETY: the columns of this tile, which belong to this task alone.
@@ -178,21 +176,26 @@ impl CpuBackend {
         });
     }
 
-    /// Unpacks values `span` of a tile's rows into as many panels as they take.
+    /// Unpacks values `span` of a tile's rows into as many panels as they take. Meanwhile, or while the panels are multiplied, what is
+    /// needed `later` is asked for.
     fn unpack<'a>(
         &self,
         weight: &Weight,
         tile: usize,
         span: Range<usize>,
         panels: &'a mut Vec<Panel>,
+        later: Option<&[u8]>,
     ) -> &'a mut [Panel] {
         let chunks = span.clone().step_by(CHUNK);
         if panels.len() < chunks.len() {
             panels.resize_with(chunks.len(), Panel::new);
         }
         let panels = &mut panels[..chunks.len()];
+        let later = later.unwrap_or_default();
+        let mut later = later.chunks(later.len().div_ceil(panels.len()).max(1));
         for (panel, first) in panels.iter_mut().zip(chunks) {
             let len = (span.end - first).min(CHUNK);
+            panel.ahead.set(later.next().unwrap_or_default());
             weight.kernel.unpack(panel, weight.tile(tile), first, len);
         }
         panels
@@ -216,13 +219,6 @@ impl CpuBackend {
         }
         stride
     }
-}
-
-/// Has the products of `panels` ask for `bytes`, the weights of a later task. For a single block of activations: where there are
-/// more, unpacking takes little of the time, and the bytes might be gone from the L2 cache again.
-fn ask(panels: &[Panel], bytes: &[u8]) {
-    let mut parts = bytes.chunks(bytes.len().div_ceil(panels.len()).max(1));
-    panels.iter().for_each(|panel| panel.ahead.set(parts.next().unwrap_or_default()));
 }
 
 /// Rotary angles: cosines and sines [tokens × head_dim / 2].
@@ -420,16 +416,14 @@ impl Backend for CpuBackend {
             let Scratch { panels, products, groups, .. } = &mut *self.scratch(worker);
             for tile in task * step..tiles.min((task + 1) * step) {
                 let [gate_panels, up_panels] = &mut *panels;
-                let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels);
-                let up_panels = self.unpack(up, tile, 0..up.k, up_panels);
                 let next = Some(tile + step * self.pool.threads()).filter(|next| *next < tiles);
+                let [gate_later, up_later] = [gate, up]
+                    .map(|weight| next.filter(|_| weight.one_block(input.rows)).map(|next| weight.tile(next).bytes));
+                let gate_panels = self.unpack(gate, tile, 0..gate.k, gate_panels, gate_later);
+                let up_panels = self.unpack(up, tile, 0..up.k, up_panels, up_later);
                 let columns = gate.columns(tile);
                 let width = columns.len().next_multiple_of(TILE);
                 for block in gate.blocks(input.rows) {
-                    if block == (0..input.rows) {
-                        ask(gate_panels, next.map_or(&[], |next| gate.tile(next).bytes));
-                        ask(up_panels, next.map_or(&[], |next| up.tile(next).bytes));
-                    }
                     let [gates, ups, gated] = &mut *products;
                     let stride = self.multiply(gate, gate_panels, input, block.clone(), width, gates);
                     self.multiply(up, up_panels, input, block.clone(), width, ups);

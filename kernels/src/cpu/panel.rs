@@ -5,6 +5,8 @@
 //! know the panel.
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod planes;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod uniform;
 
 use crate::buffer::{Buffer, CACHE_LINE, prefetch};
@@ -58,8 +60,8 @@ impl<'a> TileRows<'a> {
     /// Where [`ROWS_AHEAD`] rows later values `first..first + len` are, if panels of so many values are unpacked one after the
     /// other, and then the next rows'; of blocks as in [`Self::blocks`]. For hints only.
     #[inline(always)]
-    fn ahead(&self, (block, bytes): (usize, usize), row: usize, first: usize, len: usize) -> *const u8 {
-        let row = row + ROWS_AHEAD;
+    fn ahead(&self, rows: usize, (block, bytes): (usize, usize), row: usize, first: usize, len: usize) -> *const u8 {
+        let row = row + rows;
         let (mut at, next) = (first / block * bytes, (first + len) / block * bytes);
         let mut row_at = row * self.row_bytes;
         if row >= self.rows() {
@@ -85,6 +87,12 @@ impl Ahead {
     pub(crate) fn set(&self, bytes: &[u8]) {
         let start = bytes.as_ptr() as usize;
         self.rest.set((start, start + bytes.len()));
+    }
+
+    /// Whether all has been asked for.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.get().0 == self.rest.get().1
     }
 
     /// Asks for what is left, into the L2 cache, or for one of so many `parts` of it.
@@ -144,6 +152,15 @@ impl Panel {
         }
     }
 
+    /// Of a format of codes, values `first..first + len`.
+    #[inline(always)]
+    fn begin<B: Block>(&mut self, first: usize, len: usize) {
+        (self.first, self.len) = (first, len);
+        self.group = B::GROUP;
+        self.has_min = B::HAS_MIN;
+        self.range = B::CODES;
+    }
+
     /// Unpacks values `first..first + len` of the quantized rows of tile number `tile` of `all` into `rows`, `row_scales` and
     /// `row_mins`. Rows that the tile lacks become zeros.
     #[inline(always)]
@@ -151,10 +168,7 @@ impl Panel {
         // What products tell apart.
         const { assert!(B::GROUP == MIN_GROUP || B::GROUP == 2 * MIN_GROUP) };
         assert!(all.format.block_bytes() == B::BYTES && len <= CHUNK && len.is_multiple_of(B::LEN));
-        (self.first, self.len) = (first, len);
-        self.group = B::GROUP;
-        self.has_min = B::HAS_MIN;
-        self.range = B::CODES;
+        self.begin::<B>(first, len);
         let rows = self.rows.chunks_exact_mut(CHUNK);
         let scales = self.row_scales.chunks_exact_mut(GROUPS).zip(self.row_mins.chunks_exact_mut(GROUPS));
         for (row, (codes, (scales, mins))) in (tile * TILE..).zip(rows.zip(scales)) {
@@ -164,7 +178,7 @@ impl Panel {
                 mins.fill(0.0);
                 continue;
             }
-            let ahead = all.ahead((B::LEN, B::BYTES), row, first, len);
+            let ahead = all.ahead(ROWS_AHEAD, (B::LEN, B::BYTES), row, first, len);
             let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
             let blocks = all
                 .blocks((B::LEN, B::BYTES), row, first, len)

@@ -143,6 +143,8 @@ pub(crate) fn exp2_all<S: Simd>(s: S, x: &mut [f32]) {
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait IntLanes: Simd {
     type I: Copy;
+    /// LANES of them.
+    type Square: AsRef<[Self::I]>;
 
     fn splat_int(self, x: i32) -> Self::I;
     /// Loads LANES integers.
@@ -150,6 +152,11 @@ pub(crate) trait IntLanes: Simd {
     /// # Safety
     /// `p` is readable for that many.
     unsafe fn load_int(self, p: *const i32) -> Self::I;
+    /// Loads LANES integers from each of the first LANES places: the first of each, the second, and so on.
+    ///
+    /// # Safety
+    /// All are readable for that many.
+    unsafe fn load_transposed(self, places: &[*const i32; 16]) -> Self::Square;
     /// Loads 2 · LANES signed bytes as 16-bit integers.
     ///
     /// # Safety
@@ -163,10 +170,15 @@ pub(crate) trait IntLanes: Simd {
     fn xor(self, a: Self::I, b: Self::I) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Sums of bytes, their low 8 bits.
+    fn add_i8(self, a: Self::I, b: Self::I) -> Self::I;
     /// Sums of 16-bit integers, their low 16 bits.
     fn add_i16(self, a: Self::I, b: Self::I) -> Self::I;
     /// Products of 16-bit integers, their low 16 bits.
     fn mul_i16(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Each lane shifted, zeros coming in.
+    fn shift_right(self, a: Self::I, bits: u32) -> Self::I;
+    fn shift_left(self, a: Self::I, bits: u32) -> Self::I;
     /// The upper byte of each 16-bit integer.
     fn upper_bytes(self, a: Self::I) -> Self::I;
     /// The nearest floats.
@@ -233,3 +245,26 @@ impl Code for i16 {
         unsafe { simd.store_i16(p, x) }
     }
 }
+
+/// Repeats a body for `i` in `0..$n`, at most 16, or in a list, written out: left as a loop of so many instructions it stays one. Within
+/// another, a list: the other form is compiled 16 times.
+#[cfg(target_arch = "x86_64")]
+macro_rules! unroll {
+    ([$($step:literal)*], $i:ident => $body:block) => {
+        $({
+            let $i: usize = $step;
+            $body
+        })*
+    };
+    ($n:expr, $i:ident => $body:block) => {
+        unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $n:expr, $i:ident, $body:block, $($step:literal)*) => {
+        $(if $step < $n {
+            let $i: usize = $step;
+            $body
+        })*
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use unroll;

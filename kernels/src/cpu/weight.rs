@@ -36,6 +36,12 @@ impl Weight {
         (0..rows).step_by(size).map(move |first| first..rows.min(first + size))
     }
 
+    /// Whether all of so many rows meet a tile at once. Then unpacking is much of the work, and what is asked for meanwhile is used before
+    /// it is gone from the L2 cache again.
+    pub(super) fn one_block(&self, rows: usize) -> bool {
+        rows <= self.kernel.rows
+    }
+
     pub(super) fn tile(&self, tile: usize) -> TileRows<'_> {
         let rows = self.columns(tile);
         let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];

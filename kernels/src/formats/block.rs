@@ -31,6 +31,41 @@ pub(crate) trait Block: 'static {
     ///
     /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
     fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
+
+    /// The codes once more, for what reads those of many rows side by side; `None` for a format that is read by rows alone.
+    const PLANES: Option<Planes> = None;
+
+    /// The scales and mins of [`unpack`](Self::unpack) for a block of each of `N` rows, given what [`Planes::scales`] and [`Planes::d`]
+    /// say: `set(group, scales, mins)` takes them, group by group. Without `HAS_MIN`, mins are 0. For formats with
+    /// [`PLANES`](Self::PLANES); to be inlined as `unpack` is.
+    #[inline(always)]
+    fn unpack_scales<const N: usize>(
+        _words: &[[u32; N]; 4],
+        _d: &[u16; N],
+        _set: impl FnMut(usize, [f32; N], [f32; N]),
+    ) {
+        unreachable!("only formats that are read in planes have their scales read by themselves")
+    }
+}
+
+/// How the codes of a block of 256 values lie in its 32-bit words, four to a word: `code − CODES.0` is `low | high << low_bits`.
+/// A half of the block is four runs of 32 values, each the same bits of eight words that follow one another.
+pub(crate) struct Planes {
+    /// The byte where the four words begin from which scales and mins are made.
+    pub(crate) scales: usize,
+    /// The byte of an f16 beside them.
+    pub(crate) d: Option<usize>,
+    /// The byte where the 16 words of each half's low bits begin.
+    pub(crate) low: [usize; 2],
+    pub(crate) low_bits: u32,
+    /// Of each run, the first of its eight words, 0 or 8, and how far above the lowest of each byte its bits are.
+    pub(crate) runs: [(usize, u32); 4],
+    /// The byte where 16 words begin that hold the high bits.
+    pub(crate) high: usize,
+    /// 0 if all bits are low ones.
+    pub(crate) high_bits: u32,
+    /// Of each half and run, the same as `runs`.
+    pub(crate) high_runs: [[(usize, u32); 4]; 2],
 }
 
 /// The largest finite scale or min of a [`Block`]: 2^102.

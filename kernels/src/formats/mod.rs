@@ -28,7 +28,7 @@ pub(crate) mod q8_0;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::{Block, LARGEST_SCALE};
+pub(crate) use block::{Block, LARGEST_SCALE, Planes};
 use float::Float;
 
 /// Makes of one row per format (its name, its ggml id and, of blocks, its file) the enum, the list, and the macros that find a

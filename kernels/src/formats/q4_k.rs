@@ -2,7 +2,8 @@
 //! Layout: `block_q4_K` of `ggml-common.h`: `d` and `dmin` (f16), `scales` (12 bytes, see [`ScalesAndMins`]), `qs` (128
 //! bytes: of each 32 bytes, the low nibbles are 32 values and the high nibbles the next 32). Mins are subtracted.
 
-use super::block::{Block, bytes_at, f16_at, head};
+use super::block::{Block, Planes, bytes_at, f16_at, head};
+use super::f16::f16_to_f32;
 use super::pack::{Found, Pack, put};
 
 const LEN: usize = 256;
@@ -55,6 +56,22 @@ impl Block for Q4_K {
             }
         }
     }
+
+    const PLANES: Option<Planes> = Some(Planes {
+        scales: 0,
+        d: None,
+        low: [16, 80],
+        low_bits: 4,
+        runs: [(0, 0), (0, 4), (8, 0), (8, 4)],
+        high: 0,
+        high_bits: 0,
+        high_runs: [[(0, 0); 4]; 2],
+    });
+
+    #[inline(always)]
+    fn unpack_scales<const N: usize>(words: &[[u32; N]; 4], _: &[u16; N], set: impl FnMut(usize, [f32; N], [f32; N])) {
+        scales_and_mins_of_rows(words, set);
+    }
 }
 
 impl Pack for Q4_K {
@@ -92,6 +109,35 @@ impl ScalesAndMins {
             (u64::from(first & 0x3f3f_3f3f) | u64::from(last & 0x0f0f_0f0f | upper(first)) << 32).to_le_bytes()
         };
         Self { scales: join(scales, rest), mins: join(mins, rest >> 4) }
+    }
+}
+
+/// The scales and mins of a Q4_K or Q5_K block, of whose first 16 bytes `words` are made, in each of `N` rows: as
+/// [`Block::unpack_scales`].
+#[inline(always)]
+pub(super) fn scales_and_mins_of_rows<const N: usize>(
+    [floats, first, second, rest]: &[[u32; N]; 4],
+    mut set: impl FnMut(usize, [f32; N], [f32; N]),
+) {
+    use std::array::from_fn;
+    let d: [f32; N] = from_fn(|row| f16_to_f32(floats[row] as u16));
+    let dmin: [f32; N] = from_fn(|row| -f16_to_f32((floats[row] >> 16) as u16));
+    for g in 0..4 {
+        let shift = 8 * g as u32;
+        set(
+            g,
+            from_fn(|row| d[row] * (first[row] >> shift & 63) as i32 as f32),
+            from_fn(|row| dmin[row] * (second[row] >> shift & 63) as i32 as f32),
+        );
+    }
+    for g in 0..4 {
+        let shift = 8 * g as u32;
+        let upper = |word: u32| (word >> shift & 0xc0) >> 2;
+        set(
+            g + 4,
+            from_fn(|row| d[row] * (rest[row] >> shift & 15 | upper(first[row])) as i32 as f32),
+            from_fn(|row| dmin[row] * (rest[row] >> shift >> 4 & 15 | upper(second[row])) as i32 as f32),
+        );
     }
 }
 

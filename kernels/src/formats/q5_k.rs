@@ -3,9 +3,9 @@
 //! bytes: the fifth bits, bit `g` of byte `l` for value `32 g + l`), `qs` (128 bytes: of each 32 bytes, the low nibbles
 //! are 32 values and the high nibbles the next 32). Mins are subtracted.
 
-use super::block::{Block, bytes_at, f16_at, head};
+use super::block::{Block, Planes, bytes_at, f16_at, head};
 use super::pack::{Found, Pack, put};
-use super::q4_k::{ScalesAndMins, scale_and_min, scales_and_mins};
+use super::q4_k::{ScalesAndMins, scale_and_min, scales_and_mins, scales_and_mins_of_rows};
 
 const LEN: usize = 256;
 const BYTES: usize = 176;
@@ -58,6 +58,22 @@ impl Block for Q5_K {
                 codes[64 * pair + 32 + l] = (qs[l] >> 4 | (qh[l] >> (2 * pair + 1) & 1) << 4) as i8;
             }
         }
+    }
+
+    const PLANES: Option<Planes> = Some(Planes {
+        scales: 0,
+        d: None,
+        low: [48, 112],
+        low_bits: 4,
+        runs: [(0, 0), (0, 4), (8, 0), (8, 4)],
+        high: 16,
+        high_bits: 1,
+        high_runs: [[(0, 0), (0, 1), (0, 2), (0, 3)], [(0, 4), (0, 5), (0, 6), (0, 7)]],
+    });
+
+    #[inline(always)]
+    fn unpack_scales<const N: usize>(words: &[[u32; N]; 4], _: &[u16; N], set: impl FnMut(usize, [f32; N], [f32; N])) {
+        scales_and_mins_of_rows(words, set);
     }
 }
 

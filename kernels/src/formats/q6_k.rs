@@ -3,7 +3,8 @@
 //! half of 128 values is four runs of 32: their low four bits are the low nibbles, then the high nibbles, of 64 bytes of
 //! `ql`, their upper two bits the four pairs of bits of 32 bytes of `qh`.
 
-use super::block::{Block, bytes_at, f16_at, head};
+use super::block::{Block, Planes, bytes_at, f16_at, head};
+use super::f16::f16_to_f32;
 use super::pack::{Found, Pack, put};
 
 const LEN: usize = 256;
@@ -53,6 +54,31 @@ impl Block for Q6_K {
                     codes[128 * half + 32 * run + l] = (low | high << 4) as i8 - 32;
                 }
             }
+        }
+    }
+
+    const PLANES: Option<Planes> = Some(Planes {
+        scales: 192,
+        d: Some(208),
+        low: [0, 64],
+        low_bits: 4,
+        runs: [(0, 0), (8, 0), (0, 4), (8, 4)],
+        high: 128,
+        high_bits: 2,
+        high_runs: [[(0, 0), (0, 2), (0, 4), (0, 6)], [(8, 0), (8, 2), (8, 4), (8, 6)]],
+    });
+
+    #[inline(always)]
+    fn unpack_scales<const N: usize>(
+        words: &[[u32; N]; 4],
+        d: &[u16; N],
+        mut set: impl FnMut(usize, [f32; N], [f32; N]),
+    ) {
+        use std::array::from_fn;
+        let d: [f32; N] = from_fn(|row| f16_to_f32(d[row]));
+        for g in 0..LEN / GROUP {
+            let above = 24 - 8 * (g as u32 % 4);
+            set(g, from_fn(|row| d[row] * ((words[g / 4][row] << above) as i32 >> 24) as f32), [0.0; N]);
         }
     }
 }

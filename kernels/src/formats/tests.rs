@@ -41,6 +41,9 @@ fn unpack_agrees<B: Block>(format: Format) -> f32 {
         let mut mins = if B::HAS_MIN { vec![0f32; groups] } else { Vec::new() };
         B::dequantize(&block, &mut values);
         B::unpack(&block, &mut codes, &mut scales, &mut mins);
+        if let Some(planes) = B::PLANES {
+            planes_agree::<B>(&planes, &block, &codes, &scales, &mins);
+        }
         let is_short = |scale: &f32| scale.is_nan() || scale.to_bits() & 3 == 0;
         assert!(scales.iter().chain(&mins).all(is_short), "{format}: 22 significant bits at most: {scales:?}");
         let is_small = |scale: &f32| !scale.is_finite() || scale.abs() <= LARGEST_SCALE;
@@ -63,6 +66,35 @@ fn unpack_agrees<B: Block>(format: Format) -> f32 {
         }
     }
     largest
+}
+
+/// What [`Planes`] says of a block is what `unpack` does, with the same float operations: the same bits.
+fn planes_agree<B: Block>(planes: &Planes, block: &[u8], codes: &[i8], scales: &[f32], mins: &[f32]) {
+    let word = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().expect("four bytes"));
+    for (k, &code) in codes.iter().enumerate() {
+        let (half, run, within) = (k / 128, k / 32 % 4, k % 32);
+        let bits = |from: usize, (first, shift): (usize, u32), bits: u32| {
+            let byte = word(from + 4 * (first + within / 4)) >> (8 * (within % 4)) & 0xff;
+            byte >> shift & ((1 << bits) - 1)
+        };
+        let low = bits(planes.low[half], planes.runs[run], planes.low_bits);
+        let high = bits(planes.high, planes.high_runs[half][run], planes.high_bits);
+        assert_eq!((low | high << planes.low_bits) as i32, i32::from(code) - i32::from(B::CODES.0), "code {k}");
+    }
+    // Beside another block, so that rows are told apart.
+    let other = vec![0; B::BYTES];
+    let words = std::array::from_fn(|i| {
+        [&other, block].map(|block| u32::from_le_bytes(block[planes.scales + 4 * i..][..4].try_into().expect("four")))
+    });
+    let d = [&other, block].map(|block| planes.d.map_or(0, |d| u16::from_le_bytes([block[d], block[d + 1]])));
+    let mut seen = Vec::new();
+    B::unpack_scales::<2>(&words, &d, |group, [other_scale, scale], [_, min]| {
+        let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+        assert!(other_scale == 0.0 && same(scale, scales[group]), "scale {group}: {scale:e} {:e}", scales[group]);
+        assert!(same(min, mins.get(group).copied().unwrap_or(0.0)), "min {group}: {min:e}");
+        seen.push(group);
+    });
+    assert_eq!(seen, (0..scales.len()).collect::<Vec<_>>(), "each group once");
 }
 
 #[test]

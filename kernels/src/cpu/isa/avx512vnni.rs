@@ -77,14 +77,18 @@ impl Simd for Avx512 {
 
 impl IntLanes for Avx512 {
     type I = __m512i;
+    type Square = [__m512i; 16];
 
     instructions! {
         fn splat_int(self, x: i32) -> Self::I { _mm512_set1_epi32(x) }
         fn xor(self, a: Self::I, b: Self::I) -> Self::I { _mm512_xor_si512(a, b) }
         fn and(self, a: Self::I, b: Self::I) -> Self::I { _mm512_and_si512(a, b) }
         fn or(self, a: Self::I, b: Self::I) -> Self::I { _mm512_or_si512(a, b) }
+        fn add_i8(self, a: Self::I, b: Self::I) -> Self::I { _mm512_add_epi8(a, b) }
         fn add_i16(self, a: Self::I, b: Self::I) -> Self::I { _mm512_add_epi16(a, b) }
         fn mul_i16(self, a: Self::I, b: Self::I) -> Self::I { _mm512_mullo_epi16(a, b) }
+        fn shift_right(self, a: Self::I, bits: u32) -> Self::I { _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits as i32)) }
+        fn shift_left(self, a: Self::I, bits: u32) -> Self::I { _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits as i32)) }
         fn upper_bytes(self, a: Self::I) -> Self::I { _mm512_srli_epi16::<8>(a) }
         fn to_float(self, x: Self::I) -> Self::F { _mm512_cvtepi32_ps(x) }
     }
@@ -100,6 +104,12 @@ impl IntLanes for Avx512 {
     unsafe fn load_int(self, p: *const i32) -> Self::I {
         // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_transposed(self, places: &[*const i32; 16]) -> Self::Square {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe { transpose(std::array::from_fn(|i| self.load_int(places[i]))) }
     }
 
     #[inline(always)]

@@ -54,37 +54,102 @@ pub(super) mod i8_512;
 use super::kernel::row_blocks;
 use crate::cpu::activations::{Activations, Codes, GROUP};
 use crate::cpu::output::Output;
-use crate::cpu::panel::uniform::{UNIFORM_SCALES, Uniform, twice};
-use crate::cpu::panel::{CHUNK, GROUPS, Panel, TILE};
+use crate::cpu::panel::planes::fours;
+use crate::cpu::panel::uniform::{Recode, UNIFORM_SCALES, Uniform, twice};
+use crate::cpu::panel::{CHUNK, GROUPS, Panel, TILE, TileRows};
 use crate::cpu::simd::{DotI16, IntLanes, Simd};
+use crate::formats::Block;
 use std::ops::Range;
 
 /// Of each byte the sign bit: xor with it adds 128 to a signed byte.
 const SIGNS: i32 = 0x8080_8080u32 as i32;
 
-/// Rearranges `panel.rows` into part `tile` of `panel.codes`, as unsigned bytes; with `requantize` by way of
-/// `factors` and `offsets`.
+/// Takes the codes of a tile, straight from the file, to part `tile` of `panel.codes`, as unsigned bytes: see `uniform::unpack`. For a
+/// format with planes.
 #[inline(always)]
-pub(super) fn interleave_i8<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, len: usize, requantize: bool) {
-    let Panel { rows, codes, own, group, .. } = panel;
-    let (Uniform { factors, offsets, .. }, group) = (own.get::<Uniform>(), *group);
-    assert!(group * GROUPS >= CHUNK && factors.len() == TILE * GROUPS && offsets.len() == TILE * GROUPS);
+pub(super) fn interleave_planes<S: IntLanes, B: Block>(
+    s: S,
+    panel: &mut Panel,
+    all: TileRows,
+    tile: usize,
+    (first, len): (usize, usize),
+) {
+    let Panel { ahead, codes, own, .. } = panel;
+    let plan = Plan::new(s, own.get());
+    let to = codes[tile * TILE * CHUNK..][..TILE * CHUNK].as_mut_ptr().cast::<i32>();
+    // SAFETY: `fours` gives groups and rows of a panel.
+    let plan = |group: usize, row: usize| unsafe { plan.at(s, group, row) };
+    // SAFETY: lane k / 4 of LANES rows, inside of `to`.
+    let store = |k: usize, row: usize, four| unsafe { s.store_int(to.add(k / 4 * TILE + row), four) };
+    if B::GROUP == GROUP {
+        fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |plan, four| multiply(s, plan, four), store);
+    } else {
+        fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |plan, four| round(s, plan, four), store);
+    }
+}
+
+/// Rearranges `panel.rows` into part `tile` of `panel.codes`, as unsigned bytes.
+#[inline(always)]
+pub(super) fn interleave_i8<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, len: usize, recode: Recode) {
+    let Panel { rows, codes, own, group, range, .. } = panel;
+    let (plan, group) = (Plan::new(s, own.get()), *group);
+    assert!(group * GROUPS >= CHUNK);
     let codes = &mut codes[tile * TILE * CHUNK..][..TILE * CHUNK];
-    // SAFETY: `interleave` gives it places where 4 · LANES codes can be read.
-    let load = |p| unsafe { s.xor(s.load_int(p), s.splat_int(SIGNS)) };
-    interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| {
-        if !requantize {
-            return four;
+    let from_lowest = s.splat_int((-i32::from(range.0)).wrapping_mul(0x0101_0101));
+    // SAFETY: `interleave` gives it places where 4 · LANES codes can be read, and groups and rows of a panel.
+    let (load, plan) = (|p| unsafe { s.load_int(p) }, |k: usize, row| unsafe { plan.at(s, k / group, row) });
+    match recode {
+        Recode::Keep => {
+            interleave::<_, 4>(s, rows, codes, len, |p| s.xor(load(p), s.splat_int(SIGNS)), |_, _, four| four)
         }
-        // SAFETY: LANES rows of the group of value k < CHUNK.
-        let (factor, offset) = unsafe {
-            let at = k / group * TILE + row;
-            (s.load_int(factors.as_ptr().add(at)), s.load_int(offsets.as_ptr().add(at)))
-        };
-        let new = |codes| s.add_i16(s.mul_i16(codes, factor), offset);
-        let (even, odd) = (new(s.and(four, s.splat_int(twice(0xff)))), new(s.upper_bytes(four)));
-        s.or(s.upper_bytes(even), s.and(odd, s.splat_int(twice(-256))))
-    })
+        Recode::Multiply => {
+            interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| multiply(s, plan(k, row), four))
+        }
+        Recode::Round => {
+            let load = |p| s.add_i8(load(p), from_lowest);
+            interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| round(s, plan(k, row), four))
+        }
+    }
+}
+
+/// Where the factors and offsets of a [`Recode`] are.
+struct Plan {
+    factors: *const i32,
+    offsets: *const i32,
+}
+
+impl Plan {
+    #[inline(always)]
+    fn new<S: IntLanes>(_: S, uniform: &Uniform) -> Self {
+        let Uniform { factors, offsets, .. } = uniform;
+        assert!(factors.len() == TILE * GROUPS && offsets.len() == TILE * GROUPS && TILE.is_multiple_of(S::LANES));
+        Self { factors: factors.as_ptr(), offsets: offsets.as_ptr() }
+    }
+
+    /// The factor and the offset of a group of each of LANES rows.
+    ///
+    /// # Safety
+    /// `group` is below [`GROUPS`], the rows are those of a tile, and `Uniform` is as it was.
+    #[inline(always)]
+    unsafe fn at<S: IntLanes>(&self, s: S, group: usize, row: usize) -> (S::I, S::I) {
+        let at = group * TILE + row;
+        // SAFETY: the caller's promise.
+        unsafe { (s.load_int(self.factors.add(at)), s.load_int(self.offsets.add(at))) }
+    }
+}
+
+/// [`Recode::Multiply`] of four codes a lane.
+#[inline(always)]
+fn multiply<S: IntLanes>(s: S, (factor, offset): (S::I, S::I), four: S::I) -> S::I {
+    s.add_i8(s.mul_i16(four, factor), offset)
+}
+
+/// [`Recode::Round`] of four codes a lane.
+#[inline(always)]
+fn round<S: IntLanes>(s: S, (factor, offset): (S::I, S::I), four: S::I) -> S::I {
+    let new = |codes| s.add_i16(s.mul_i16(codes, factor), offset);
+    let (even, odd) = (new(s.and(four, s.splat_int(twice(0xff)))), new(s.upper_bytes(four)));
+    s.or(s.upper_bytes(even), s.and(odd, s.splat_int(twice(-256))))
 }
 
 /// Rearranges `panel.rows` into `panel.codes`, as 16-bit integers.
@@ -346,8 +411,9 @@ macro_rules! kernels {
                     first: usize,
                     len: usize,
                 ) {
-                    uniform::unpack::<B>(panel, tiles, crate::cpu::isa::vnni::TILES, first, len, |panel, tile, requantize| {
-                        interleave_i8(token, panel, tile, len, requantize)
+                    uniform::unpack::<_, B>(token.simd(), panel, tiles, crate::cpu::isa::vnni::TILES, first, len, |panel, tile, codes| match codes {
+                        uniform::Codes::Rows(recode) => interleave_i8(token, panel, tile, len, recode),
+                        uniform::Codes::Planes => crate::cpu::isa::vnni::interleave_planes::<_, B>(token.simd(), panel, tiles, tile, (first, len)),
                     })
                 }
                 // SAFETY: the token is the proof of the instructions.
@@ -381,8 +447,8 @@ macro_rules! kernels {
         }
 
         #[$attribute]
-        fn interleave_i8(token: $token, panel: &mut panels::Panel, tile: usize, len: usize, requantize: bool) {
-            crate::cpu::isa::vnni::interleave_i8(token.simd(), panel, tile, len, requantize)
+        fn interleave_i8(token: $token, panel: &mut panels::Panel, tile: usize, len: usize, recode: uniform::Recode) {
+            crate::cpu::isa::vnni::interleave_i8(token.simd(), panel, tile, len, recode)
         }
 
         #[$attribute]

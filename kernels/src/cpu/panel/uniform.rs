@@ -4,6 +4,7 @@ use super::{CHUNK, GROUPS, Panel, TILE, TileRows};
 use crate::buffer::Buffer;
 use crate::cpu::activations::GROUP;
 use crate::cpu::ops::quantize::TINY;
+use crate::cpu::simd::IntLanes;
 use crate::formats::Block;
 use crate::rounding::MAGIC;
 
@@ -14,11 +15,22 @@ pub(crate) const UNIFORM_SCALES: usize = TILE * CHUNK / GROUP;
 pub(crate) struct Uniform {
     /// [tiles × UNIFORM_SCALES], for as many tiles as were unpacked.
     pub(crate) scales: Buffer<f32>,
-    /// What makes codes of one format into codes with one scale for each [`GROUP`] values: `(code + 128) · factor + offset`, in 16
-    /// bits, of which the upper byte is the new code, with 128 added too. What 16 bits cannot hold wraps around and comes back.
-    /// Each twice, for two values side by side, in each group of the format: [GROUPS × TILE].
+    /// What makes codes of one format into new ones, for each group of the format: [GROUPS × TILE]; see [`Recode`].
     pub(crate) factors: Buffer<i32>,
     pub(crate) offsets: Buffer<i32>,
+}
+
+/// How codes of a format become codes with one scale for each [`GROUP`] values and no min, each with 128 added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recode {
+    /// They are such codes; only 128 is added.
+    Keep,
+    /// `code · factor + offset` in whole numbers. No product exceeds a byte, so that those of two values side by side are one product of 16
+    /// bits, and the factor stands there once; the offset, 128 included, is in each of four bytes.
+    Multiply,
+    /// `(code − lowest) · factor + offset`, in 16 bits, of which the upper byte is the new code. What 16 bits cannot hold wraps around and
+    /// comes back. Factor and offset each twice, for two values side by side.
+    Round,
 }
 
 impl Default for Uniform {
@@ -31,42 +43,127 @@ impl Default for Uniform {
     }
 }
 
+/// Where the codes of a tile are that are to be arranged.
+pub(crate) enum Codes {
+    /// In `Panel::rows`.
+    Rows(Recode),
+    /// In the file; to be multiplied if groups are as large as the new ones, and else rounded.
+    Planes,
+}
+
 /// Unpacks values `first..first + len` of up to `tiles` tiles of quantized rows into codes with one scale for each [`GROUP`] values
-/// and no min; `arrange(panel, tile, requantize)` takes the codes of each tile from `rows` to part `tile` of `codes` and, where it
-/// is to, by way of `factors` and `offsets`.
+/// and no min; `arrange(panel, tile, codes)` takes those of each tile to part `tile` of `codes`, by way of `factors` and `offsets`.
 #[inline(always)]
-pub(crate) fn unpack<B: Block>(
+pub(crate) fn unpack<S: IntLanes, B: Block>(
+    s: S,
     panel: &mut Panel,
     rows: TileRows,
     tiles: usize,
     first: usize,
     len: usize,
-    mut arrange: impl FnMut(&mut Panel, usize, bool),
+    mut arrange: impl FnMut(&mut Panel, usize, Codes),
 ) {
     assert!(rows.rows() <= tiles * TILE);
     panel.codes.resize(tiles * TILE * CHUNK);
     panel.own.get_or_make::<Uniform>().scales.resize(tiles * UNIFORM_SCALES);
     for tile in 0..rows.rows().div_ceil(TILE) {
-        panel.unpack_rows::<B>(rows, tile, first, len);
-        panel.scales_by_group();
-        let is_uniform = B::GROUP == GROUP && !B::HAS_MIN;
-        if is_uniform {
+        if B::PLANES.is_some() {
+            panel.unpack_scales::<S, B>(s, rows, tile, first, len);
+        } else {
+            panel.unpack_rows::<B>(rows, tile, first, len);
+            panel.scales_by_group();
+        }
+        let recode = if B::GROUP == GROUP && !B::HAS_MIN {
             let scales = len / GROUP * TILE;
             let uniform = panel.own.get_or_make::<Uniform>();
             uniform.scales[tile * UNIFORM_SCALES..][..scales].copy_from_slice(&panel.scales[..scales]);
+            Recode::Keep
+        } else if B::GROUP == GROUP && multiply::<B>(panel, tile) {
+            Recode::Multiply
         } else {
-            plan_requantization::<B>(panel, tile);
-        }
-        arrange(panel, tile, !is_uniform);
+            round::<B>(panel, tile);
+            Recode::Round
+        };
+        let codes = match recode {
+            // Planes are only read in one way.
+            Recode::Round if B::PLANES.is_some() && B::GROUP == GROUP => {
+                panel.unpack_rows::<B>(rows, tile, first, len);
+                Codes::Rows(recode)
+            }
+            _ if B::PLANES.is_some() => Codes::Planes,
+            _ => Codes::Rows(recode),
+        };
+        arrange(panel, tile, codes);
     }
 }
 
-/// What makes one scale, in part `tile` of `Uniform::scales`, for each [`GROUP`] values, and no min.
+/// Prepares [`Recode::Multiply`], with scales in part `tile` of `Uniform::scales`, for a format with one min for each [`GROUP`] values.
+/// False if the new codes would be too coarse for a group, because its min is further from 0 than its codes reach.
+///
+/// New codes are exact but for the min, which has to be a whole number of them. Of the four largest factors, the one is taken that makes
+/// it most nearly so: half a code becomes a tenth on average.
+#[inline(always)]
+fn multiply<B: Block>(panel: &mut Panel, tile: usize) -> bool {
+    const FACTORS: u32 = 4;
+    let Panel { scales, mins, len, own, .. } = panel;
+    let Uniform { scales: uniform_scales, factors, offsets } = own.get_or_make();
+    let uniform_scales = &mut uniform_scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
+    let old = scales.as_chunks::<TILE>().0.iter().zip(mins.as_chunks::<TILE>().0);
+    let plan = factors.as_chunks_mut::<TILE>().0.iter_mut().zip(offsets.as_chunks_mut::<TILE>().0);
+    let groups = old.zip(plan).zip(uniform_scales.as_chunks_mut::<TILE>().0);
+    let mut far = 0;
+    for (((scales, mins), (factors, offsets)), uniform_scales) in groups.take(*len / GROUP) {
+        for row in 0..TILE {
+            let (scale, min) = (scales[row], mins[row]);
+            // All values are the min, 127 times the new scale.
+            let alone = scale == 0.0;
+            let (ratio, most) = ratio_and_most::<B>(scale, min);
+            // How far off a whole number the min is, and in the last bits of it, which factor that is.
+            let mut best = u32::MAX;
+            for i in 0..FACTORS {
+                let exact = (most - i as f32) * ratio;
+                let off = exact - ((exact + MAGIC) - MAGIC);
+                best = best.min(off.abs().to_bits() & !(FACTORS - 1) | i);
+            }
+            let factor = most - (best % FACTORS) as i32 as f32;
+            let offset = (factor * ratio + MAGIC).to_bits();
+            let unit = if alone { min * (1.0 / 127.0) } else { scale / factor };
+            let factor = if alone { 0.0 } else { factor };
+            let offset = if alone { 127 } else { offset };
+            factors[row] = (((factor + MAGIC).to_bits() & 0xff) * 0x1_0001) as i32;
+            offsets[row] = ((offset.wrapping_add(128) & 0xff) * 0x101_0101) as i32;
+            // NaN for values that are not finite.
+            uniform_scales[row] = significant(unit) + (scale * 0.0 + min * 0.0);
+            far |= i32::from(is_far::<B>(ratio));
+        }
+    }
+    far == 0
+}
+
+/// The min in units of the scale, and the largest factor with which all values stay in a signed byte.
+#[inline(always)]
+fn ratio_and_most<B: Block>(scale: f32, min: f32) -> (f32, f32) {
+    let (low, high) = (min.abs(), (scale * f32::from(B::CODES.1) + min).abs());
+    let largest = if low > high { low } else { high };
+    // One division for two. Scale and min are an f16 times at most 63: no product here overflows or becomes subnormal.
+    let inverse = 1.0 / (scale * largest);
+    (min * largest * inverse, (127.0 * scale * scale * inverse).abs().floor())
+}
+
+/// Whether values reach too far from 0 for [`Recode::Multiply`], given the min in units of the scale. Not for NaN and infinity.
+#[inline(always)]
+fn is_far<B: Block>(ratio: f32) -> bool {
+    ((ratio < -(f32::from(B::CODES.1) + 0.5)) | (ratio > 0.5)) & (ratio.abs() < f32::INFINITY)
+}
+
+/// Prepares [`Recode::Round`], with scales in part `tile` of `Uniform::scales`.
 ///
 /// What is lost is no more than what rounding activations to 8 bits loses, and far below what a file of at most six bits
-/// has lost. Scales come from the range of the codes, not from those that occur, so that they are seen only once.
+/// has lost. Scales come from the range of the codes, not from those that occur, so that they are seen only once. Without mins, the
+/// codes of the part whose scale is largest stay exact. After [`multiply`] for groups that are far; all others keep what it chose, so
+/// that no row depends on the rows beside it.
 #[inline(always)]
-fn plan_requantization<B: Block>(panel: &mut Panel, tile: usize) {
+fn round<B: Block>(panel: &mut Panel, tile: usize) {
     const { assert!(GROUP.is_multiple_of(B::GROUP)) };
     let Panel { scales, mins, len, own, .. } = panel;
     let Uniform { scales: uniform_scales, factors, offsets } = own.get_or_make();
@@ -82,6 +179,12 @@ fn plan_requantization<B: Block>(panel: &mut Panel, tile: usize) {
         let min = |part: usize, row: usize| if B::HAS_MIN { mins[part][row] } else { 0.0 };
         for part in 0..parts {
             for row in 0..TILE {
+                if !B::HAS_MIN {
+                    let scale = scales[part][row];
+                    poison[row] += scale * 0.0;
+                    largest[row] = if scale.abs() > largest[row].abs() { scale } else { largest[row] };
+                    continue;
+                }
                 for code in [B::CODES.0, B::CODES.1] {
                     let value = (scales[part][row] * f32::from(code) + min(part, row)).abs();
                     poison[row] += value * 0.0;
@@ -89,28 +192,44 @@ fn plan_requantization<B: Block>(panel: &mut Panel, tile: usize) {
                 }
             }
         }
+        // New codes in what is largest: a value, or the scale of codes that are symmetric.
+        let steps = if B::HAS_MIN { 127.0 } else { -128.0 / f32::from(B::CODES.0) };
         let mut inverse = [0f32; TILE];
+        let chosen =
+            |row: usize| B::GROUP == GROUP && !is_far::<B>(ratio_and_most::<B>(scales[0][row], mins[0][row]).0);
         for row in 0..TILE {
-            let fits = largest[row] > TINY;
-            inverse[row] = if fits { 127.0 / largest[row] } else { 0.0 };
-            uniform_scales[row] = if fits { scale(largest[row]) } else { 0.0 } + poison[row];
+            let fits = largest[row].abs() > TINY;
+            inverse[row] = if fits { steps / largest[row] } else { 0.0 };
+            if !chosen(row) {
+                uniform_scales[row] = if fits { significant(largest[row] * (1.0 / steps)) } else { 0.0 } + poison[row];
+            }
         }
         for part in 0..parts {
             for row in 0..TILE {
-                let factor = fixed(scales[part][row] * inverse[row]);
-                let offset = fixed(min(part, row) * inverse[row]).wrapping_sub(factor.wrapping_mul(128));
-                factors[part][row] = twice(factor);
+                let mut factor = scales[part][row] * inverse[row];
+                if !B::HAS_MIN {
+                    // The lowest code must not become 128.
+                    let least = 127.0 / f32::from(B::CODES.0);
+                    factor = if factor < least { least } else { factor };
+                }
+                let factor = fixed(factor);
+                let lowest = factor.wrapping_mul(i16::from(B::CODES.0));
+                let offset = fixed(min(part, row) * inverse[row]).wrapping_add(lowest);
                 // And one half, for the upper byte to be the nearest integer.
-                offsets[part][row] = twice(offset.wrapping_add(128).wrapping_add(i16::MIN));
+                let offset = offset.wrapping_add(128).wrapping_add(i16::MIN);
+                let whole = |byte: i32| (byte << 8) as i16;
+                let (factor, offset) =
+                    if chosen(row) { (whole(factors[part][row]), whole(offsets[part][row])) } else { (factor, offset) };
+                (factors[part][row], offsets[part][row]) = (twice(factor), twice(offset));
             }
         }
     }
 }
 
-/// The scale of codes up to 127 for values up to `largest`, cut to the 22 significant bits that `isa::vnni` relies on.
+/// A scale, cut to the 22 significant bits that `isa::vnni` relies on.
 #[inline(always)]
-fn scale(largest: f32) -> f32 {
-    f32::from_bits((largest * (1.0 / 127.0)).to_bits() & !3)
+fn significant(scale: f32) -> f32 {
+    f32::from_bits(scale.to_bits() & !3)
 }
 
 /// To 8 binary places, to the nearest: the low bits of a sum that has no others.

@@ -151,8 +151,7 @@ impl UniformSeen {
     }
 }
 
-/// A row of weights as `Panel::unpack_uniform` leaves it, one value after the other, and half a step of each plus what its
-/// factor and offset, of 8 binary places, may add.
+/// A row of weights as `panel::uniform` leaves it, one value after the other, and how far each may be off.
 fn requantized(dense: &Dense, row: usize) -> (Vec<f64>, Vec<f64>) {
     let range = row * dense.k..(row + 1) * dense.k;
     let parts = dense.parts[range].chunks(GROUP);
@@ -162,24 +161,80 @@ fn requantized(dense: &Dense, row: usize) -> (Vec<f64>, Vec<f64>) {
         return (exact, vec![0.0; dense.k]);
     }
     for group in parts {
-        let ends = group.iter().flat_map(|part| dense.range.map(|code| part.scale * f32::from(code) + part.min));
-        let largest = ends.fold(0f32, |largest, x| largest.max(x.abs()));
-        let (scale, inverse) = if largest > TINY {
-            (f32::from_bits((largest * (1.0 / 127.0)).to_bits() & !3), 127.0 / largest)
-        } else {
-            (0.0, 0.0)
-        };
-        for part in group {
-            let fixed = |x: f32| (f64::from(x * inverse) * 256.0).round_ties_even() as i32;
-            let code = (i32::from(part.code) * fixed(part.scale) + fixed(part.min) + 128) >> 8;
-            values.push(f64::from(scale) * f64::from(code));
-            // Half a step; half of 1/256 for each unit of the code and once for the offset; the scale's two lost bits and its
-            // rounding, of 127 steps at most.
-            let steps = 0.5 + (f64::from(part.code).abs() + 1.0) / 512.0 + 127.0 * 8.0 * U;
-            errors.push(f64::from(scale) * steps + if largest > TINY { 0.0 } else { f64::from(TINY) });
-        }
+        let (ratio, _) = ratio_and_most(dense, &group[0]);
+        let is_near = !ratio.is_finite() || (-(f32::from(dense.range[1]) + 0.5)..=0.5).contains(&ratio);
+        let whole = dense.format.group_len() == GROUP && is_near;
+        let (new_values, new_errors) = if whole { multiplied(dense, group) } else { rounded(dense, group) };
+        values.extend(new_values);
+        errors.extend(new_errors);
     }
     (values, errors)
+}
+
+/// A scale's 22 significant bits.
+fn significant(scale: f32) -> f64 {
+    f64::from(f32::from_bits(scale.to_bits() & !3))
+}
+
+/// The min in units of the scale, and the largest factor that keeps all values in a signed byte, as the kernel rounds them.
+fn ratio_and_most(dense: &Dense, part: &Part) -> (f32, f32) {
+    let Part { scale, min, .. } = *part;
+    let largest = min.abs().max((scale * f32::from(dense.range[1]) + min).abs());
+    let inverse = 1.0 / (scale * largest);
+    (min * largest * inverse, (127.0 * scale * scale * inverse).abs().floor())
+}
+
+/// By `Recode::Multiply`: exact, but for a min that is no whole number of new codes.
+fn multiplied(dense: &Dense, group: &[Part]) -> (Vec<f64>, Vec<f64>) {
+    let Part { scale, min, .. } = group[0];
+    // The scale's two lost bits and its roundings, of 127 steps at most.
+    const LOST: f64 = 127.0 * 8.0 * U;
+    if scale == 0.0 {
+        let unit = significant(min * (1.0 / 127.0));
+        return (vec![unit * 127.0; GROUP], vec![unit.abs() * LOST; GROUP]);
+    }
+    let (ratio, most) = ratio_and_most(dense, &group[0]);
+    // The kernel compares what is rounded to 22 bits, and of equal ones takes the largest.
+    let off = |factor: &f32| {
+        let exact = factor * ratio;
+        (exact - exact.round_ties_even()).abs().to_bits() & !3
+    };
+    let factor = [most, most - 1.0, most - 2.0, most - 3.0].into_iter().min_by_key(off).expect("four");
+    let offset = f64::from((factor * ratio).round_ties_even());
+    let off = (f64::from(factor) * f64::from(min) / f64::from(scale) - offset).abs();
+    let unit = significant(scale / factor);
+    let value = |part: &Part| unit * (f64::from(factor) * f64::from(part.code) + offset);
+    (group.iter().map(value).collect(), vec![unit.abs() * (off + LOST); GROUP])
+}
+
+/// By `Recode::Round`: half a step of each, plus what its factor and offset, of 8 binary places, may add.
+fn rounded(dense: &Dense, group: &[Part]) -> (Vec<f64>, Vec<f64>) {
+    let [lowest, _] = dense.range;
+    let (scale, inverse) = if dense.has_min {
+        let ends = group.iter().flat_map(|part| dense.range.map(|code| part.scale * f32::from(code) + part.min));
+        let largest = ends.fold(0f32, |largest, x| largest.max(x.abs()));
+        (largest * (1.0 / 127.0), 127.0 / largest)
+    } else {
+        let larger = |a: f32, b: &Part| if b.scale.abs() > a.abs() { b.scale } else { a };
+        let largest = group.iter().fold(0f32, larger);
+        let steps = -128.0 / f32::from(lowest);
+        (largest * (1.0 / steps), steps / largest)
+    };
+    let fits = scale.abs() * 127.0 > TINY;
+    let (scale, inverse) = if fits { (significant(scale), inverse) } else { (0.0, 0.0) };
+    let each = group.iter().map(|part| {
+        let fixed = |x: f32| (f64::from(x) * 256.0).round_ties_even() as i32;
+        let factor = part.scale * inverse;
+        // The lowest code may be 1 less than 127 allows.
+        let least = if dense.has_min { f32::NEG_INFINITY } else { 127.0 / f32::from(lowest) };
+        let cut = f64::from((least - factor).max(0.0)) * f64::from(part.code).abs();
+        let code = (i32::from(part.code) * fixed(factor.max(least)) + fixed(part.min * inverse) + 128) >> 8;
+        // Half a step; half of 1/256 for each unit of the code and once for the offset; the scale's two lost bits and its
+        // rounding, of 127 steps at most.
+        let steps = 0.5 + (f64::from(part.code).abs() + 1.0) / 512.0 + 127.0 * 8.0 * U + cut;
+        (scale * f64::from(code), scale.abs() * steps + if fits { 0.0 } else { f64::from(TINY) })
+    });
+    each.unzip()
 }
 
 /// What a product sees of its activations.

@@ -5,9 +5,10 @@
 //! `[half][len / 2][16][2]` of i16. A product then adds straight into the lane of its row. Sums of a group are exact:
 //! 32 · 128 · 32767 < 2^27.
 
-use super::vectors::{Avx2, hide, pin, transpose, unroll};
+use super::vectors::{Avx2, hide, pin, transpose};
 use crate::cpu::activations::Activations;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
+use crate::cpu::simd::unroll;
 use std::arch::x86_64::*;
 use std::ops::Range;
 

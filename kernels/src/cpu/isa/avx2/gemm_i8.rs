@@ -8,9 +8,10 @@
 //! Panel layout: two halves of 16 weight rows; in each, for every four values, the fours of the 16 rows side by side:
 //! `[half][len / 4][16][4]` bytes.
 
-use super::vectors::{Avx2, hide, pin, transpose, unroll};
+use super::vectors::{Avx2, hide, pin, transpose};
 use crate::cpu::activations::Activations;
 use crate::cpu::panel::{CHUNK, Panel, TILE};
+use crate::cpu::simd::unroll;
 use std::arch::x86_64::*;
 use std::ops::Range;
 

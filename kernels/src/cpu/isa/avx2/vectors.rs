@@ -82,14 +82,18 @@ impl Simd for Avx2 {
 
 impl IntLanes for Avx2 {
     type I = __m256i;
+    type Square = [__m256i; 8];
 
     instructions! {
         fn splat_int(self, x: i32) -> Self::I { _mm256_set1_epi32(x) }
         fn xor(self, a: Self::I, b: Self::I) -> Self::I { _mm256_xor_si256(a, b) }
         fn and(self, a: Self::I, b: Self::I) -> Self::I { _mm256_and_si256(a, b) }
         fn or(self, a: Self::I, b: Self::I) -> Self::I { _mm256_or_si256(a, b) }
+        fn add_i8(self, a: Self::I, b: Self::I) -> Self::I { _mm256_add_epi8(a, b) }
         fn add_i16(self, a: Self::I, b: Self::I) -> Self::I { _mm256_add_epi16(a, b) }
         fn mul_i16(self, a: Self::I, b: Self::I) -> Self::I { _mm256_mullo_epi16(a, b) }
+        fn shift_right(self, a: Self::I, bits: u32) -> Self::I { _mm256_srl_epi32(a, _mm_cvtsi32_si128(bits as i32)) }
+        fn shift_left(self, a: Self::I, bits: u32) -> Self::I { _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits as i32)) }
         fn upper_bytes(self, a: Self::I) -> Self::I { _mm256_srli_epi16::<8>(a) }
         fn to_float(self, x: Self::I) -> Self::F { _mm256_cvtepi32_ps(x) }
     }
@@ -105,6 +109,12 @@ impl IntLanes for Avx2 {
     unsafe fn load_int(self, p: *const i32) -> Self::I {
         // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_transposed(self, places: &[*const i32; 16]) -> Self::Square {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe { transpose(std::array::from_fn(|i| self.load_int(places[i]))) }
     }
 
     #[inline(always)]
@@ -166,17 +176,3 @@ pub(super) fn hide(mut p: *mut f32) -> *mut f32 {
     };
     p
 }
-
-/// Repeats a body for `i` in `0..$n`, at most 16, written out: left as a loop of so many instructions it stays one.
-macro_rules! unroll {
-    ($n:expr, $i:ident => $body:block) => {
-        unroll!(@ $n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@ $n:expr, $i:ident, $body:block, $($step:literal)*) => {
-        $(if $step < $n {
-            let $i: usize = $step;
-            $body
-        })*
-    };
-}
-pub(super) use unroll;
