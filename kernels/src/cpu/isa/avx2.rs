@@ -17,7 +17,7 @@ use super::token::keep;
 use crate::backend::Precision;
 use crate::formats::{Block, Format, with_block};
 
-kernel!(fn i8_kernel, Avx2, i8, #[target_feature(enable = "avx2,fma,f16c")], gemm_i8::interleave, gemm_i8::gemm);
+kernel!(fn i8_kernel, Avx2, i8, #[target_feature(enable = "avx2,fma,f16c")], gemm_i8::interleave, gemm_i8::gemm, gemm_i8::interleave_planes);
 kernel!(fn i16_kernel, Avx2, i16, #[target_feature(enable = "avx2,fma,f16c")], gemm_i16::interleave, gemm_i16::gemm);
 
 /// Weights of at most six bits by 8-bit activations; weights of up to eight bits, and high precision, by 16-bit ones.

@@ -84,10 +84,11 @@ pub(super) fn row_blocks(rows: Range<usize>, most: usize) -> impl Iterator<Item 
 
 /// Defines `$name`, which gives the [`Kernel`] for a format of integer codes, from a tier's own panel functions
 /// `interleave(token, &mut Panel, len)` and `gemm(token, &Panel, &Activations, Range<usize>, &mut [f32])`; `$form` is the form of
-/// its activations.
+/// its activations. Of formats with planes, `planes(token, &mut Panel, TileRows, first, len)` makes all of a panel, if there is one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! kernel {
-    ($visibility:vis fn $name:ident, $token:ty, $form:ident, #[$attribute:meta], $interleave:path, $gemm:path) => {
+    ($visibility:vis fn $name:ident, $token:ty, $form:ident, #[$attribute:meta], $interleave:path, $gemm:path
+     $(, $($planes:ident)::+)?) => {
         $visibility fn $name<B: crate::formats::Block>(token: $token) -> crate::cpu::isa::kernel::Kernel {
             use crate::cpu::activations::{Activations, Form};
             use crate::cpu::isa::kernel::{Kernel, Multiply};
@@ -110,6 +111,11 @@ macro_rules! kernel {
                         first: usize,
                         len: usize,
                     ) {
+                        $(
+                            if B::PLANES.is_some() {
+                                return $($planes)::+::<B>(token, panel, tile, first, len);
+                            }
+                        )?
                         panel.unpack_rows::<B>(tile, 0, first, len);
                         panel.scales_by_group();
                         $interleave(token, panel, len)

@@ -10,8 +10,9 @@
 
 use super::vectors::{Avx2, hide, pin, transpose};
 use crate::cpu::activations::Activations;
-use crate::cpu::panel::{CHUNK, Panel, TILE};
+use crate::cpu::panel::{CHUNK, Panel, TILE, TileRows, planes};
 use crate::cpu::simd::unroll;
+use crate::formats::Block;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -25,15 +26,40 @@ const fn half_offset(half: usize) -> usize {
     half * HALF * CHUNK
 }
 
+/// Unsigned codes need a min, which a format of signed ones has not.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn give_mins(panel: &mut Panel, len: usize) {
+    if !panel.has_min {
+        let lowest = f32::from(panel.range.0);
+        let used = len / panel.group * TILE;
+        let pairs = panel.mins[..used].iter_mut().zip(&panel.scales[..used]);
+        pairs.for_each(|(min, scale)| *min = scale * lowest);
+    }
+}
+
+/// Values `first..first + len` of a tile of a format with planes as a panel, straight from the file.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn interleave_planes<B: Block>(s: Avx2, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
+    panel.unpack_scales::<_, B>(s, tile, 0, first, len);
+    give_mins(panel, len);
+    let Panel { ahead, codes, .. } = panel;
+    assert!(len <= CHUNK && codes.len() >= TILE * CHUNK);
+    let codes = codes.as_mut_ptr();
+    let store = |k: usize, row: usize, fours| {
+        let at = half_offset(row / HALF) + row % HALF * 4 + k / 4 * HALF * 4;
+        // SAFETY: fours of eight rows of the half that holds them, k < len <= CHUNK.
+        unsafe { _mm256_storeu_si256(codes.add(at).cast(), fours) }
+    };
+    planes::fours::<_, B, _>(s, ahead, tile, 0, (first, len), |_, _| (), |(), fours| fours, store);
+}
+
 /// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 fours at a time; gives every group a min.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn interleave(_: Avx2, panel: &mut Panel, len: usize) {
     let lowest = panel.range.0;
-    if !panel.has_min {
-        let used = len / panel.group * TILE;
-        let pairs = panel.mins[..used].iter_mut().zip(&panel.scales[..used]);
-        pairs.for_each(|(min, scale)| *min = scale * f32::from(lowest));
-    }
+    give_mins(panel, len);
     let rows: &[i8; TILE * CHUNK] = panel.rows.first_chunk().expect("a panel has room for a tile");
     assert!(len <= CHUNK && len.is_multiple_of(32) && panel.codes.len() >= TILE * CHUNK);
     let codes = panel.codes.as_mut_ptr();
