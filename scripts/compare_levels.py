@@ -3,6 +3,7 @@
 
     compare_levels.py --vocab vocabulary.gguf --shape small                              every level, small matrices
     compare_levels.py --vocab vocabulary.gguf --shape 0.6b --levels Q4_K_M Q5_K_M Q6_K Q8_0
+    compare_levels.py --vocab vocabulary.gguf --shape 0.6b --levels Q4_K_M Q5_K_M --alone          without llama.cpp
 
 A random-weight F16 file is written and quantized to each level by ours. Of each file, three sets of vectors of the same token
 ids: the float32 reference (reference.py), llama.cpp's (last token), and ours on each instruction set. A table and every cosine go
@@ -14,7 +15,7 @@ values; for normal values, four standard deviations at most, that is a relative 
 a layer add up as squares, over 28 layers to 9.6 % at most: a cosine of 1 - 0.096² / 2 = 0.9954.
 
 Texts are the bundled ones of `qembed-q bench`: queries, passages, and passages joined to long texts. Needs
-requirements.txt and llama-cpp-python (built for this machine: CC=clang-19 CXX=clang++-19 CMAKE_ARGS=-DGGML_NATIVE=ON).
+requirements.txt and, unless `--alone`, llama-cpp-python (built for this machine: CC=clang-19 CXX=clang++-19 CMAKE_ARGS=-DGGML_NATIVE=ON).
 """
 
 import argparse
@@ -27,12 +28,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import llama_cpp
 import numpy
 import torch
 
 import reference
 from compare_vectors import cosine
+
+try:
+    import llama_cpp
+except ImportError:
+    llama_cpp = None
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = {
@@ -102,14 +107,15 @@ def instruction_sets(program, gguf, wanted):
     return list(dict.fromkeys(best if name == "best" else name for name in wanted))
 
 
-def vectors_of(gguf, texts, program, tiers, threads):
+def vectors_of(gguf, texts, program, tiers, threads, alone):
     """Of each engine, the vectors; and the number of tokens of each text."""
     model = reference.GgufModel(gguf)
     id_lists = reference.tokenize(model, texts)
     vectors = {REFERENCE: reference.embed(model, id_lists)}
-    theirs = LlamaCpp(gguf, max(map(len, id_lists)), threads)
-    vectors[LLAMA] = [theirs.embed(ids) for ids in id_lists]
-    theirs.close()
+    if not alone:
+        theirs = LlamaCpp(gguf, max(map(len, id_lists)), threads)
+        vectors[LLAMA] = [theirs.embed(ids) for ids in id_lists]
+        theirs.close()
     for tier in tiers:
         vectors[tier] = json.loads(run([program, "--gguf", gguf, "--isa", tier, "--threads", threads, "--", *texts]))
     return {engine: [[float(x) for x in vector] for vector in found] for engine, found in vectors.items()}, list(map(len, id_lists))
@@ -126,8 +132,11 @@ def main():
     parser.add_argument("--texts", type=int, default=64, metavar="N")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--min-cosine", type=float, default=0.9954, metavar="X")
+    parser.add_argument("--alone", action="store_true", help="leave llama.cpp out, and write no record")
     parser.add_argument("--record", type=Path, default=ROOT / "benches/record", help="folder of the record")
     args = parser.parse_args()
+    if not args.alone and llama_cpp is None:
+        parser.error("llama-cpp-python is not installed; --alone does without it")
     torch.set_num_threads(args.threads)
 
     program, texts = args.bin / "qembed-q", mixed_texts(args.texts)
@@ -140,20 +149,24 @@ def main():
         for level in args.levels:
             gguf = Path(folder) / f"{level}.gguf"
             run([program, "quantize", source, gguf, "--type", level])
-            vectors, tokens = vectors_of(gguf, texts, program, tiers, args.threads)
+            vectors, tokens = vectors_of(gguf, texts, program, tiers, args.threads, args.alone)
             gguf.unlink()
-            pairs = [(REFERENCE, LLAMA)] + [pair for tier in tiers for pair in ((REFERENCE, tier), (LLAMA, tier))]
+            pairs = [(a, b) for b in [LLAMA, *tiers] for a in (REFERENCE, LLAMA) if a in vectors and b in vectors and a != b]
             cosines = {pair: [cosine(*both) for both in zip(*(vectors[name] for name in pair), strict=True)] for pair in pairs}
             summary = {pair: (min(found), statistics.fmean(found)) for pair, found in cosines.items()}
             rows.append((level, summary))
             samples += [[level, i, tokens[i], *(f"{found[i]:.7f}" for found in cosines.values())] for i in range(len(texts))]
             failures += [f"{level}: {a} and {b} are at {worst:.6f}" for (a, b), (worst, _) in summary.items() if not worst >= args.min_cosine]
-            theirs = summary[REFERENCE, LLAMA]
+            theirs = summary.get((REFERENCE, LLAMA), (0, 0))
             for tier in tiers:
                 if any(not ours >= their for ours, their in zip(summary[REFERENCE, tier], theirs)):
                     failures.append(f"{level}: {tier} is further from the reference than llama.cpp: {summary[REFERENCE, tier]}, {theirs}")
             print(level, summary, flush=True, file=sys.stderr)
 
+    if args.alone:
+        for level, summary in rows:
+            print(level, *(f"{name} {worst:.6f} / {mean:.6f}" for (_, name), (worst, mean) in summary.items()))
+        return int(bool(failures))
     day = datetime.date.today().isoformat()
     info = Path("/proc/cpuinfo").read_text()
     processor = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "unknown processor")
