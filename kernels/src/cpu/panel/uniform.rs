@@ -132,8 +132,8 @@ fn multiply<B: Block>(panel: &mut Panel, tile: usize) -> bool {
             let offset = if alone { 127 } else { offset };
             factors[row] = (((factor + MAGIC).to_bits() & 0xff) * 0x1_0001) as i32;
             offsets[row] = ((offset.wrapping_add(128) & 0xff) * 0x101_0101) as i32;
-            // NaN for values that are not finite.
-            uniform_scales[row] = significant(unit) + (scale * 0.0 + min * 0.0);
+            // Not finite where the scale or the min is not, as then the factor is 0 or NaN.
+            uniform_scales[row] = significant(unit);
             far |= i32::from(is_far::<B>(ratio));
         }
     }
