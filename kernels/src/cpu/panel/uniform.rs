@@ -78,10 +78,10 @@ pub(crate) fn unpack<S: IntLanes, B: Block>(
             let uniform = panel.own.get_or_make::<Uniform>();
             uniform.scales[tile * UNIFORM_SCALES..][..scales].copy_from_slice(&panel.scales[..scales]);
             Recode::Keep
-        } else if B::GROUP == GROUP && multiply::<B>(panel, tile) {
+        } else if B::GROUP == GROUP && plan_multiplication::<B>(panel, tile) {
             Recode::Multiply
         } else {
-            round::<B>(panel, tile);
+            plan_rounding::<B>(panel, tile);
             Recode::Round
         };
         let codes = match recode {
@@ -103,7 +103,7 @@ pub(crate) fn unpack<S: IntLanes, B: Block>(
 /// New codes are exact but for the min, which has to be a whole number of them. Of the four largest factors, the one is taken that makes
 /// it most nearly so: half a code becomes a tenth on average.
 #[inline(always)]
-fn multiply<B: Block>(panel: &mut Panel, tile: usize) -> bool {
+fn plan_multiplication<B: Block>(panel: &mut Panel, tile: usize) -> bool {
     const FACTORS: u32 = 4;
     let Panel { scales, mins, len, own, .. } = panel;
     let Uniform { scales: uniform_scales, factors, offsets } = own.get_or_make();
@@ -160,10 +160,10 @@ fn is_far<B: Block>(ratio: f32) -> bool {
 ///
 /// What is lost is no more than what rounding activations to 8 bits loses, and far below what a file of at most six bits
 /// has lost. Scales come from the range of the codes, not from those that occur, so that they are seen only once. Without mins, the
-/// codes of the part whose scale is largest stay exact. After [`multiply`] for groups that are far; all others keep what it chose, so
+/// codes of the part whose scale is largest stay exact. After [`plan_multiplication`] for groups that are far; all others keep what it chose, so
 /// that no row depends on the rows beside it.
 #[inline(always)]
-fn round<B: Block>(panel: &mut Panel, tile: usize) {
+fn plan_rounding<B: Block>(panel: &mut Panel, tile: usize) {
     const { assert!(GROUP.is_multiple_of(B::GROUP)) };
     let Panel { scales, mins, len, own, .. } = panel;
     let Uniform { scales: uniform_scales, factors, offsets } = own.get_or_make();
