@@ -1,10 +1,14 @@
 //! The input of a matrix product: rows of activations in the forms that the weights at that place consume.
 
+use super::panel::CHUNK;
 use crate::buffer::{Arena, Buffer, CACHE_LINE, FLOATS_PER_LINE, Plain};
 use std::sync::Arc;
 
 /// Activation values that share a scale.
 pub(crate) const GROUP: usize = 32;
+
+/// Groups of a part of a row, which have their means side by side.
+pub(crate) const MEANS: usize = CHUNK / GROUP;
 
 /// Rows whose values of a group share a cache line. A task that sets whole lines of rows keeps other threads off them.
 pub(crate) const ROWS_PER_LINE: usize = FLOATS_PER_LINE;
@@ -114,12 +118,15 @@ impl<C: Plain> Codes<C> {
 }
 
 /// 8-bit codes for `isa::vnni`: rows kept off a distance of whole pages, and of each group only what it needs.
+///
+/// A row is cut into parts of [`CHUNK`] values. A part's groups are followed by one more, whose values are the means of the groups, for the
+/// mins of weights: a mean is a 32nd of a group's sum, and no larger than its values are.
 pub(crate) struct UniformCodes {
-    /// [rows × row_stride]
+    /// [rows × row_stride]: of each part the codes of its values, then those of its means; see [`Self::place`].
     pub(crate) codes: Buffer<i8>,
     /// From one row to the next in `codes`: an odd number of cache lines, as in [`Bf16`].
     pub(crate) row_stride: usize,
-    /// [groups × `Activations::stride`]
+    /// [groups × `Activations::stride`], see [`Self::group`].
     pub(crate) scales: Buffer<f32>,
     /// [groups × `Activations::stride`]: −128 times the sum of the codes, added to the bits of
     /// [`MAGIC`](crate::rounding::MAGIC) (see `isa::vnni`).
@@ -128,7 +135,7 @@ pub(crate) struct UniformCodes {
 
 impl UniformCodes {
     fn new(arena: &Arc<Arena>, rows: usize, cols: usize, stride: usize) -> Self {
-        let (row_stride, groups) = (Self::row_stride(cols), cols / GROUP * stride);
+        let (row_stride, groups) = (Self::row_stride(cols), Self::groups(cols) * stride);
         Self {
             codes: Buffer::of_arena(arena, if cols > 0 { rows * row_stride } else { 0 }),
             row_stride,
@@ -138,12 +145,27 @@ impl UniformCodes {
     }
 
     fn row_stride(cols: usize) -> usize {
-        (cols.div_ceil(CACHE_LINE) | 1) * CACHE_LINE
+        ((cols + cols.div_ceil(CHUNK) * MEANS).div_ceil(CACHE_LINE) | 1) * CACHE_LINE
+    }
+
+    /// Groups of a row, those of means among them.
+    fn groups(cols: usize) -> usize {
+        cols / GROUP + cols.div_ceil(CHUNK)
+    }
+
+    /// Where value `k` is among the codes of its row.
+    pub(crate) fn place(k: usize) -> usize {
+        k + k / CHUNK * MEANS
+    }
+
+    /// The number of the group of value `k`.
+    pub(crate) fn group(k: usize) -> usize {
+        k / GROUP + k / CHUNK
     }
 
     /// A scale and a bias for each group, besides the codes.
     fn bytes_of_row(cols: usize) -> usize {
-        Self::row_stride(cols) + cols / GROUP * (size_of::<f32>() + size_of::<i32>())
+        Self::row_stride(cols) + Self::groups(cols) * (size_of::<f32>() + size_of::<i32>())
     }
 }
 

@@ -122,6 +122,16 @@ impl CpuBackend {
         });
     }
 
+    /// [`ActivationParts::finish`] of all rows.
+    fn finish(&self, of: &mut Activations) {
+        let rows = if of.form().i8_uniform { of.rows } else { 0 };
+        let parts = ActivationParts::new(of, self.tier());
+        self.pool.run(rows.div_ceil(ROWS_PER_TASK), |task, _| {
+            // SAFETY: each row belongs to one task.
+            unsafe { parts.finish(task * ROWS_PER_TASK..rows.min((task + 1) * ROWS_PER_TASK)) };
+        });
+    }
+
     /// One task per tile of every product; `add` to the outputs or set them.
     fn products(&self, input: &Activations, products: &mut [(&Weight, &mut Tensor)], add: bool) {
         let mut tiles = Vec::new();
@@ -352,6 +362,7 @@ impl Backend for CpuBackend {
             // SAFETY: each row is set by one task.
             unsafe { parts.set(row, 0, &scratch.row, &mut scratch.groups) };
         });
+        self.finish(out);
     }
 
     fn matmul(&self, input: &Activations, products: &mut [Product<'_, Self>]) {
@@ -400,6 +411,7 @@ impl Backend for CpuBackend {
         let parts = ActivationParts::new(out, self.tier());
         // SAFETY: each row is set by one task.
         self.for_rows(q.rows, |row, scratch| unsafe { parts.set(row, 0, context.row(row), &mut scratch.groups) });
+        self.finish(out);
     }
 
     fn gated(&self, input: &Activations, gate: &Weight, up: &Weight, out: &mut Activations) {
@@ -436,6 +448,7 @@ impl Backend for CpuBackend {
                 }
             }
         });
+        self.finish(out);
     }
 
     fn rms_norm_rows(&self, x: &Tensor, rows: &[usize], weight: &Vec<f32>, eps: f32, out: &mut Tensor) {

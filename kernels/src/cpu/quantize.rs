@@ -1,9 +1,11 @@
 //! How rows of activations get the forms that they are wanted in, by the functions of a tier.
 
-use super::activations::{Activations, Bf16, Codes, GROUP, UniformCodes};
+use super::activations::{Activations, Bf16, Codes, GROUP, MEANS, ROWS_PER_LINE, UniformCodes};
 use super::isa::Tier;
+use super::panel::CHUNK;
 use crate::buffer::{Parts, Plain};
 use crate::rounding::MAGIC;
+use std::ops::Range;
 
 /// [`Activations`] that the tasks of one loop fill row by row.
 pub(crate) struct ActivationParts<'a> {
@@ -69,7 +71,7 @@ impl<'a> ActivationParts<'a> {
         }
     }
 
-    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted.
+    /// Sets columns `first..` of row `row` to `x` in every wanted form; whole groups, if codes are wanted. [`Self::finish`] is to follow.
     ///
     /// # Safety
     /// No other task sets any of them.
@@ -91,14 +93,20 @@ impl<'a> ActivationParts<'a> {
             }
             if !self.i8_uniform.codes.is_empty() {
                 groups.resize(x.len());
-                let start = row * self.i8_uniform.row_stride + first;
-                let codes = self.i8_uniform.codes.part(start..start + x.len());
-                let count = x.len() / GROUP;
-                let (scales, sums) = (&mut groups.scales[..count], &mut groups.half_sums[..count]);
-                self.tier.quantize_i8_uniform(x, codes, scales, sums);
-                for (g, (scale, sum)) in (group..).zip(scales.iter().zip(sums)) {
-                    self.i8_uniform.scales.set(g * self.stride + row, *scale);
-                    self.i8_uniform.biases.set(g * self.stride + row, bias(*sum));
+                let mut left = x;
+                while !left.is_empty() {
+                    let k = first + x.len() - left.len();
+                    let (x, after) = left.split_at(left.len().min(CHUNK - k % CHUNK));
+                    left = after;
+                    let start = row * self.i8_uniform.row_stride + UniformCodes::place(k);
+                    let codes = self.i8_uniform.codes.part(start..start + x.len());
+                    let count = x.len() / GROUP;
+                    let (scales, sums) = (&mut groups.scales[..count], &mut groups.half_sums[..count]);
+                    self.tier.quantize_i8_uniform(x, codes, scales, sums);
+                    for (g, (scale, sum)) in (UniformCodes::group(k)..).zip(scales.iter().zip(sums)) {
+                        self.i8_uniform.scales.set(g * self.stride + row, *scale);
+                        self.i8_uniform.biases.set(g * self.stride + row, bias(*sum as i32));
+                    }
                 }
             }
             if !self.i16.codes.is_empty() {
@@ -114,6 +122,53 @@ impl<'a> ActivationParts<'a> {
             }
         }
     }
+
+    /// Sets what depends on many columns of `rows`, of which all columns are set: some of those from a multiple of [`ROWS_PER_LINE`] on to
+    /// the next.
+    ///
+    /// # Safety
+    /// No other task sets anything of these rows.
+    pub(crate) unsafe fn finish(&self, rows: Range<usize>) {
+        assert!(rows.start.is_multiple_of(ROWS_PER_LINE) && rows.len() <= ROWS_PER_LINE);
+        let UniformParts { codes, row_stride, scales, biases } = &self.i8_uniform;
+        if codes.is_empty() {
+            return;
+        }
+        for first in (0..self.cols).step_by(CHUNK) {
+            let len = (self.cols - first).min(CHUNK);
+            let groups = UniformCodes::group(first)..UniformCodes::group(first) + len / GROUP;
+            let line =
+                |group: usize| group * self.stride + rows.start..group * self.stride + rows.start + ROWS_PER_LINE;
+            // SAFETY: all of these rows are this task's own, and those after the last, whose values do not matter.
+            unsafe {
+                let mut means = Means::default();
+                for (means, group) in means.iter_mut().zip(groups.clone()) {
+                    let values = scales.part(line(group)).iter().zip(&*biases.part(line(group)));
+                    means.iter_mut().zip(values).for_each(|(to, (scale, bias))| *to = scale * mean(*bias));
+                }
+                let mut quantized = MeanCodes::default();
+                self.tier.quantize_means(&means, &mut quantized);
+                for (row, of_row) in rows.clone().zip(&quantized.codes) {
+                    let start = row * row_stride + UniformCodes::place(first) + len;
+                    codes.part(start..start + MEANS).copy_from_slice(of_row);
+                }
+                scales.part(line(groups.end)).copy_from_slice(&quantized.scales);
+                let sums = biases.part(line(groups.end)).iter_mut().zip(quantized.sums);
+                sums.for_each(|(to, sum)| *to = bias(sum));
+            }
+        }
+    }
+}
+
+/// Means of the groups of a part, each of [`ROWS_PER_LINE`] rows.
+pub(crate) type Means = [[f32; ROWS_PER_LINE]; MEANS];
+
+/// [`Means`] as 8-bit codes, those of a row side by side, with one scale and the sum for each row.
+#[derive(Default)]
+pub(crate) struct MeanCodes {
+    pub(crate) codes: [[i8; MEANS]; ROWS_PER_LINE],
+    pub(crate) scales: [f32; ROWS_PER_LINE],
+    pub(crate) sums: [i32; ROWS_PER_LINE],
 }
 
 impl RowGroups {
@@ -123,9 +178,14 @@ impl RowGroups {
     }
 }
 
-/// Where integer sums start that have 128 · activations to lose. Exact: at most 128 · 32 · 127 < 2^24.
-fn bias(sum: f32) -> i32 {
-    MAGIC.to_bits() as i32 - 128 * sum as i32
+/// Where integer sums start that have 128 · activations to lose.
+fn bias(sum: i32) -> i32 {
+    MAGIC.to_bits() as i32 - 128 * sum
+}
+
+/// The mean of a group's codes, from its bias. Exact: a sum is at most 32 · 127.
+fn mean(bias: i32) -> f32 {
+    (MAGIC.to_bits() as i32).wrapping_sub(bias) as f32 * (1.0 / (128 * GROUP) as f32)
 }
 
 impl<'a, C: Plain> CodeParts<'a, C> {

@@ -157,6 +157,11 @@ pub(crate) trait IntLanes: Simd {
     /// # Safety
     /// All are readable for that many.
     unsafe fn load_transposed(self, places: &[*const i32; 16]) -> Self::Square;
+    /// The same for four integers from each place.
+    ///
+    /// # Safety
+    /// All are readable for that many.
+    unsafe fn load_four_transposed(self, places: &[*const i32; 16]) -> [Self::I; 4];
     /// Loads 2 · LANES signed bytes as 16-bit integers.
     ///
     /// # Safety

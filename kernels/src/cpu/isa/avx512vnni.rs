@@ -113,6 +113,22 @@ impl IntLanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_four_transposed(self, places: &[*const i32; 16]) -> [Self::I; 4] {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe {
+            let load = |row: usize| _mm_loadu_si128(places[row].cast());
+            // In each 128-bit quarter q: row i + 4 · q.
+            let quarters = std::array::from_fn(|i| {
+                let x = _mm512_castsi128_si512(load(i));
+                let x = _mm512_inserti32x4::<1>(x, load(i + 4));
+                let x = _mm512_inserti32x4::<2>(x, load(i + 8));
+                _mm512_inserti32x4::<3>(x, load(i + 12))
+            });
+            transpose_fours(quarters)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_i8_as_i16(self, p: *const i8) -> Self::I {
         // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
@@ -138,20 +154,28 @@ impl DotI16 for Avx512 {
     }
 }
 
+/// Transposes 4 × 4 words of 32 bits in each 128-bit quarter.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn transpose_fours([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab0, ab1) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd0, cd1) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab0, cd0),
+        _mm512_unpackhi_epi64(ab0, cd0),
+        _mm512_unpacklo_epi64(ab1, cd1),
+        _mm512_unpackhi_epi64(ab1, cd1),
+    ]
+}
+
 /// Transposes 16 × 16 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 pub(super) fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
     // In each 128-bit quarter: rows 4i..4i + 4 of column j (and j + 4, 8, 12 in the other quarters).
     let mut fours = [_mm512_setzero_si512(); 16];
-    for i in 0..4 {
-        let (a, b, c, d) = (r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]);
-        let (ab0, ab1) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (cd0, cd1) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        fours[4 * i] = _mm512_unpacklo_epi64(ab0, cd0);
-        fours[4 * i + 1] = _mm512_unpackhi_epi64(ab0, cd0);
-        fours[4 * i + 2] = _mm512_unpacklo_epi64(ab1, cd1);
-        fours[4 * i + 3] = _mm512_unpackhi_epi64(ab1, cd1);
+    for (fours, r) in fours.as_chunks_mut().0.iter_mut().zip(r.as_chunks().0) {
+        *fours = transpose_fours(*r);
     }
     // Quarter q of `fours[4 * i + j]` holds rows 4i.. of column 4q + j: gather the four i for each column.
     let mut out = [_mm512_setzero_si512(); 16];

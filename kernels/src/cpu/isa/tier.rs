@@ -4,6 +4,7 @@ use super::attention::Attention;
 use super::kernel::Kernel;
 use super::token::Token;
 use crate::backend::Precision;
+use crate::cpu::quantize::{MeanCodes, Means};
 use crate::formats::Format;
 
 /// An instruction-set tier that this machine can run.
@@ -44,6 +45,8 @@ pub(crate) trait Tier: Send + Sync {
     fn quantize_i8(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], half_sums: &mut [f32]);
     /// See [`quantize_uniform`](crate::cpu::ops::quantize::quantize_uniform).
     fn quantize_i8_uniform(&self, x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]);
+    /// See [`quantize_means`](crate::cpu::ops::quantize::quantize_means).
+    fn quantize_means(&self, means: &Means, to: &mut MeanCodes);
     /// See [`quantize_row`](crate::cpu::ops::quantize::quantize_row).
     fn quantize_i16(&self, x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]);
     /// See [`round_row`](crate::cpu::ops::bf16::round_row).
@@ -75,6 +78,7 @@ macro_rules! tier {
             use crate::cpu::ops::{attention, bf16, elementwise, matmul, quantize};
             use crate::cpu::output::Output;
             use crate::cpu::panel::{Panel, TILE, TileRows};
+            use crate::cpu::quantize::{MeanCodes, Means};
             use crate::formats::Format;
             use std::ops::Range;
 
@@ -99,6 +103,10 @@ macro_rules! tier {
                     x: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [f32]
                 ) {
                     quantize::quantize_uniform($simd, x, codes, scales, sums)
+                });
+                method!($t: $token, #[$attribute], quantize_means(means: &Means, to: &mut MeanCodes) {
+                    let _ = $t;
+                    quantize::quantize_means(means, to)
                 });
                 method!($t: $token, #[$attribute], quantize_i16(
                     x: &[f32], codes: &mut [i16], scales: &mut [f32], half_sums: &mut [f32]

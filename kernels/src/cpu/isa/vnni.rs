@@ -6,7 +6,8 @@
 //!
 //! Multipliers, of integers and floats alike, limit the speed: besides the products of a group, each of its sums costs a
 //! float instruction to scale it and one to add it, and with a min one more. So all weights become codes with one scale for each
-//! 32 values and no min (`panel::uniform`); those of formats that have it so stay as they are.
+//! 32 values and no min (`panel::uniform`); those of formats that have it so stay as they are. What the codes leave of the mins of 16 groups
+//! meets the means of the groups' activations, as one group more of half the size.
 //!
 //! A conversion would be one instruction more. So sums start at the bits of [`MAGIC`] and end as the bits of the float
 //! MAGIC + n, |n| <= 32 · 128 · 127 < 2^22. The fused `scale · (MAGIC + n) − scale · MAGIC` rounds but once, to `scale · n`:
@@ -48,14 +49,26 @@ macro_rules! group {
     };
 }
 
+/// The same for the means of a part's groups.
+macro_rules! means {
+    ($products:ident, $rows:tt) => {
+        concat!(
+            $products!("0*128", "0", $rows),
+            $products!("1*128", "4", $rows),
+            $products!("2*128", "8", $rows),
+            $products!("3*128", "12", $rows),
+        )
+    };
+}
+
 pub(super) mod i8_256;
 pub(super) mod i8_512;
 
 use super::kernel::row_blocks;
-use crate::cpu::activations::{Activations, Codes, GROUP};
+use crate::cpu::activations::{Activations, Codes, GROUP, UniformCodes};
 use crate::cpu::output::Output;
 use crate::cpu::panel::planes::fours;
-use crate::cpu::panel::uniform::{Recode, UNIFORM_SCALES, Uniform, twice};
+use crate::cpu::panel::uniform::{Recode, UNIFORM_CODES, UNIFORM_SCALES, Uniform, twice};
 use crate::cpu::panel::{CHUNK, GROUPS, Panel, TILE, TileRows};
 use crate::cpu::simd::{DotI16, IntLanes, Simd};
 use crate::formats::Block;
@@ -76,13 +89,13 @@ pub(super) fn interleave_planes<S: IntLanes, B: Block>(
 ) {
     let Panel { ahead, codes, own, .. } = panel;
     let plan = Plan::new(s, own.get());
-    let to = codes[tile * TILE * CHUNK..][..TILE * CHUNK].as_mut_ptr().cast::<i32>();
+    let to = codes[tile * UNIFORM_CODES..][..UNIFORM_CODES].as_mut_ptr().cast::<i32>();
     // SAFETY: `fours` gives groups and rows of a panel.
     let plan = |group: usize, row: usize| unsafe { plan.at(s, group, row) };
     // SAFETY: lane k / 4 of LANES rows, inside of `to`.
     let store = |k: usize, row: usize, four| unsafe { s.store_int(to.add(k / 4 * TILE + row), four) };
     if B::GROUP == GROUP {
-        fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |plan, four| multiply(s, plan, four), store);
+        fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |(_, offset), four| s.add_i8(four, offset), store);
     } else {
         fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |plan, four| round(s, plan, four), store);
     }
@@ -94,7 +107,7 @@ pub(super) fn interleave_i8<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, l
     let Panel { rows, codes, own, group, range, .. } = panel;
     let (plan, group) = (Plan::new(s, own.get()), *group);
     assert!(group * GROUPS >= CHUNK);
-    let codes = &mut codes[tile * TILE * CHUNK..][..TILE * CHUNK];
+    let codes = &mut codes[tile * UNIFORM_CODES..][..UNIFORM_CODES];
     let from_lowest = s.splat_int((-i32::from(range.0)).wrapping_mul(0x0101_0101));
     // SAFETY: `interleave` gives it places where 4 · LANES codes can be read, and groups and rows of a panel.
     let (load, plan) = (|p| unsafe { s.load_int(p) }, |k: usize, row| unsafe { plan.at(s, k / group, row) });
@@ -102,9 +115,7 @@ pub(super) fn interleave_i8<S: IntLanes>(s: S, panel: &mut Panel, tile: usize, l
         Recode::Keep => {
             interleave::<_, 4>(s, rows, codes, len, |p| s.xor(load(p), s.splat_int(SIGNS)), |_, _, four| four)
         }
-        Recode::Multiply => {
-            interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| multiply(s, plan(k, row), four))
-        }
+        Recode::Add => interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| s.add_i8(four, plan(k, row).1)),
         Recode::Round => {
             let load = |p| s.add_i8(load(p), from_lowest);
             interleave::<_, 4>(s, rows, codes, len, load, |k, row, four| round(s, plan(k, row), four))
@@ -136,12 +147,6 @@ impl Plan {
         // SAFETY: the caller's promise.
         unsafe { (s.load_int(self.factors.add(at)), s.load_int(self.offsets.add(at))) }
     }
-}
-
-/// [`Recode::Multiply`] of four codes a lane.
-#[inline(always)]
-fn multiply<S: IntLanes>(s: S, (factor, offset): (S::I, S::I), four: S::I) -> S::I {
-    s.add_i8(s.mul_i16(four, factor), offset)
 }
 
 /// [`Recode::Round`] of four codes a lane.
@@ -220,31 +225,38 @@ pub(super) struct Tile {
     c: *mut f32,
     /// In bytes.
     c_stride: usize,
+    /// To what `c` has, instead of setting it, which some cannot.
+    add: bool,
+    /// Whether another, of [`MEANS`](crate::cpu::activations::MEANS) values, comes after the steps, everywhere.
+    rests: bool,
 }
 
-/// See `Kernel::gemm`. `add` is one of `i8_256`, `i8_512`, for so many columns.
+/// See `Kernel::gemm`. `add` is one of `i8_256`, `i8_512`, for so many columns; whether it also `sets`.
 ///
 /// # Safety
 /// The shapes are those that `Kernel::gemm` checks; `add` may be called.
 #[inline(always)]
 pub(super) unsafe fn gemm_i8(
     add: unsafe fn(Tile, usize),
-    columns: usize,
+    (columns, sets): (usize, bool),
     panel: &Panel,
     activations: &Activations,
     rows: Range<usize>,
     mut output: Output,
 ) {
-    output.begin();
     let Panel { first, len, .. } = *panel;
-    assert!(len.is_multiple_of(32) && first.is_multiple_of(GROUP), "whole steps");
+    if !sets || len == 0 {
+        output.begin();
+    }
+    assert!(len.is_multiple_of(GROUP) && first.is_multiple_of(CHUNK), "whole steps of a part");
     if len == 0 || rows.is_empty() {
         return;
     }
     let (uniform, own) = (&activations.i8_uniform, panel.own.get::<Uniform>());
+    let group = UniformCodes::group(first);
     for column in (0..output.columns).step_by(columns) {
         let (tile, within) = (column / TILE, column % TILE);
-        let codes = &panel.codes[tile * TILE * CHUNK..][..TILE * CHUNK];
+        let codes = &panel.codes[tile * UNIFORM_CODES..][..UNIFORM_CODES];
         let scales = &own.scales[tile * UNIFORM_SCALES..][..UNIFORM_SCALES];
         let blocks_left = (output.columns - column) / columns * rows.len().div_ceil(ROWS);
         for (i, (row, size)) in row_blocks(rows.clone(), ROWS).enumerate() {
@@ -252,16 +264,18 @@ pub(super) unsafe fn gemm_i8(
             // SAFETY: offsets of existing rows, of the panel's values, and inside the panel.
             unsafe {
                 let tile = Tile {
-                    steps: len / 32,
+                    steps: len / GROUP,
                     w: codes.as_ptr().add(4 * within),
                     scales: scales.as_ptr().add(within),
-                    a: uniform.codes.as_ptr().add(row * uniform.row_stride + first),
+                    a: uniform.codes.as_ptr().add(row * uniform.row_stride + UniformCodes::place(first)),
                     a_stride: uniform.row_stride,
-                    biases: uniform.biases.as_ptr().add(first / GROUP * activations.stride + row),
-                    act_scales: uniform.scales.as_ptr().add(first / GROUP * activations.stride + row),
+                    biases: uniform.biases.as_ptr().add(group * activations.stride + row),
+                    act_scales: uniform.scales.as_ptr().add(group * activations.stride + row),
                     stride: 4 * activations.stride,
                     c: output.start.add((row - rows.start) * output.stride + column),
                     c_stride: 4 * output.stride,
+                    add: output.add,
+                    rests: own.rests,
                 };
                 add(tile, size);
             }
@@ -438,7 +452,7 @@ macro_rules! kernels {
                 ) {
                     // SAFETY: the caller's shapes.
                     unsafe {
-                        crate::cpu::isa::vnni::gemm_i8($tile::add, $tile::COLUMNS, panel, activations, rows, output)
+                        crate::cpu::isa::vnni::gemm_i8($tile::add, ($tile::COLUMNS, $tile::SETS), panel, activations, rows, output)
                     }
                 }
                 // SAFETY: the token is the proof of the instructions; the caller's shapes.

@@ -3,8 +3,10 @@
 //! A group is quantized from its own 32 values alone. Outliers (Qwen3's massive activations) cost precision only inside
 //! their own group.
 
-use crate::cpu::activations::GROUP;
+use crate::cpu::activations::{GROUP, ROWS_PER_LINE};
+use crate::cpu::quantize::{MeanCodes, Means};
 use crate::cpu::simd::{Code, Simd};
+use crate::rounding::MAGIC;
 
 /// Groups whose largest magnitude is below this become zeros, so that `MAX / amax` stays finite.
 pub(crate) const TINY: f32 = 1e-30;
@@ -46,6 +48,35 @@ pub(crate) fn quantize_uniform<S: Simd>(s: S, x: &[f32], codes: &mut [i8], scale
             let (scale, inverse) = scale_of(s, p, GROUP, <i8 as Code>::MAX);
             scales[g] = scale;
             sums[g] = round_codes(s, p, inverse, out, GROUP);
+        }
+    }
+}
+
+/// Quantizes the means of a part's groups, of each row by itself: `mean ≈ scale * code`. The scale of a row that has a NaN may be any: its
+/// groups have that, too.
+#[inline(always)]
+pub(crate) fn quantize_means(means: &Means, to: &mut MeanCodes) {
+    let mut largest = [0f32; ROWS_PER_LINE];
+    for means in means {
+        for (largest, mean) in largest.iter_mut().zip(means) {
+            *largest = if mean.abs() > *largest { mean.abs() } else { *largest };
+        }
+    }
+    let inverses = largest.map(|largest| if largest < TINY { 0.0 } else { <i8 as Code>::MAX / largest });
+    to.scales = largest.map(|largest| if largest < TINY { 0.0 } else { largest * (1.0 / <i8 as Code>::MAX) });
+    to.sums = [0; ROWS_PER_LINE];
+    for (word, means) in means.as_chunks::<4>().0.iter().enumerate() {
+        let mut words = [0; ROWS_PER_LINE];
+        for (i, means) in means.iter().enumerate() {
+            for row in 0..ROWS_PER_LINE {
+                // The low bits of a sum that has no others: as in `round_codes`, at most MAX. Of NaN any code.
+                let code = (means[row] * inverses[row] + MAGIC).to_bits() as i32;
+                words[row] |= (code & 0xff) << (8 * i);
+                to.sums[row] += code << 24 >> 24;
+            }
+        }
+        for (row, bytes) in words.iter().enumerate() {
+            to.codes[row][4 * word..][..4].copy_from_slice(&bytes.to_le_bytes().map(|byte| byte as i8));
         }
     }
 }

@@ -74,19 +74,18 @@ impl Panel {
         assert!(all.format.block_bytes() == B::BYTES && len <= CHUNK && len.is_multiple_of(B::LEN) && N == S::LANES);
         self.begin::<B>(first, len);
         let Some(Planes { scales: at, d, .. }) = B::PLANES else { unreachable!("a format that is read in planes") };
-        // The words that are there are among those of one square.
-        let from = (at + 16).saturating_sub(4 * N);
-        assert!((at - from).is_multiple_of(4) && from + 4 * N <= B::BYTES && d.is_none_or(|d| d + 2 <= B::BYTES));
+        assert!(at + 16 <= B::BYTES && d.is_none_or(|d| d + 2 <= B::BYTES));
         let (scales, mins) = (self.scales.as_chunks_mut::<N>().0, self.mins.as_chunks_mut::<N>().0);
         for k in (0..len).step_by(BLOCK) {
             for row in (0..TILE).step_by(N) {
                 let blocks = Blocks::new::<B>(all, tile, row, first + k);
-                // SAFETY: words of a block, as was checked.
-                let square = unsafe { blocks.words(s, from) };
                 let mut words = [[0u32; N]; 4];
-                for (i, word) in words.iter_mut().enumerate() {
-                    // SAFETY: as many words as lanes.
-                    unsafe { s.store_int(word.as_mut_ptr().cast(), square.as_ref()[(at - from) / 4 + i]) };
+                // SAFETY: words of a block, as was checked; as many as lanes.
+                unsafe {
+                    let four = s.load_four_transposed(&blocks.0.map(|block| block.add(at).cast()));
+                    for (to, word) in words.iter_mut().zip(four) {
+                        s.store_int(to.as_mut_ptr().cast(), word);
+                    }
                 }
                 let halves = std::array::from_fn(|i| match d {
                     // SAFETY: two bytes of a block, as was checked.

@@ -2,7 +2,7 @@
 
 use super::oracle::{Dense, Expected, Quantized, Seen};
 use super::*;
-use crate::cpu::activations::GROUP;
+use crate::cpu::activations::{GROUP, UniformCodes};
 use crate::cpu::panel::TILE;
 use crate::rounding::MAGIC;
 
@@ -176,15 +176,18 @@ fn codes_and_scales_describe_the_activations() {
 #[test]
 fn uniform_codes_and_scales_describe_the_activations() {
     for isa in isas() {
-        let (backend, rows, k) = (backend(isa), 3, 352);
+        let (backend, rows, k) = (backend(isa), 19, 864);
         let x = Random(5).normals(rows * k);
         let acts = acts(&backend, rows, k, I8_UNIFORM, &x);
         let uniform = &acts.i8_uniform;
-        assert!(uniform.row_stride >= k && uniform.row_stride.is_multiple_of(64) && (uniform.row_stride / 64) % 2 == 1);
+        assert!(
+            uniform.row_stride >= k + 32 && uniform.row_stride.is_multiple_of(64) && (uniform.row_stride / 64) % 2 == 1
+        );
         for (row, x) in x.chunks(k).enumerate() {
             let codes = &uniform.codes[row * uniform.row_stride..(row + 1) * uniform.row_stride];
             for (g, x) in x.chunks(GROUP).enumerate() {
-                let (codes, scale) = (&codes[g * GROUP..][..x.len()], uniform.scales[g * acts.stride + row]);
+                let place = UniformCodes::group(g * GROUP) * acts.stride + row;
+                let (codes, scale) = (&codes[UniformCodes::place(g * GROUP)..][..x.len()], uniform.scales[place]);
                 let amax = x.iter().fold(0f32, |m, x| m.max(x.abs()));
                 assert_close(|| format!("{isa:?} scale"), scale, f64::from(amax) / 127.0, 2.0 * U * f64::from(scale));
                 assert_eq!(codes.iter().map(|c| c.unsigned_abs()).max(), Some(127), "{isa:?}");
@@ -194,7 +197,25 @@ fn uniform_codes_and_scales_describe_the_activations() {
                     assert_close(|| format!("{isa:?} code"), *x, f64::from(scale) * f64::from(*code), tolerance);
                 }
                 let sum: i32 = codes.iter().map(|c| i32::from(*c)).sum();
-                assert_eq!(uniform.biases[g * acts.stride + row], MAGIC.to_bits() as i32 - 128 * sum, "{isa:?}");
+                assert_eq!(uniform.biases[place], MAGIC.to_bits() as i32 - 128 * sum, "{isa:?}");
+            }
+            // Behind 16 groups and behind the last 11, codes of their means.
+            for (first, groups, place, group) in [(0, 16, 512, 16), (512, 11, 528 + 352, 17 + 11)] {
+                let mean_of = |x: &[f32]| x.iter().map(|x| f64::from(*x)).sum::<f64>() / 32.0;
+                let means: Vec<f64> = x[first..][..32 * groups].chunks(32).map(mean_of).collect();
+                let (codes, at) = (&codes[place..place + 16], group * acts.stride + row);
+                let scale = f64::from(uniform.scales[at]);
+                for (i, mean) in means.iter().enumerate() {
+                    // Half a step of the mean, and half a step of each value.
+                    let step = f64::from(uniform.scales[UniformCodes::group(first + 32 * i) * acts.stride + row]);
+                    let tolerance = (scale + step) / 2.0 + 8.0 * U * mean.abs();
+                    let seen = scale * f64::from(codes[i]);
+                    assert!((seen - mean).abs() <= tolerance, "{isa:?} mean {i}: {seen} {mean}");
+                }
+                assert_eq!(codes.iter().map(|c| c.unsigned_abs()).max(), Some(127), "{isa:?}");
+                assert!(codes[groups..].iter().all(|code| *code == 0), "{isa:?}");
+                let sum: i32 = codes.iter().map(|c| i32::from(*c)).sum();
+                assert_eq!(uniform.biases[at], MAGIC.to_bits() as i32 - 128 * sum, "{isa:?}");
             }
         }
     }

@@ -119,6 +119,7 @@ fn acts(backend: &CpuBackend, rows: usize, cols: usize, form: Form, values: &[f3
         // SAFETY: one row at a time.
         unsafe { parts.set(row, 0, values, &mut groups) };
     }
+    backend.finish(&mut acts);
     acts
 }
 

@@ -1,9 +1,10 @@
 //! The naive product: dequantized weights, a dot product in f64, and the magnitudes that bound a rounding error.
 
 use super::{Activations, Codes, Form, Format, U};
-use crate::cpu::activations::GROUP;
+use crate::cpu::activations::{GROUP, UniformCodes};
 use crate::cpu::ops::bf16::widen;
 use crate::cpu::ops::quantize::TINY;
+use crate::cpu::panel::CHUNK;
 use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
 
@@ -126,49 +127,88 @@ pub(super) fn bf16(acts: &Activations, values: &[u16]) -> Vec<f32> {
     rows.flat_map(|row| &row[..acts.cols]).map(|bits| widen(*bits)).collect()
 }
 
-/// Activations as weights see them that have one scale for each [`GROUP`] values and no min.
+/// Activations as weights see them that have one scale for each [`GROUP`] values and no min, but for its rest.
 pub(super) struct UniformSeen {
     /// [rows × cols]: scale · code, exact in f64.
     x: Vec<f64>,
     /// [rows × groups]
     scales: Vec<f32>,
+    /// [rows × groups]: the mean of each group, in the same way.
+    means: Vec<f64>,
+    /// [rows × groups]: its scale.
+    mean_scales: Vec<f32>,
 }
 
 impl UniformSeen {
     fn new(acts: &Activations) -> Self {
-        let groups = acts.cols.div_ceil(GROUP);
-        let scale = |row: usize, g: usize| acts.i8_uniform.scales[g * acts.stride + row];
-        let value = |row: usize, i: usize| {
-            f64::from(scale(row, i / GROUP)) * f64::from(acts.i8_uniform.codes[row * acts.i8_uniform.row_stride + i])
+        let UniformCodes { codes, row_stride, scales, .. } = &acts.i8_uniform;
+        let places = || (0..acts.rows).flat_map(|row| (0..acts.cols).map(move |k| (row, k)));
+        let groups = || places().filter(|(_, k)| k.is_multiple_of(GROUP));
+        let scale = |row: usize, group: usize| scales[group * acts.stride + row];
+        let code = |row: usize, place: usize| f64::from(codes[row * row_stride + place]);
+        let of_value = |(row, k)| f64::from(scale(row, UniformCodes::group(k))) * code(row, UniformCodes::place(k));
+        let mean_scale = |(row, k)| {
+            let first = k / CHUNK * CHUNK;
+            scale(row, UniformCodes::group(first) + (acts.cols - first).min(CHUNK) / GROUP)
+        };
+        let of_mean = |(row, k)| {
+            let first = k / CHUNK * CHUNK;
+            let place = UniformCodes::place(first) + (acts.cols - first).min(CHUNK) + (k - first) / GROUP;
+            f64::from(mean_scale((row, k))) * code(row, place)
         };
         Self {
-            x: (0..acts.rows).flat_map(|row| (0..acts.cols).map(move |i| (row, i))).map(|(r, i)| value(r, i)).collect(),
-            scales: (0..acts.rows)
-                .flat_map(|row| (0..groups).map(move |g| (row, g)))
-                .map(|(r, g)| scale(r, g))
-                .collect(),
+            x: places().map(of_value).collect(),
+            scales: groups().map(|(row, k)| scale(row, UniformCodes::group(k))).collect(),
+            means: groups().map(of_mean).collect(),
+            mean_scales: groups().map(mean_scale).collect(),
         }
     }
 }
 
-/// A row of weights as `panel::uniform` leaves it, one value after the other, and how far each may be off.
-fn requantized(dense: &Dense, row: usize) -> (Vec<f64>, Vec<f64>) {
+/// A row of weights as `panel::uniform` leaves it.
+#[derive(Default)]
+struct Requantized {
+    /// One after the other, and how far each may be off, rests added.
+    values: Vec<f64>,
+    errors: Vec<f64>,
+    /// Of each group what is to be multiplied by the mean, the true one, and how far the first may be off.
+    rests: Vec<f64>,
+    true_rests: Vec<f64>,
+    rest_errors: Vec<f64>,
+}
+
+fn requantized(dense: &Dense, row: usize) -> Requantized {
     let range = row * dense.k..(row + 1) * dense.k;
-    let parts = dense.parts[range].chunks(GROUP);
-    let (mut values, mut errors) = (Vec::new(), Vec::new());
-    if dense.format.group_len() == GROUP && !dense.has_min {
-        let exact = parts.flatten().map(|part| f64::from(part.scale) * f64::from(part.code)).collect();
-        return (exact, vec![0.0; dense.k]);
+    let mut to = Requantized::default();
+    for part in dense.parts[range].chunks(CHUNK) {
+        let mut rests = Vec::new();
+        for group in part.chunks(GROUP) {
+            let Part { scale, min, .. } = group[0];
+            let (values, errors, rest) = if dense.format.group_len() != GROUP {
+                rounded(dense, group)
+            } else if !dense.has_min {
+                let exact = group.iter().map(|part| f64::from(part.scale) * f64::from(part.code)).collect();
+                (exact, vec![0.0; GROUP], 0.0)
+            } else {
+                let (towards, most) = (if scale < 0.0 { -min } else { min }, f32::from(dense.range[1]) + 0.5);
+                let far = towards < -most * scale.abs() || towards > 0.5 * scale.abs();
+                if far { rounded(dense, group) } else { offset(group) }
+            };
+            to.values.extend(values);
+            to.errors.extend(errors);
+            rests.push(rest);
+        }
+        // As codes with one scale, which also makes up for a mean being a 32nd of a sum.
+        let largest = rests.iter().fold(0f32, |largest, rest| largest.max(rest.abs()));
+        let scale = if largest > TINY { significant(largest * (GROUP as f32 / 127.0)) } else { 0.0 };
+        for rest in rests {
+            let code = if largest > TINY { (rest * (127.0 / largest)).round_ties_even() } else { 0.0 };
+            to.rests.push(scale * f64::from(code));
+            to.true_rests.push(f64::from(rest) * GROUP as f64);
+            to.rest_errors.push(scale * (0.5 + 127.0 * 8.0 * U) + GROUP as f64 * f64::from(TINY));
+        }
     }
-    for group in parts {
-        let (ratio, _) = ratio_and_most(dense, &group[0]);
-        let is_near = !ratio.is_finite() || (-(f32::from(dense.range[1]) + 0.5)..=0.5).contains(&ratio);
-        let whole = dense.format.group_len() == GROUP && is_near;
-        let (new_values, new_errors) = if whole { multiplied(dense, group) } else { rounded(dense, group) };
-        values.extend(new_values);
-        errors.extend(new_errors);
-    }
-    (values, errors)
+    to
 }
 
 /// A scale's 22 significant bits.
@@ -176,39 +216,17 @@ fn significant(scale: f32) -> f64 {
     f64::from(f32::from_bits(scale.to_bits() & !3))
 }
 
-/// The min in units of the scale, and the largest factor that keeps all values in a signed byte, as the kernel rounds them.
-fn ratio_and_most(dense: &Dense, part: &Part) -> (f32, f32) {
-    let Part { scale, min, .. } = *part;
-    let largest = min.abs().max((scale * f32::from(dense.range[1]) + min).abs());
-    let inverse = 1.0 / (scale * largest);
-    (min * largest * inverse, (127.0 * scale * scale * inverse).abs().floor())
-}
-
-/// By `Recode::Multiply`: exact, but for a min that is no whole number of new codes.
-fn multiplied(dense: &Dense, group: &[Part]) -> (Vec<f64>, Vec<f64>) {
+/// By `Recode::Add`: exact, but for the scale's two lost bits and the rounding of the rest, which is the last.
+fn offset(group: &[Part]) -> (Vec<f64>, Vec<f64>, f32) {
     let Part { scale, min, .. } = group[0];
-    // The scale's two lost bits and its roundings, of 127 steps at most.
-    const LOST: f64 = 127.0 * 8.0 * U;
-    if scale == 0.0 {
-        let unit = significant(min * (1.0 / 127.0));
-        return (vec![unit * 127.0; GROUP], vec![unit.abs() * LOST; GROUP]);
-    }
-    let (ratio, most) = ratio_and_most(dense, &group[0]);
-    // The kernel compares what is rounded to 22 bits, and of equal ones takes the largest.
-    let off = |factor: &f32| {
-        let exact = factor * ratio;
-        (exact - exact.round_ties_even()).abs().to_bits() & !3
-    };
-    let factor = [most, most - 1.0, most - 2.0, most - 3.0].into_iter().min_by_key(off).expect("four");
-    let offset = f64::from((factor * ratio).round_ties_even());
-    let off = (f64::from(factor) * f64::from(min) / f64::from(scale) - offset).abs();
-    let unit = significant(scale / factor);
-    let value = |part: &Part| unit * (f64::from(factor) * f64::from(part.code) + offset);
-    (group.iter().map(value).collect(), vec![unit.abs() * (off + LOST); GROUP])
+    let whole = if scale == 0.0 { 0.0 } else { (min / scale).round_ties_even() };
+    let unit = significant(scale);
+    let values = group.iter().map(|part| unit * f64::from(f32::from(part.code) + whole));
+    (values.collect(), vec![unit.abs() * 127.0 * 8.0 * U; GROUP], min - whole * scale)
 }
 
 /// By `Recode::Round`: half a step of each, plus what its factor and offset, of 8 binary places, may add.
-fn rounded(dense: &Dense, group: &[Part]) -> (Vec<f64>, Vec<f64>) {
+fn rounded(dense: &Dense, group: &[Part]) -> (Vec<f64>, Vec<f64>, f32) {
     let [lowest, _] = dense.range;
     let (scale, inverse) = if dense.has_min {
         let ends = group.iter().flat_map(|part| dense.range.map(|code| part.scale * f32::from(code) + part.min));
@@ -234,7 +252,8 @@ fn rounded(dense: &Dense, group: &[Part]) -> (Vec<f64>, Vec<f64>) {
         let steps = 0.5 + (f64::from(part.code).abs() + 1.0) / 512.0 + 127.0 * 8.0 * U + cut;
         (scale * f64::from(code), scale.abs() * steps + if fits { 0.0 } else { f64::from(TINY) })
     });
-    each.unzip()
+    let (values, errors) = each.unzip();
+    (values, errors, 0.0)
 }
 
 /// What a product sees of its activations.
@@ -296,11 +315,13 @@ impl Seen {
             }
             Self::Uniform(seen) => {
                 let (mut value, mut size) = (0.0, 0.0);
-                for (x, w) in seen.x[row * k..(row + 1) * k].iter().zip(requantized(dense, column).0) {
+                let Requantized { values, rests, .. } = requantized(dense, column);
+                let means = &seen.means[row * rests.len()..];
+                for (x, w) in seen.x[row * k..].iter().zip(values).chain(means.iter().zip(rests)) {
                     value += x * w;
                     size += (x * w).abs();
                 }
-                Expected { value, size, rounding: U * (k.div_ceil(GROUP) + 9) as f64 * size }
+                Expected { value, size, rounding: U * (k.div_ceil(GROUP) + k.div_ceil(CHUNK) + 9) as f64 * size }
             }
             Self::Bf16(values, residuals) => {
                 let weights = &dense.values[column * k..(column + 1) * k];
@@ -331,17 +352,24 @@ impl Seen {
                 dense.quantization(&codes.scales[row * groups..(row + 1) * groups], column) + 4.0 * U * size
             }
             Self::Uniform(seen) => {
-                // Half a step of x for each value of w, and for each x what requantizing took from w; of both once more.
+                // Half a step of x for each value of w, and for each x what requantizing took from w; of both once more. The same
+                // of means and rests, where half a step of x is in the mean already.
                 let groups = x.len().div_ceil(GROUP);
-                let steps = &seen.scales[row * groups..(row + 1) * groups];
+                let of_row = row * groups..(row + 1) * groups;
+                let (steps, mean_steps) = (&seen.scales[of_row.clone()], &seen.mean_scales[of_row]);
                 let range = column * dense.k..(column + 1) * dense.k;
-                let (_, errors) = requantized(dense, column);
+                let Requantized { errors, true_rests, rest_errors, .. } = requantized(dense, column);
+                let half = |step: f32| f64::from(step) / 2.0;
                 let values = x.iter().zip(&dense.values[range]).zip(errors).enumerate();
                 let each = values.map(|(i, ((x, w), error))| {
-                    let step = f64::from(steps[i / GROUP]) / 2.0;
-                    step * (f64::from(*w).abs() + error) + x.abs() * error
+                    half(steps[i / GROUP]) * (f64::from(*w).abs() + error) + x.abs() * error
                 });
-                each.sum::<f64>() + 4.0 * U * size
+                let rests = true_rests.iter().zip(rest_errors).enumerate().map(|(g, (rest, error))| {
+                    let mean = x[g * GROUP..(g + 1) * GROUP].iter().sum::<f64>().abs() / GROUP as f64;
+                    let off = half(steps[g]) + half(mean_steps[g]) * (1.0 + 127.0 * 8.0 * U);
+                    off * (rest.abs() + error) + mean * error
+                });
+                each.chain(rests).sum::<f64>() + 4.0 * U * size
             }
             Self::Bf16(_, None) => (2.0 / 256.0 + 1.0 / 65536.0) * size,
             Self::Bf16(_, Some(_)) => 3.1 / 65536.0 * size,

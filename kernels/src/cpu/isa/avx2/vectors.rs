@@ -118,6 +118,26 @@ impl IntLanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_four_transposed(self, places: &[*const i32; 16]) -> [Self::I; 4] {
+        // SAFETY: `self` is the proof of the instructions; the caller's promise.
+        unsafe {
+            let load = |row: usize| _mm_loadu_si128(places[row].cast());
+            // In either half h: row i + 4 · h.
+            let halves =
+                [0, 1, 2, 3].map(|i| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(i)), load(i + 4)));
+            let [a, b, c, d] = halves;
+            let (ab0, ab1) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let (cd0, cd1) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab0, cd0),
+                _mm256_unpackhi_epi64(ab0, cd0),
+                _mm256_unpacklo_epi64(ab1, cd1),
+                _mm256_unpackhi_epi64(ab1, cd1),
+            ]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_i8_as_i16(self, p: *const i8) -> Self::I {
         // SAFETY: `self` is the proof of the instructions; the caller's promise.
         unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }

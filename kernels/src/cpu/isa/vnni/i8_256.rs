@@ -33,7 +33,7 @@ macro_rules! start {
 macro_rules! finish {
     ([$(($s0:literal $s1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
         concat!(
-            "vbroadcastss ymm15, [{magic}]\n",
+            "vbroadcastss ymm15, [{constants}]\n",
             "vmovups ymm12, [{scales}]\n",
             "vmulps ymm13, ymm12, ymm15\n",
             $("vfmsub213ps ", $s0, ", ymm12, ymm13\n",)*
@@ -67,6 +67,12 @@ macro_rules! tile {
             "add {act_scales}, {stride}",
             "dec {steps}",
             "jnz 2b",
+            "cmp dword ptr [{constants} + 4], 0",
+            "je 3f",
+            start!($rows),
+            means!(products, $rows),
+            finish!($rows),
+            "3:",
             w = inout(reg) $tile.w => _,
             a = inout(reg) $tile.a => _,
             b = inout(reg) $tile.a.wrapping_add(3 * $tile.a_stride) => _,
@@ -79,7 +85,7 @@ macro_rules! tile {
             c = in(reg) $tile.c,
             cs = in(reg) $tile.c_stride,
             d = in(reg) $tile.c.wrapping_byte_add(3 * $tile.c_stride),
-            magic = in(reg) &MAGIC,
+            constants = in(reg) &[MAGIC.to_bits(), u32::from($tile.rests)],
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _,
             out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
             out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
@@ -87,6 +93,9 @@ macro_rules! tile {
         )
     };
 }
+
+/// [`add`] only adds: to memory, where its floats are.
+pub(in crate::cpu::isa) const SETS: bool = false;
 
 /// Columns of a register tile.
 pub(in crate::cpu::isa) const COLUMNS: usize = 16;

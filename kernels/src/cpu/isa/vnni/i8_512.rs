@@ -49,6 +49,9 @@ macro_rules! finish {
 }
 
 macro_rules! floats {
+    (zero, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
+        concat!($("vpxord ", $f0, ", ", $f0, ", ", $f0, "\n", "vpxord ", $f1, ", ", $f1, ", ", $f1, "\n",)*)
+    };
     (load, [$(($s0:literal $s1:literal $f0:literal $f1:literal $x:literal $a:literal $r:literal $c:literal))*]) => {
         concat!($("vmovups ", $f0, ", [", $c, "]\n", "vmovups ", $f1, ", [", $c, " + 64]\n",)*)
     };
@@ -61,6 +64,11 @@ macro_rules! tile {
     ($tile:ident, $rows:tt) => {
         asm!(
             "/* small tiles use neither {s} nor {cs} nor {d} */",
+            "test {add:e}, {add:e}",
+            "jnz 4f",
+            floats!(zero, $rows),
+            "jmp 2f",
+            "4:",
             floats!(load, $rows),
             "2:",
             start!($rows),
@@ -74,6 +82,12 @@ macro_rules! tile {
             "add {act_scales}, {stride}",
             "dec {steps}",
             "jnz 2b",
+            "test {rests:e}, {rests:e}",
+            "je 3f",
+            start!($rows),
+            means!(products, $rows),
+            finish!($rows),
+            "3:",
             floats!(store, $rows),
             w = inout(reg) $tile.w => _,
             a = inout(reg) $tile.a => _,
@@ -87,6 +101,8 @@ macro_rules! tile {
             c = in(reg) $tile.c,
             cs = in(reg) $tile.c_stride,
             d = in(reg) $tile.c.wrapping_byte_add(3 * $tile.c_stride),
+            rests = in(reg) u32::from($tile.rests),
+            add = in(reg) u32::from($tile.add),
             in("zmm31") _mm512_set1_ps(MAGIC),
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
             out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
@@ -98,6 +114,9 @@ macro_rules! tile {
         )
     };
 }
+
+/// [`add`] may set instead of adding.
+pub(in crate::cpu::isa) const SETS: bool = true;
 
 /// Columns of a register tile.
 pub(in crate::cpu::isa) const COLUMNS: usize = 32;
