@@ -77,7 +77,8 @@ impl std::ops::BitOr for Form {
 pub struct Activations {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    /// `rows` rounded up to [`ROWS_PER_LINE`]: from one group to the next of what belongs to groups.
+    /// From one group to the next of what belongs to groups: `rows` and a few more, an odd number of cache lines, so that the groups of a row spread
+    /// over all sets of the cache.
     pub(crate) stride: usize,
     /// [rows × cols]
     pub(crate) f32: Buffer<f32>,
@@ -206,7 +207,7 @@ impl Activations {
     /// # Panics
     /// When there are codes of rows that are not whole groups, or more values than the address space holds.
     pub(crate) fn new(arena: &Arc<Arena>, rows: usize, cols: usize, form: Form) -> Self {
-        let stride = rows.next_multiple_of(ROWS_PER_LINE);
+        let stride = (rows.div_ceil(ROWS_PER_LINE) | 1) * ROWS_PER_LINE;
         let fits = stride.checked_mul(cols).is_some();
         assert!(fits, "a matrix fits the address space");
         assert!(

@@ -2,6 +2,7 @@
 
 use super::activations::{Activations, Bf16, Codes, GROUP, MEANS, ROWS_PER_LINE, UniformCodes};
 use super::isa::Tier;
+use super::ops::quantize::{MeanCodes, Means};
 use super::panel::CHUNK;
 use crate::buffer::{Parts, Plain};
 use crate::rounding::MAGIC;
@@ -158,17 +159,6 @@ impl<'a> ActivationParts<'a> {
             }
         }
     }
-}
-
-/// Means of the groups of a part, each of [`ROWS_PER_LINE`] rows.
-pub(crate) type Means = [[f32; ROWS_PER_LINE]; MEANS];
-
-/// [`Means`] as 8-bit codes, those of a row side by side, with one scale and the sum for each row.
-#[derive(Default)]
-pub(crate) struct MeanCodes {
-    pub(crate) codes: [[i8; MEANS]; ROWS_PER_LINE],
-    pub(crate) scales: [f32; ROWS_PER_LINE],
-    pub(crate) sums: [i32; ROWS_PER_LINE],
 }
 
 impl RowGroups {

@@ -4,7 +4,7 @@ use super::attention::Attention;
 use super::kernel::Kernel;
 use super::token::Token;
 use crate::backend::Precision;
-use crate::cpu::quantize::{MeanCodes, Means};
+use crate::cpu::ops::quantize::{MeanCodes, Means};
 use crate::formats::Format;
 
 /// An instruction-set tier that this machine can run.
@@ -78,7 +78,7 @@ macro_rules! tier {
             use crate::cpu::ops::{attention, bf16, elementwise, matmul, quantize};
             use crate::cpu::output::Output;
             use crate::cpu::panel::{Panel, TILE, TileRows};
-            use crate::cpu::quantize::{MeanCodes, Means};
+            use crate::cpu::ops::quantize::{MeanCodes, Means};
             use crate::formats::Format;
             use std::ops::Range;
 

@@ -3,8 +3,7 @@
 //! A group is quantized from its own 32 values alone. Outliers (Qwen3's massive activations) cost precision only inside
 //! their own group.
 
-use crate::cpu::activations::{GROUP, ROWS_PER_LINE};
-use crate::cpu::quantize::{MeanCodes, Means};
+use crate::cpu::activations::{GROUP, MEANS, ROWS_PER_LINE};
 use crate::cpu::simd::{Code, Simd};
 use crate::rounding::MAGIC;
 
@@ -50,6 +49,17 @@ pub(crate) fn quantize_uniform<S: Simd>(s: S, x: &[f32], codes: &mut [i8], scale
             sums[g] = round_codes(s, p, inverse, out, GROUP);
         }
     }
+}
+
+/// Means of the groups of a part, each of [`ROWS_PER_LINE`] rows.
+pub(crate) type Means = [[f32; ROWS_PER_LINE]; MEANS];
+
+/// [`Means`] as 8-bit codes, those of a row side by side, with one scale and the sum for each row.
+#[derive(Default)]
+pub(crate) struct MeanCodes {
+    pub(crate) codes: [[i8; MEANS]; ROWS_PER_LINE],
+    pub(crate) scales: [f32; ROWS_PER_LINE],
+    pub(crate) sums: [i32; ROWS_PER_LINE],
 }
 
 /// Quantizes the means of a part's groups, of each row by itself: `mean ≈ scale * code`. The scale of a row that has a NaN may be any: its
