@@ -102,7 +102,7 @@ impl Default for Lines {
 
 impl Lines {
     /// Bytes of a piece that is worth pages of its own; `tests/lean.rs`, which counts what allocators give, has none.
-    const LARGE: usize = 1 << 20;
+    const LARGE: usize = 4 << 20;
 
     /// So many lines of zeros.
     fn zeroed(lines: usize) -> Self {
