@@ -1,8 +1,5 @@
 //! Text files as people have them: UTF-8, with or without a byte order mark in front.
 
-use std::io;
-use std::path::Path;
-
 /// The byte order mark in UTF-8, which Windows programs put in front of a text. It is no part of it.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -49,15 +46,6 @@ pub fn utf8(bytes: &[u8]) -> Result<&str, TextError> {
 /// When it is no UTF-8.
 pub fn decode(bytes: &[u8]) -> Result<&str, TextError> {
     utf8(without_mark(bytes)?)
-}
-
-/// A whole text file, without its byte order mark.
-///
-/// # Errors
-/// When it cannot be read or is no UTF-8.
-pub fn read(path: &Path) -> io::Result<String> {
-    let bytes = std::fs::read(path)?;
-    decode(&bytes).map(str::to_owned).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]
