@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use qembed_models::tokenizer::{
     Cl100kError, SpecialTokens, TokenSpan, Tokenizer, TokenizerError, UnknownToken, Vocabulary,
 };
+use serde_json::{Value, json};
 
 mod reference_tokenizer;
 mod tiny_vocabulary;
@@ -201,6 +202,36 @@ fn tokenizer_json_gives_the_same_ids() {
     }
     let missing = Tokenizer::from_file(&folder.path().join("none.json"));
     assert!(matches!(missing, Err(TokenizerError::Read { .. })));
+}
+
+#[test]
+fn merges_as_strings_and_as_pairs_are_the_same() {
+    let tiny = byte_level(&["a b", "ab c", "Ġ t"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    reference(&tiny.vocabulary()).save(&path, false).unwrap();
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut with = |merges: &[Value]| {
+        json["model"]["merges"] = merges.into();
+        fs::write(&path, json.to_string()).unwrap();
+        Tokenizer::from_file(&path)
+    };
+    let pairs = [json!(["a", "b"]), json!(["ab", "c"]), json!(["Ġ", "t"])];
+    // As files were written until 2024.
+    let strings = [json!("a b"), json!("ab c"), json!("Ġ t")];
+    for merges in [&pairs, &strings] {
+        assert_eq!(with(merges).unwrap().encode("abc tab").unwrap(), [258, 259, 257], "{merges:?}");
+    }
+    let no_pairs = [json!([]), json!(["a"]), json!(["a", "b", "c"]), json!(["a", 7]), json!(7), json!(null), json!({})];
+    for wrong in no_pairs {
+        let error = with(&[pairs[0].clone(), wrong.clone()]).unwrap_err().to_string();
+        assert!(error.contains(&format!("merge 1 is {wrong},")) && error.contains("tokenizer.json"), "{error}");
+    }
+    // What is not seen in the file is seen in what comes of it.
+    for wrong in [json!("abc"), json!("ab  c"), json!("a b c"), json!(["a b", "c"]), json!(["", "abc"])] {
+        let error = with(&[pairs[0].clone(), wrong.clone()]).unwrap_err();
+        assert!(matches!(error, TokenizerError::MalformedMerge { index: 1, .. }), "{wrong}: {error}");
+    }
 }
 
 /// Text with what makes bytes, tokens and characters differ: merges of the vocabulary below, characters of several bytes, some that

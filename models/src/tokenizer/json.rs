@@ -105,11 +105,10 @@ impl TokenizerJson {
         let merges = model["merges"].as_array().ok_or("`model.merges` is missing")?;
         let merges = merges.iter().enumerate().map(|(i, merge)| match merge {
             Value::String(merge) => Ok(merge.clone()),
-            Value::Array(pair) => match &pair[..] {
-                [Value::String(left), Value::String(right)] => Ok(format!("{left} {right}")),
-                _ => Err(format!("merge {i} is not a pair of tokens")),
+            _ => match merge.as_array().map(Vec::as_slice) {
+                Some([Value::String(left), Value::String(right)]) => Ok(format!("{left} {right}")),
+                _ => Err(format!("merge {i} is {merge}, not two tokens: [\"a\", \"b\"] or \"a b\"")),
             },
-            _ => Err(format!("merge {i} is not a pair of tokens")),
         });
         let merges = merges.collect::<Result<_, _>>()?;
         #[cfg(feature = "convert")]
