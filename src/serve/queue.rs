@@ -150,16 +150,15 @@ impl<W> Queue<W> {
         /// What a pass takes besides its tokens, in tokens: it reads all weights.
         const FIXED: usize = 24;
         let most = (within.tokens() / SHARE).checked_sub(FIXED)?;
+        // Whichever model it is of, the budget is that of the program.
+        let taken = within.model.limits().memory.of_pass(within.tokens(), within.texts.len());
         let mut turns: Vec<_> =
             self.lanes.iter_mut().enumerate().filter_map(|(i, lane)| Some((lane.planner.next_turn()?, i))).collect();
         turns.sort_unstable();
         for (_, i) in turns {
             let lane = &mut self.lanes[i];
             let limits = lane.model.limits();
-            let bytes = match Arc::ptr_eq(&lane.model, &within.model) {
-                true => limits.memory.budget.saturating_sub(limits.memory.of_pass(within.tokens(), within.texts.len())),
-                false => limits.memory.budget,
-            };
+            let bytes = limits.memory.budget.saturating_sub(taken);
             let texts = lane.planner.pass_between(within.turn, most.min(limits.tokens), bytes);
             if !texts.is_empty() {
                 return self.started(i, texts);
@@ -265,21 +264,33 @@ mod tests {
         model: Arc<Embedder>,
     }
 
+    /// A model of its own, whose passes may take so much memory.
+    fn model_within(budget: Option<u64>) -> Arc<Embedder> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        crate::tests::write_model(&path, 4000);
+        let load = LoadOptions::default().access(crate::gguf::Access::Read).memory_budget(budget);
+        Arc::new(Embedder::open_with(&path, &load).unwrap())
+    }
+
     impl Fixture {
         fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("model.gguf");
-            crate::tests::write_model(&path, 4000);
-            let load = LoadOptions::default().access(crate::gguf::Access::Read);
-            Self { queue: Queue::default(), model: Arc::new(Embedder::open_with(&path, &load).unwrap()) }
+            Self { queue: Queue::default(), model: model_within(None) }
         }
 
         /// A text of about so many tokens, all its own.
         fn push(&mut self, client: Client, priority: i64, name: &str, tokens: usize) {
+            self.push_for(&self.model.clone(), client, priority, name, tokens);
+        }
+
+        /// The same for another model.
+        fn push_for(&mut self, model: &Arc<Embedder>, client: Client, priority: i64, name: &str, tokens: usize) {
             let text = format!("{name}{}", "x".repeat(tokens));
-            let tokens = self.model.tokenize(&[text], &EmbedOptions::default()).unwrap().remove(0);
-            let key = Key::of(Identity::Number(0), &self.model, &tokens);
-            self.queue.push(&self.model.clone(), client, priority, Incoming { key, tokens, waiter: client });
+            let tokens = model.tokenize(&[text], &EmbedOptions::default()).unwrap().remove(0);
+            // Tests hold their models: none has the place of another.
+            let identity = Identity::Number(Arc::as_ptr(model).addr() as u64);
+            let key = Key::of(identity, model, &tokens);
+            self.queue.push(model, client, priority, Incoming { key, tokens, waiter: client });
         }
 
         /// The waiters of the texts of a pass, which is done.
@@ -372,5 +383,70 @@ mod tests {
         let usual = fixture.queue.next().unwrap();
         fixture.push(5, -3, "short", 10);
         assert!(fixture.queue.between(&usual).is_none());
+    }
+
+    #[test]
+    fn a_lane_in_which_nothing_is_left_is_taken_over() {
+        let mut fixture = Fixture::new();
+        let [first, second, third, fourth] = [(); 4].map(|()| model_within(None));
+        fixture.push_for(&first, 1, 0, "same", 10);
+        fixture.push_for(&second, 2, 1, "same", 10);
+        let pass = fixture.queue.next().unwrap();
+        // No text of the first model waits, but one is computed.
+        fixture.push_for(&third, 3, 2, "same", 10);
+        assert_eq!(fixture.done(&pass), [1]);
+        let held = Arc::strong_count(&first);
+        fixture.push_for(&fourth, 4, 3, "same", 10);
+        assert_eq!(Arc::strong_count(&first), held - 1, "the queue holds no model for which nothing waits");
+        // Numbers of texts begin anew in it; nobody joins a text of another model.
+        fixture.push_for(&fourth, 5, 3, "same", 10);
+        fixture.push_for(&first, 6, 4, "same", 10);
+        assert_eq!(fixture.queue.len(), 4);
+        for (model, waiters) in [(&second, &[2][..]), (&third, &[3]), (&fourth, &[4, 5]), (&first, &[6])] {
+            let pass = fixture.queue.next().unwrap();
+            assert!(Arc::ptr_eq(&pass.model, model), "of {waiters:?}");
+            assert_eq!(fixture.done(&pass), waiters);
+        }
+        assert!(fixture.queue.is_idle() && fixture.queue.next().is_none());
+    }
+
+    #[test]
+    fn short_texts_of_one_model_go_between_the_layers_of_another() {
+        let mut fixture = Fixture::new();
+        let other = model_within(None);
+        fixture.push(1, 0, "long", 3000);
+        let long = fixture.queue.next().unwrap();
+        fixture.push(2, 0, "of its own", 20);
+        fixture.push_for(&other, 3, 0, "of the other", 10);
+        fixture.push_for(&other, 4, 0, "long too", 3000);
+        // By their turns, a pass for each model.
+        for (model, waiters) in [(&other, [3]), (&fixture.model.clone(), [2])] {
+            let pass = fixture.queue.between(&long).unwrap();
+            assert!(Arc::ptr_eq(&pass.model, model), "of {waiters:?}");
+            assert_eq!(fixture.done(&pass), waiters);
+        }
+        assert!(fixture.queue.between(&long).is_none(), "the other's long one waits");
+        assert_eq!((fixture.done(&long), fixture.queue.len()), (vec![1], 1));
+        let pass = fixture.queue.next().unwrap();
+        assert!(Arc::ptr_eq(&pass.model, &other));
+        assert_eq!(fixture.done(&pass), [4]);
+    }
+
+    #[test]
+    fn a_pass_and_what_goes_between_its_layers_take_no_more_than_the_budget() {
+        let memory = model_within(None).limits().memory;
+        // Four letters of the name and the end token.
+        let both = memory.of_pass(3000 + 5, 1) + memory.of_pass(10 + 5, 1);
+        for (budget, fits) in [(both - 1, false), (both, true)] {
+            let [model, other] = [(); 2].map(|()| model_within(Some(budget)));
+            for short in [&model, &other] {
+                let mut fixture = Fixture { queue: Queue::default(), model: model.clone() };
+                fixture.push(1, 0, "long", 3000);
+                let long = fixture.queue.next().unwrap();
+                fixture.push_for(short, 2, 0, "next", 10);
+                let own = Arc::ptr_eq(short, &model);
+                assert_eq!(fixture.queue.between(&long).is_some(), fits, "its own: {own}, within {budget}");
+            }
+        }
     }
 }
