@@ -295,8 +295,10 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::EmbedOptions;
+    use crate::gguf::Access;
+    use crate::options::{EmbedOptions, LoadOptions};
     use crate::serve::results::Identity;
+    use qembed_models::synth::Spec;
     use qembed_models::{ModelError, PassMemory, Text};
     use std::sync::Barrier;
     use std::sync::mpsc::channel;
@@ -318,8 +320,11 @@ mod tests {
 
     type Watched = (std::sync::mpsc::Receiver<usize>, &'static Barrier, std::sync::mpsc::Receiver<Vec<u32>>);
 
+    /// What a model says in the place of a layer when it is called off.
+    const CALLED_OFF: usize = 99;
+
     /// A model that does as the first byte of a text says: `!` panics, `n` is not finite, `l` is slow: it has two layers, before
-    /// each of which it says so and waits until it may go on.
+    /// each of which it says so and waits until it may go on. `u` is as slow, and says and waits too when it is called off.
     fn embedder() -> (Arc<Embedder>, Watched) {
         let (layers, at_layer) = channel();
         let (passes, passed) = channel();
@@ -328,11 +333,16 @@ mod tests {
         let embedder = crate::tests::embedder(4000, memory, move |texts, hidden, wanted| {
             let first = |text: &Text| text.tokens[0];
             passes.send(texts.iter().map(first).collect()).unwrap();
-            if texts.iter().any(|text| first(text) == token('l')) {
+            let is = |c: char| texts.iter().any(|text| first(text) == token(c));
+            if is('l') || is('u') {
                 for layer in 0..2 {
                     layers.send(layer).unwrap();
                     go_on.wait();
                     if !wanted() {
+                        if is('u') {
+                            layers.send(CALLED_OFF).unwrap();
+                            go_on.wait();
+                        }
                         return Err(ModelError::Unwanted);
                     }
                 }
@@ -437,6 +447,66 @@ mod tests {
         let key = Key::of(Identity::Number(0), &model, &tokens_of(&model, "long"));
         assert_eq!(results.get(&key), Some(state), "what is computed is kept");
         assert_eq!(engine.load().texts, 0);
+    }
+
+    #[test]
+    fn who_comes_while_a_pass_is_being_called_off_is_served_by_the_next() {
+        let (model, (at_layer, go_on, passed)) = embedder();
+        let (engine, _) = engine();
+        let gone = submit(&engine, &model, 1, "unwanted");
+        assert_eq!(at_layer.recv().unwrap(), 0);
+        drop(gone);
+        go_on.wait();
+        assert_eq!(at_layer.recv().unwrap(), CALLED_OFF);
+        // Nobody wanted it any more; its text is still known as one that is computed.
+        let late = [2, 3].map(|client| submit(&engine, &model, client, "unwanted"));
+        assert_eq!(engine.load().texts, 0);
+        go_on.wait();
+        // If no other pass comes, none is waited for.
+        std::thread::spawn(move || at_layer.iter().for_each(|_| drop(go_on.wait())));
+        for late in late {
+            assert_eq!(state(late).unwrap()[0], 9.0);
+        }
+        assert_eq!((passed.try_iter().count(), engine.load().texts), (2, 0));
+    }
+
+    #[test]
+    fn two_models_at_once_give_the_states_of_each_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = [1, 2].map(|seed| {
+            let path = folder.path().join(format!("{seed}.gguf"));
+            let dims = "tiny,layers=2,hidden=64,ffn=64,heads=2,kv_heads=1,head_dim=32,vocab=300,context=2000";
+            let (dims, level) = (dims.parse().unwrap(), "Q8_0".parse().unwrap());
+            qembed_models::synth::write(&Spec { dims, level, seed, vocabulary: None }, &path).unwrap();
+            let load = LoadOptions::default().access(Access::Read).threads(2);
+            Arc::new(Embedder::open_with(&path, &load).unwrap())
+        });
+        // A pass of the first model that begins before all and ends last, and two of the other, each of which is short enough
+        // to go between layers, but not both: one before the first layer, one before the second.
+        let [long, one, two] =
+            [("long", 900), ("one", 20), ("two", 20)].map(|(name, more)| name.to_owned() + &"x".repeat(more));
+        let texts = [(&first, 1, "a"), (&first, 1, &*long), (&second, 2, &*one), (&second, 2, &*two)];
+        let (engine, _) = engine();
+        let mut waiting = Vec::new();
+        let mut inner = engine.shared.lock();
+        for (model, client, text) in texts {
+            let (to, from) = unbounded_channel();
+            let tokens = tokens_of(model, text);
+            let key = Key::of(Identity::Number(client), model, &tokens);
+            inner.queue.push(model, client, 0, Job { key, tokens, waiter: Waiter { index: 7, to } });
+            waiting.push(from);
+        }
+        drop(inner);
+        engine.shared.changed.notify_one();
+        let done: Vec<Done> = waiting.iter_mut().map(|from| from.blocking_recv().expect("an end")).collect();
+        for (done, (model, _, text)) in done.iter().zip(texts) {
+            let alone = model.states(&[(0, tokens_of(model, text))], &|| true).unwrap();
+            let bits = |state: &[f32]| state.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(done.state.as_ref().unwrap()), bits(&alone), "{text}");
+        }
+        let [a, long, one, two] = &done[..] else { panic!("four") };
+        assert_eq!((a.started, a.ended), (long.started, long.ended), "one pass");
+        assert!(long.started <= one.started && one.ended <= two.started && two.ended <= long.ended, "within it");
     }
 
     #[test]
