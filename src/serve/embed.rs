@@ -4,7 +4,7 @@ use crate::options::{EmbedOptions, Truncate};
 use crate::serve::app::{App, Context};
 use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
-use crate::serve::engine::{Done, Failed, Job, Waiter};
+use crate::serve::engine::{Done, Failed, Job, Load, Waiter};
 use crate::serve::fields::{Fields, Item};
 use crate::serve::models::{Chosen, Loaded};
 use crate::serve::record::Record;
@@ -208,9 +208,12 @@ fn item_of(lengths: &[usize], piece: usize) -> usize {
 /// Whether a request can be done in time, as far as that is known; better to say so now than after the work.
 fn admit(app: &App, context: &Context, tokens: usize) -> Result<(), Refusal> {
     let Some(deadline) = context.deadline else { return Ok(()) };
-    let load = app.engine.load();
+    in_time(&app.engine.load(), deadline.saturating_duration_since(Instant::now()), tokens)
+}
+
+/// Whether so many tokens can be done in the time that is left.
+fn in_time(load: &Load, left: Duration, tokens: usize) -> Result<(), Refusal> {
     let Some(needed) = load.time_for(tokens) else { return Ok(()) };
-    let left = deadline.saturating_duration_since(Instant::now());
     if needed <= left {
         return Ok(());
     }
@@ -223,7 +226,8 @@ fn admit(app: &App, context: &Context, tokens: usize) -> Result<(), Refusal> {
         left.as_secs_f64(),
         fit as u64
     );
-    Err(if fit < 1.0 {
+    // Where nothing waits before it, it would be no better later.
+    Err(if fit < 1.0 && load.tokens > 0 {
         Refusal::new(Kind::Overloaded, message).retry_after(needed.saturating_sub(left))
     } else {
         Refusal::new(Kind::TooLarge, message)
@@ -330,4 +334,38 @@ fn tokenize(ask: &Ask, loaded: &Loaded, keep_texts: bool) -> Result<Tokenized, R
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_done_in_time_is_too_large_or_has_to_come_again() {
+        let idle = Load { texts: 0, tokens: 0, rate: Some(100.0) };
+        let busy = Load { texts: 3, tokens: 1000, rate: Some(100.0) };
+        let refused = |load: &Load, seconds: u64, tokens: usize| {
+            let refusal = in_time(load, Duration::from_secs(seconds), tokens).unwrap_err();
+            (refusal.kind, refusal.retry_after.map(|after| after.as_secs()), refusal.message)
+        };
+        // Those that wait take ten seconds, these two more.
+        assert!(in_time(&busy, Duration::from_secs(12), 200).is_ok());
+        let (kind, after, message) = refused(&busy, 11, 200);
+        assert_eq!((kind, after), (Kind::TooLarge, None));
+        for part in
+            ["200 tokens, and 1000 that wait", "about 12.0 s", "11.0 s left", "about 100 tokens fit", "allow more"]
+        {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        // Nothing fits before those that wait: in seven seconds so many of them are done that these are in time.
+        let (kind, after, message) = refused(&busy, 5, 200);
+        assert_eq!((kind, after), (Kind::Overloaded, Some(7)));
+        assert!(message.contains("about 0 tokens fit"), "{message}");
+        assert!(in_time(&Load { tokens: 300, ..busy }, Duration::from_secs(5), 200).is_ok(), "seven seconds later");
+        // Where nothing waits, it would be no better later.
+        assert_eq!(refused(&idle, 0, 1).0, Kind::TooLarge);
+        assert!(in_time(&idle, Duration::from_secs(2), 200).is_ok());
+        // How fast it is is not known before the first pass.
+        assert!(in_time(&Load { rate: None, ..busy }, Duration::ZERO, 200).is_ok());
+    }
 }

@@ -206,6 +206,23 @@ fn a_time_limit_is_kept() {
     // How fast it is is known now: what cannot be done in time is not begun.
     let answer = server.ask("POST", "/v1/embeddings", &[("x-request-timeout", "0.05")], body.as_bytes());
     assert!(refused(&answer, 413)["message"].as_str().unwrap().contains("tokens fit"));
+    let ask = |limit: &str| server.ask("POST", "/v1/embeddings", &[("x-request-timeout", limit)], br#"{"input": "b"}"#);
+    assert_eq!(ask("1000").status, 200, "long enough");
+    // No time at all: where nothing waits, it would be no better later.
+    refused(&ask("0"), 413);
+    let texts: Vec<String> = (0..400).map(|i| format!("{i} {long}")).collect();
+    let busy = server.send("POST", "/v1/embeddings", &[], json!({ "input": texts }).to_string().as_bytes());
+    while server.metric("qembed_queue_texts") == 0.0 {}
+    let answer = ask("0");
+    let error = refused(&answer, 429);
+    assert!(
+        error["type"] == "rate_limit_error" && error["message"].as_str().unwrap().contains("about 0 tokens fit"),
+        "{error}"
+    );
+    // When as many are done as wait before it.
+    let header = |name: &str| answer.headers[name].parse::<u64>().unwrap();
+    assert_eq!(header("retry-after"), header("retry-after-ms").div_ceil(1000).max(1));
+    drop(busy);
     refused(&server.ask("POST", "/v1/embeddings", &[("x-request-timeout", "soon")], b"{}"), 400);
 }
 
