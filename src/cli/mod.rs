@@ -78,7 +78,7 @@ pub(crate) enum Failure {
     #[error("{}{}", .0, way_out(.0))]
     Embed(#[from] qembed_q::Error),
     #[cfg(feature = "serve")]
-    #[error("{0}")]
+    #[error("{}{}", .0, serve::way_out(.0))]
     Serve(#[from] qembed_q::serve::ServeError),
     #[error("{0}")]
     Input(String),

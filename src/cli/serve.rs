@@ -4,8 +4,8 @@ use super::Failure;
 use super::model::LoadArguments;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use qembed_q::Empty;
-use qembed_q::serve::{Address, ModelSpec, ServeOptions, Server, Stop, Tls, TokenIds, log_to_stderr};
+use qembed_q::serve::{Address, ModelSpec, ServeError, ServeOptions, Server, Stop, Tls, TokenIds, log_to_stderr};
+use qembed_q::{Empty, Error};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -238,16 +238,30 @@ impl ServeArguments {
                     .map(str::to_owned),
             );
             if keys.len() == before {
-                return Err(Failure::Input(format!("{} holds no key", path.display())));
+                return Err(Failure::Input(format!(
+                    "{} holds no key: write one a line (lines that begin with # are comments), or leave out --api-key-file",
+                    path.display()
+                )));
             }
         }
         if keys.is_empty() {
             keys.extend(std::env::var("QEMBED_API_KEY").ok().filter(|key| !key.is_empty()));
         }
         match keys.iter().any(|key| key.is_empty()) {
-            true => Err(Failure::Usage("an --api-key is empty".into())),
+            true => Err(Failure::Usage("an --api-key is empty: give it a key, or leave it out".into())),
             false => Ok(keys),
         }
+    }
+}
+
+/// The option that helps with what keeps a server from starting.
+pub(super) fn way_out(error: &ServeError) -> String {
+    match error {
+        ServeError::Model { source, .. } => match &**source {
+            Error::BudgetTooSmall { .. } => " (--memory-budget, less --cache-size and four times --max-body)".into(),
+            error => super::way_out(error),
+        },
+        _ => String::new(),
     }
 }
 

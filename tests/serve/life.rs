@@ -26,6 +26,57 @@ fn what_cannot_be_served_is_said_at_the_start() {
 }
 
 #[test]
+fn keys_that_are_none_open_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (none, one) = (write("none", "# of the house\n\n   \n"), write("one", "key\n"));
+    let missing = folder.path().join("missing").to_str().unwrap().to_owned();
+    for (words, code, parts) in [
+        (&["--api-key-file", &none][..], 1, [none.as_str(), "holds no key", "one a line"]),
+        (&["--api-key", "first", "--api-key-file", &none], 1, [&none, "holds no key", "leave out --api-key-file"]),
+        (&["--api-key-file", &missing], 1, [&missing, "", ""]),
+        (&["--api-key", ""], 2, ["--api-key is empty", "give it a key", "leave it out"]),
+        (&["--api-key", "first", "--api-key", ""], 2, ["--api-key is empty", "", ""]),
+        (&["--api-key=", "--api-key-file", &one], 2, ["--api-key is empty", "", ""]),
+    ] {
+        let (status, lines) = Server::try_start(words).err().expect("no server");
+        let said = lines.join("\n");
+        assert_eq!(status.code(), Some(code), "{words:?}: {said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn a_budget_that_leaves_nothing_for_passes_is_refused() {
+    let start = |words: &[&str]| {
+        let (status, lines) = Server::try_start(words).err().expect("no server");
+        (status.code(), lines.join("\n"))
+    };
+    // Results take 256 MiB, four bodies 256 MiB.
+    let (code, said) = start(&["--memory-budget", "512MiB"]);
+    assert_eq!(code, Some(2), "{said}");
+    for part in ["--memory-budget 512.0 MiB", "(256.0 MiB)", "raise it", "--cache-size", "--max-body"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (code, said) = start(&["--memory-budget", "9MiB", "--cache-size", "1MiB", "--max-body", "2MiB"]);
+    assert!(code == Some(2) && said.contains("(1.0 MiB)") && said.contains("(8.0 MiB)"), "{said}");
+    // It leaves a byte: too little for this model.
+    let budget = ((512 << 20) + 1).to_string();
+    let (code, said) = start(&["--memory-budget", &budget]);
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["budget of 1 bytes", "bytes at least", "--memory-budget", "--cache-size", "--max-body"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // And enough.
+    let server = Server::start(&["--memory-budget", "256MiB", "--cache-size", "0", "--max-body", "1MiB"]);
+    assert_eq!(server.vectors(&json!({ "input": "a" })).len(), 1);
+}
+
+#[test]
 fn a_check_says_what_would_be_and_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = model(folder.path(), "small.gguf", 1, 100);

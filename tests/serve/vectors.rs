@@ -1,6 +1,6 @@
 //! What is answered: the library's vectors, to the bit, whatever a request looks like.
 
-use crate::server::{Server, floats, model};
+use crate::server::{Answer, Server, floats, model};
 use qembed_q::{EmbedOptions, Embedder, Empty, LoadOptions, Prompt, Truncate};
 use serde_json::{Value, json};
 
@@ -144,6 +144,65 @@ fn names_have_defaults_of_their_own() {
 }
 
 #[test]
+fn the_first_model_may_be_given_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (model(folder.path(), "one.gguf", 1, 100), model(folder.path(), "two.gguf", 2, 100));
+    let (first, second) = (format!("first={one}"), format!("second={two}"));
+    let expected = [&one, &two].map(|path| embed(&library(path), &["a"], &EmbedOptions::default()));
+    // In the place of its file's name, and of one that it has been given.
+    for (gguf, before) in [(&one, "one"), (&first, "first")] {
+        let server = Server::start(&["--gguf", gguf, "--gguf", &second, "--served-model-name", "mine"]);
+        for (name, called, expected) in [
+            ("mine", "mine", &expected[0]),
+            ("MINE:document", "mine", &expected[0]),
+            ("second", "second", &expected[1]),
+        ] {
+            let answer = server.post("/v1/embeddings", &json!({ "input": "a", "model": name })).json();
+            assert_eq!((&floats(&answer), answer["model"].as_str()), (expected, Some(called)), "{name}");
+        }
+        assert_eq!(server.vectors(&json!({ "input": "a" })), expected[0], "the first one, unnamed");
+        let answer = server.post("/v1/embeddings", &json!({ "input": "a", "model": before }));
+        let error = answer.json()["error"].clone();
+        let message = error["message"].as_str().unwrap();
+        assert_eq!((answer.status, error["code"].as_str()), (404, Some("model_not_found")));
+        assert!(message.contains(&format!("{before:?}")) && message.contains("mine, second"), "{message}");
+    }
+    let (status, lines) =
+        Server::try_start(&["--gguf", &one, "--gguf", &second, "--served-model-name", "second"]).err().unwrap();
+    let said = lines.join("\n");
+    assert!(status.code() == Some(1) && said.contains("two models are called \"second\""), "{said}");
+    // The built-in one too; alone it answers to every name, and says its own.
+    let server = Server::start(&["--served-model-name", "mine"]);
+    let answer = server.post("/v1/embeddings", &json!({ "input": "a", "model": "builtin" }));
+    assert_eq!((answer.status, answer.json()["model"].as_str()), (200, Some("mine")));
+    assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "mine");
+}
+
+#[test]
+fn two_models_that_are_asked_at_once_give_each_its_own_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [1, 2].map(|seed| model(folder.path(), &format!("{seed}.gguf"), seed, 4000));
+    let [one, two] = [format!("one={}", paths[0]), format!("two={}", paths[1])];
+    // Nothing is found among results: every text is in a pass.
+    let server = Server::start(&["--gguf", &one, "--gguf", &two, "--cache-size", "0"]);
+    let texts: Vec<String> = [3000, 10, 900, 1, 30, 3500, 20].iter().map(|n| "x".repeat(*n)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let expected = paths.each_ref().map(|path| embed(&library(path), &texts, &EmbedOptions::default()));
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        for (i, text) in texts.iter().enumerate() {
+            for (name, expected) in [("one", &expected[0][i]), ("two", &expected[1][i])] {
+                let body = json!({ "input": text, "model": name }).to_string();
+                waiting.push((name, expected, server.send("POST", "/v1/embeddings", &[], body.as_bytes())));
+            }
+        }
+    }
+    for (name, expected, stream) in waiting {
+        assert_eq!(&floats(&Answer::read(stream).expect("an answer").json())[0], expected, "{name}");
+    }
+}
+
+#[test]
 fn results_are_kept_for_every_number_of_dimensions() {
     let server = Server::start(&[]);
     let hits = |body: &Value, headers: &[(&str, &str)]| {
@@ -186,4 +245,39 @@ fn token_arrays_are_the_models_or_refused() {
     let message = wrong(json!({ "input": ids }));
     assert!(message.contains("check_embedding_ctx_length"), "{message}");
     assert!(wrong(json!({ "input": ids, "token_ids": "reject" })).contains("refuse"));
+}
+
+#[test]
+fn whose_token_arrays_are_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = model(folder.path(), "small.gguf", 1, 100);
+    let embedder = library(&path);
+    let ids = embedder.tokenize(&["some text"], &EmbedOptions::default()).unwrap().remove(0).ids().to_vec();
+    let expected = embed(&embedder, &["some text"], &EmbedOptions::default());
+    let refused = |server: &Server, body: Value| {
+        let answer = server.post("/v1/embeddings", &body);
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, error["type"].as_str()), (400, Some("invalid_request_error")), "{body}: {error}");
+        (error["param"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
+    };
+    let server = Server::start(&["--gguf", &path, "--token-ids", "model"]);
+    let answer = server.post("/v1/embeddings", &json!({ "input": ids }));
+    assert_eq!((answer.status, answer.headers["x-qembed-token-ids"].as_str()), (200, "model"));
+    assert_eq!(floats(&answer.json()), expected);
+    assert_eq!(server.vectors(&json!({ "input": ["some text", "a"] }))[0], expected[0], "texts are texts");
+    let (param, message) = refused(&server, json!({ "input": [ids, [300]] }));
+    assert!(param == "input[1]" && message.starts_with("input[1] "), "{message}");
+    // What the request says goes before.
+    let (_, message) = refused(&server, json!({ "input": ids, "token_ids": "cl100k" }));
+    assert!(message.contains("check_embedding_ctx_length"), "{message}");
+
+    let server = Server::start(&["--gguf", &path, "--token-ids", "reject"]);
+    for (input, place) in [(json!(ids), "input"), (json!(["some text", ids]), "input[1]"), (json!([ids]), "input[0]")] {
+        let (param, message) = refused(&server, json!({ "input": input }));
+        let expected = format!("{place}: is a token array, which this server refuses: send the text itself");
+        assert_eq!((param.as_str(), message), (place, expected), "{input}");
+    }
+    let answer = server.post("/v1/embeddings", &json!({ "input": "some text" }));
+    assert!(!answer.headers.contains_key("x-qembed-token-ids"));
+    assert_eq!(floats(&answer.json()), expected);
 }
