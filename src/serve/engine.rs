@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(engine.load().texts, 0);
         go_on.wait();
         // If no other pass comes, none is waited for.
-        std::thread::spawn(move || at_layer.iter().for_each(|_| drop(go_on.wait())));
+        std::thread::spawn(move || at_layer.iter().for_each(|_| _ = go_on.wait()));
         for late in late {
             assert_eq!(state(late).unwrap()[0], 9.0);
         }
