@@ -52,7 +52,15 @@ impl Arena {
     }
 
     /// At least so many lines, of any content: the smallest that fits, if it is not far too large.
+    ///
+    /// Large ones come in four sizes between a power of two and the next: passes of nearly as many tokens then take the same memory. What
+    /// nobody writes to is no memory yet.
     fn take(&self, lines: usize) -> Lines {
+        let lines = if lines < Lines::LARGE / CACHE_LINE {
+            lines
+        } else {
+            lines.next_multiple_of(lines.next_power_of_two() / 8)
+        };
         let mut free = self.lock();
         let fits = |i: &usize| (lines..=4 * lines).contains(&free[*i].len());
         match (0..free.len()).filter(fits).min_by_key(|i| free[*i].len()) {

@@ -33,7 +33,7 @@ use ops::attention::{
     task::{PAD, Shape},
 };
 use output::Output;
-use panel::{CHUNK, Panel, TILE};
+use panel::{CHUNK, Panel, TILE, TileRows};
 use quantize::{ActivationParts, RowGroups};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -201,12 +201,12 @@ impl CpuBackend {
             panels.resize_with(chunks.len(), Panel::new);
         }
         let panels = &mut panels[..chunks.len()];
-        let later = later.unwrap_or_default();
-        let mut later = later.chunks(later.len().div_ceil(panels.len()).max(1));
+        let next = later.unwrap_or_default();
+        let mut later = next.chunks(next.len().div_ceil(panels.len()).max(1));
         for (panel, first) in panels.iter_mut().zip(chunks) {
             let len = (span.end - first).min(CHUNK);
             panel.ahead.set(later.next().unwrap_or_default());
-            weight.kernel.unpack(panel, weight.tile(tile), first, len);
+            weight.kernel.unpack(panel, TileRows { next, ..weight.tile(tile) }, first, len);
         }
         panels
     }

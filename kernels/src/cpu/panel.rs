@@ -38,6 +38,8 @@ pub(crate) struct TileRows<'a> {
     /// The rows, `row_bytes` each.
     pub(crate) bytes: &'a [u8],
     pub(crate) row_bytes: usize,
+    /// What the same thread will likely unpack after all of them; empty if nothing, or not soon. For hints only.
+    pub(crate) next: &'a [u8],
 }
 
 impl<'a> TileRows<'a> {
@@ -57,25 +59,24 @@ impl<'a> TileRows<'a> {
         &self.bytes[row * self.row_bytes + first / block * bytes..][..len / block * bytes]
     }
 
-    /// Where [`ROWS_AHEAD`] rows later values `first..first + len` are, if panels of so many values are unpacked one after the
-    /// other, and then the next rows'; of blocks as in [`Self::blocks`]. For hints only.
+    /// Where values `first..first + len` of the row are that is unpacked so many `rows` later, if panels of so many values are unpacked one after
+    /// the other, and then [`Self::next`]; of blocks as in [`Self::blocks`]. For hints only.
     #[inline(always)]
     fn ahead(&self, rows: usize, (block, bytes): (usize, usize), row: usize, first: usize, len: usize) -> *const u8 {
-        let row = row + rows;
-        let (mut at, next) = (first / block * bytes, (first + len) / block * bytes);
-        let mut row_at = row * self.row_bytes;
-        if row >= self.rows() {
-            if next < self.row_bytes {
-                (at, row_at) = (next, row_at - self.bytes.len());
-            } else {
-                at = 0;
-            }
+        let row_at = (row + rows) * self.row_bytes;
+        let (at, next) = (first / block * bytes, (first + len) / block * bytes);
+        let bytes = self.bytes.as_ptr();
+        match row_at.checked_sub(self.bytes.len()) {
+            None => bytes.wrapping_add(row_at + at),
+            Some(row_at) if next < self.row_bytes => bytes.wrapping_add(row_at + next),
+            Some(_) if self.next.is_empty() => bytes.wrapping_add(row_at),
+            Some(row_at) => self.next.as_ptr().wrapping_add(row_at),
         }
-        self.bytes.as_ptr().wrapping_add(row_at + at)
     }
 }
 
-/// Weights that will be unpacked next. Products ask for them bit by bit, while they leave the memory idle.
+/// Weights that will be unpacked next. Products ask for them bit by bit, while they leave the memory idle; but not for those that are read in
+/// planes, which see to it themselves.
 #[derive(Default)]
 pub(crate) struct Ahead {
     /// The addresses that have not been asked for.
@@ -87,12 +88,6 @@ impl Ahead {
     pub(crate) fn set(&self, bytes: &[u8]) {
         let start = bytes.as_ptr() as usize;
         self.rest.set((start, start + bytes.len()));
-    }
-
-    /// Whether all has been asked for.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.get().0 == self.rest.get().1
     }
 
     /// Asks for what is left, into the L2 cache, or for one of so many `parts` of it.

@@ -45,6 +45,6 @@ impl Weight {
     pub(super) fn tile(&self, tile: usize) -> TileRows<'_> {
         let rows = self.columns(tile);
         let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
-        TileRows { format: self.format, bytes, row_bytes: self.row_bytes }
+        TileRows { format: self.format, bytes, row_bytes: self.row_bytes, next: &[] }
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn interleave_planes<S: IntLanes, B: Block>(
     tile: usize,
     (first, len): (usize, usize),
 ) {
-    let Panel { ahead, codes, own, .. } = panel;
+    let Panel { codes, own, .. } = panel;
     let plan = Plan::new(s, own.get());
     let to = codes[tile * UNIFORM_CODES..][..UNIFORM_CODES].as_mut_ptr().cast::<i32>();
     // SAFETY: `fours` gives groups and rows of a panel.
@@ -95,9 +95,9 @@ pub(super) fn interleave_planes<S: IntLanes, B: Block>(
     // SAFETY: lane k / 4 of LANES rows, inside of `to`.
     let store = |k: usize, row: usize, four| unsafe { s.store_int(to.add(k / 4 * TILE + row), four) };
     if B::GROUP == GROUP {
-        fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |(_, offset), four| s.add_i8(four, offset), store);
+        fours::<_, B, _>(s, all, tile, (first, len), plan, |(_, offset), four| s.add_i8(four, offset), store);
     } else {
-        fours::<_, B, _>(s, ahead, all, tile, (first, len), plan, |plan, four| round(s, plan, four), store);
+        fours::<_, B, _>(s, all, tile, (first, len), plan, |plan, four| round(s, plan, four), store);
     }
 }
 

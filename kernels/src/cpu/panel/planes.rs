@@ -1,8 +1,8 @@
 //! Codes of many rows side by side, straight from the blocks of a file: bits are taken apart after words have changed places, several
 //! codes to a byte, so that fewer have to, and no row is written down on the way.
 
-use super::{Ahead, CHUNK, Panel, TILE, TileRows};
-use crate::buffer::{CACHE_LINE, prefetch};
+use super::{CHUNK, Panel, TILE, TileRows};
+use crate::buffer::{CACHE_LINE, prefetch_later};
 use crate::cpu::simd::{IntLanes, unroll};
 use crate::formats::{Block, Planes};
 
@@ -73,6 +73,7 @@ impl Panel {
     ) {
         assert!(all.format.block_bytes() == B::BYTES && len <= CHUNK && len.is_multiple_of(B::LEN) && N == S::LANES);
         self.begin::<B>(first, len);
+        self.ahead.set(&[]);
         let Some(Planes { scales: at, d, .. }) = B::PLANES else { unreachable!("a format that is read in planes") };
         assert!(at + 16 <= B::BYTES && d.is_none_or(|d| d + 2 <= B::BYTES));
         let (scales, mins) = (self.scales.as_chunks_mut::<N>().0, self.mins.as_chunks_mut::<N>().0);
@@ -106,14 +107,11 @@ impl Panel {
 
 /// Takes the codes of values `first..first + len` of tile number `tile` of `all` to `store(k, row, codes)`: vectors of four codes of each
 /// of LANES rows, from value `first + k` and row `row` of the tile on, by way of `finish(plan, codes)`, whose plan
-/// `plan(group, row)` gives. Codes are counted from the format's lowest; those of rows that the tile lacks are 0. On the way it asks for what comes
-/// `later`, bit by bit, so that the memory is never idle and never has more to do than it can queue; if that is nothing, for what will
-/// be unpacked here next.
-#[allow(clippy::too_many_arguments)]
+/// `plan(group, row)` gives. Codes are counted from the format's lowest; those of rows that the tile lacks are 0. On the way it asks for what comes a
+/// tile later, block by block: scales are read before codes, for a whole tile.
 #[inline(always)]
 pub(crate) fn fours<S: IntLanes, B: Block, P: Copy>(
     s: S,
-    later: &Ahead,
     all: TileRows,
     tile: usize,
     (first, len): (usize, usize),
@@ -129,11 +127,11 @@ pub(crate) fn fours<S: IntLanes, B: Block, P: Copy>(
     assert!(low.iter().chain(&[high]).all(|byte| byte + 64 <= B::BYTES));
     let (low_mask, high_mask) = ((1 << low_bits) - 1, ((1 << high_bits) - 1) << low_bits);
     let (low_mask, high_mask) = (s.splat_int(0x0101_0101 * low_mask), s.splat_int(0x0101_0101 * high_mask));
-    let tiles_left = all.rows().div_ceil(TILE) - tile;
-    let (is_later, mut runs_left) = (!later.is_empty(), tiles_left * TILE / lanes * (len / 32));
     for row in (0..TILE).step_by(lanes) {
+        let later = all.ahead(TILE, (B::LEN, B::BYTES), tile * TILE + row, first, len);
         for block in (0..len).step_by(BLOCK) {
             let blocks = Blocks::new::<B>(all, tile, row, first + block);
+            let distance = later.wrapping_add(block / BLOCK * B::BYTES).addr().wrapping_sub(blocks.0[0].addr());
             let mut highs = [s.splat_int(0); 16];
             if high_bits > 0 {
                 for word in (0..16).step_by(lanes) {
@@ -149,15 +147,9 @@ pub(crate) fn fours<S: IntLanes, B: Block, P: Copy>(
                     unroll!([0 1 2 3], run => {
                         let ((place, shift), (high_place, high_shift)) = (runs[run], high_runs[half][run]);
                         if (word..word + lanes).contains(&place) {
-                            if is_later {
-                                later.ask(runs_left);
-                                runs_left -= 1;
-                            } else {
-                                for i in (lanes / 8) * (4 * half + run)..(lanes / 8) * (4 * half + run + 1) {
-                                    let next = all.ahead(TILE, (B::LEN, B::BYTES), tile * TILE + row + i, first, len);
-                                    let next = next.wrapping_add(block / BLOCK * B::BYTES);
-                                    (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch(next.wrapping_add(at)));
-                                }
+                            for i in (lanes / 8) * (4 * half + run)..(lanes / 8) * (4 * half + run + 1) {
+                                let next = blocks.0[i].wrapping_add(distance);
+                                (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch_later(next.wrapping_add(at)));
                             }
                             let from = block + HALF * half + 32 * run;
                             let plans = [plan(from / B::GROUP, row), plan((from + 16) / B::GROUP, row)];

@@ -44,7 +44,7 @@ fn give_mins(panel: &mut Panel, len: usize) {
 pub(super) fn interleave_planes<B: Block>(s: Avx2, panel: &mut Panel, tile: TileRows, first: usize, len: usize) {
     panel.unpack_scales::<_, B>(s, tile, 0, first, len);
     give_mins(panel, len);
-    let Panel { ahead, codes, .. } = panel;
+    let codes = &mut panel.codes;
     assert!(len <= CHUNK && codes.len() >= TILE * CHUNK);
     let codes = codes.as_mut_ptr();
     let store = |k: usize, row: usize, fours| {
@@ -52,7 +52,7 @@ pub(super) fn interleave_planes<B: Block>(s: Avx2, panel: &mut Panel, tile: Tile
         // SAFETY: fours of eight rows of the half that holds them, k < len <= CHUNK.
         unsafe { _mm256_storeu_si256(codes.add(at).cast(), fours) }
     };
-    planes::fours::<_, B, _>(s, ahead, tile, 0, (first, len), |_, _| (), |(), fours| fours, store);
+    planes::fours::<_, B, _>(s, tile, 0, (first, len), |_, _| (), |(), fours| fours, store);
 }
 
 /// Rearranges `panel.rows` into `panel.codes`: transposes 8 rows × 8 fours at a time; gives every group a min.
