@@ -38,8 +38,9 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// The most that is held back, and the most of one buffer, in bytes: a usual pass of a small model, none of a long text.
-    const HELD: usize = 128 << 20;
+    /// The most that is held back, and the most of one buffer, in bytes: usual passes of a small model, one between the layers of another, none of
+    /// a long text.
+    const HELD: usize = 192 << 20;
     const LARGEST: usize = 32 << 20;
 
     pub(crate) fn new() -> Arc<Self> {
