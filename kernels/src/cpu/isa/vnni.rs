@@ -33,30 +33,27 @@ macro_rules! by_rows {
     };
 }
 
-/// 32 values of K, a group: `$products!(offset in weights, offset in activations, rows)` for each four.
-macro_rules! group {
+/// 16 values of K: `$products!(offset in weights, offset in activations, rows)` for each four. The means of a part's groups are so many.
+macro_rules! half_group {
     ($products:ident, $rows:tt) => {
         concat!(
             $products!("0*128", "0", $rows),
             $products!("1*128", "4", $rows),
             $products!("2*128", "8", $rows),
             $products!("3*128", "12", $rows),
-            $products!("4*128", "16", $rows),
-            $products!("5*128", "20", $rows),
-            $products!("6*128", "24", $rows),
-            $products!("7*128", "28", $rows),
         )
     };
 }
 
-/// The same for the means of a part's groups.
-macro_rules! means {
+/// The same for the 32 values of a group.
+macro_rules! group {
     ($products:ident, $rows:tt) => {
         concat!(
-            $products!("0*128", "0", $rows),
-            $products!("1*128", "4", $rows),
-            $products!("2*128", "8", $rows),
-            $products!("3*128", "12", $rows),
+            half_group!($products, $rows),
+            $products!("4*128", "16", $rows),
+            $products!("5*128", "20", $rows),
+            $products!("6*128", "24", $rows),
+            $products!("7*128", "28", $rows),
         )
     };
 }

@@ -70,7 +70,7 @@ macro_rules! tile {
             "cmp dword ptr [{constants} + 4], 0",
             "je 3f",
             start!($rows),
-            means!(products, $rows),
+            half_group!(products, $rows),
             finish!($rows),
             "3:",
             w = inout(reg) $tile.w => _,

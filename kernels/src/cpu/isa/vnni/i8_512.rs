@@ -85,7 +85,7 @@ macro_rules! tile {
             "test {rests:e}, {rests:e}",
             "je 3f",
             start!($rows),
-            means!(products, $rows),
+            half_group!(products, $rows),
             finish!($rows),
             "3:",
             floats!(store, $rows),
