@@ -333,12 +333,14 @@ pub(crate) fn prefetch<T>(p: *const T) {
 }
 
 /// [`prefetch`] into the L2 cache.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch_later<T>(p: *const T) {
+    #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, for any address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(p.cast())
     };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
 }

@@ -9,9 +9,9 @@ pub(crate) mod planes;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod uniform;
 
-use crate::buffer::{Buffer, CACHE_LINE, prefetch};
+use crate::buffer::{Buffer, CACHE_LINE, prefetch, prefetch_later};
 use crate::cpu::own::Own;
-use crate::formats::{Block, Format, LARGEST_SCALE};
+use crate::formats::{Block, Format, LARGEST_SCALE, f16_to_f32};
 use crate::rounding::MAGIC;
 use std::cell::Cell;
 
@@ -19,8 +19,8 @@ use std::cell::Cell;
 pub(crate) const TILE: usize = 32;
 /// Values of each row per panel: a multiple of the largest block (256).
 pub(crate) const CHUNK: usize = 512;
-/// How many rows ahead of the one that is unpacked the file is asked for: processors do not foresee the next row's part, which
-/// often lies on another page.
+/// How many rows ahead of the one that is unpacked the file is asked for, into the L1 cache: processors do not foresee the next row's part, which
+/// often lies on another page. It was asked for a tile ahead, into the L2 cache, but some hints are dropped.
 const ROWS_AHEAD: usize = 8;
 /// Smallest group of values that share a scale.
 const MIN_GROUP: usize = 16;
@@ -96,7 +96,7 @@ impl Ahead {
     pub(crate) fn ask(&self, parts: usize) {
         let (start, end) = self.rest.get();
         let stop = end.min(start + (end - start).div_ceil(CACHE_LINE).div_ceil(parts) * CACHE_LINE);
-        (start..stop).step_by(CACHE_LINE).for_each(|at| crate::buffer::prefetch_later(at as *const u8));
+        (start..stop).step_by(CACHE_LINE).for_each(|at| prefetch_later(at as *const u8));
         self.rest.set((stop, end));
     }
 }
@@ -164,6 +164,7 @@ impl Panel {
         const { assert!(B::GROUP == MIN_GROUP || B::GROUP == 2 * MIN_GROUP) };
         assert!(all.format.block_bytes() == B::BYTES && len <= CHUNK && len.is_multiple_of(B::LEN));
         self.begin::<B>(first, len);
+        self.ahead.set(&[]);
         let rows = self.rows.chunks_exact_mut(CHUNK);
         let scales = self.row_scales.chunks_exact_mut(GROUPS).zip(self.row_mins.chunks_exact_mut(GROUPS));
         for (row, (codes, (scales, mins))) in (tile * TILE..).zip(rows.zip(scales)) {
@@ -173,15 +174,31 @@ impl Panel {
                 mins.fill(0.0);
                 continue;
             }
-            let ahead = all.ahead(ROWS_AHEAD, (B::LEN, B::BYTES), row, first, len);
-            let scales = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
+            let soon = all.ahead(ROWS_AHEAD, (B::LEN, B::BYTES), row, first, len);
+            let later = all.ahead(TILE, (B::LEN, B::BYTES), row, first, len);
+            let mut halves = [0; GROUPS];
+            let groups = scales.chunks_exact_mut(B::LEN / B::GROUP).zip(mins.chunks_exact_mut(B::LEN / B::GROUP));
             let blocks = all
                 .blocks((B::LEN, B::BYTES), row, first, len)
                 .chunks_exact(B::BYTES)
                 .zip(codes.chunks_exact_mut(B::LEN));
-            for (i, ((block, codes), (scales, mins))) in blocks.zip(scales).enumerate() {
-                (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch(ahead.wrapping_add(i * B::BYTES + at)));
-                B::unpack(block, codes, scales, mins);
+            for (i, ((block, codes), (scales, mins))) in blocks.zip(groups).enumerate() {
+                for at in (0..B::BYTES).step_by(CACHE_LINE).map(|at| i * B::BYTES + at) {
+                    prefetch_later(later.wrapping_add(at));
+                    prefetch(soon.wrapping_add(at));
+                }
+                match B::HALF_SCALE {
+                    Some(at) => {
+                        halves[i] = u16::from_le_bytes([block[at], block[at + 1]]);
+                        B::unpack(block, codes, &mut [0.0], mins);
+                    }
+                    None => B::unpack(block, codes, scales, mins),
+                }
+            }
+            if B::HALF_SCALE.is_some() {
+                for (scale, half) in scales.iter_mut().zip(halves).take(CHUNK / B::LEN) {
+                    *scale = f16_to_f32(half);
+                }
             }
         }
     }

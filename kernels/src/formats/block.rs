@@ -32,6 +32,9 @@ pub(crate) trait Block: 'static {
     /// Free of branches, and always inlined so that it is compiled for the instruction set of its caller.
     fn unpack(block: &[u8], codes: &mut [i8], scales: &mut [f32], mins: &mut [f32]);
 
+    /// The byte of the f16 that is the scale of a block's only group, for what converts those of a row side by side.
+    const HALF_SCALE: Option<usize> = None;
+
     /// The codes once more, for what reads those of many rows side by side; `None` for a format that is read by rows alone.
     const PLANES: Option<Planes> = None;
 

@@ -29,6 +29,7 @@ pub(crate) mod q8_0;
 mod tests;
 
 pub(crate) use block::{Block, LARGEST_SCALE, Planes};
+pub(crate) use f16::f16_to_f32;
 use float::Float;
 
 /// Makes of one row per format (its name, its ggml id and, of blocks, its file) the enum, the list, and the macros that find a

@@ -19,6 +19,7 @@ impl Block for Q8_0 {
     const GROUP: usize = GROUP;
     const HAS_MIN: bool = false;
     const CODES: (i8, i8) = (-128, 127);
+    const HALF_SCALE: Option<usize> = Some(0);
 
     fn dequantize(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);

@@ -41,6 +41,10 @@ fn unpack_agrees<B: Block>(format: Format) -> f32 {
         let mut mins = if B::HAS_MIN { vec![0f32; groups] } else { Vec::new() };
         B::dequantize(&block, &mut values);
         B::unpack(&block, &mut codes, &mut scales, &mut mins);
+        if let Some(at) = B::HALF_SCALE {
+            let half = f16_to_f32(u16::from_le_bytes([block[at], block[at + 1]]));
+            assert!(groups == 1 && half.to_bits() == scales[0].to_bits(), "{format}: {half} {scales:?}");
+        }
         if let Some(planes) = B::PLANES {
             planes_agree::<B>(&planes, &block, &codes, &scales, &mins);
         }

@@ -2,7 +2,7 @@
 //! codes to a byte, so that fewer have to, and no row is written down on the way.
 
 use super::{CHUNK, Panel, TILE, TileRows};
-use crate::buffer::{CACHE_LINE, prefetch_later};
+use crate::buffer::{CACHE_LINE, prefetch, prefetch_later};
 use crate::cpu::simd::{IntLanes, unroll};
 use crate::formats::{Block, Planes};
 
@@ -108,7 +108,8 @@ impl Panel {
 /// Takes the codes of values `first..first + len` of tile number `tile` of `all` to `store(k, row, codes)`: vectors of four codes of each
 /// of LANES rows, from value `first + k` and row `row` of the tile on, by way of `finish(plan, codes)`, whose plan
 /// `plan(group, row)` gives. Codes are counted from the format's lowest; those of rows that the tile lacks are 0. On the way it asks for what comes a
-/// tile later, block by block: scales are read before codes, for a whole tile.
+/// tile later, block by block: scales are read before codes, for a whole tile. And once more for what comes with the next rows, since some hints
+/// are dropped.
 #[inline(always)]
 pub(crate) fn fours<S: IntLanes, B: Block, P: Copy>(
     s: S,
@@ -128,10 +129,13 @@ pub(crate) fn fours<S: IntLanes, B: Block, P: Copy>(
     let (low_mask, high_mask) = ((1 << low_bits) - 1, ((1 << high_bits) - 1) << low_bits);
     let (low_mask, high_mask) = (s.splat_int(0x0101_0101 * low_mask), s.splat_int(0x0101_0101 * high_mask));
     for row in (0..TILE).step_by(lanes) {
-        let later = all.ahead(TILE, (B::LEN, B::BYTES), tile * TILE + row, first, len);
+        let [soon, later] =
+            [lanes, TILE].map(|rows| all.ahead(rows, (B::LEN, B::BYTES), tile * TILE + row, first, len));
         for block in (0..len).step_by(BLOCK) {
             let blocks = Blocks::new::<B>(all, tile, row, first + block);
-            let distance = later.wrapping_add(block / BLOCK * B::BYTES).addr().wrapping_sub(blocks.0[0].addr());
+            let distance =
+                |to: *const u8| to.addr().wrapping_add(block / BLOCK * B::BYTES).wrapping_sub(blocks.0[0].addr());
+            let [soon, later] = [soon, later].map(distance);
             let mut highs = [s.splat_int(0); 16];
             if high_bits > 0 {
                 for word in (0..16).step_by(lanes) {
@@ -148,8 +152,10 @@ pub(crate) fn fours<S: IntLanes, B: Block, P: Copy>(
                         let ((place, shift), (high_place, high_shift)) = (runs[run], high_runs[half][run]);
                         if (word..word + lanes).contains(&place) {
                             for i in (lanes / 8) * (4 * half + run)..(lanes / 8) * (4 * half + run + 1) {
-                                let next = blocks.0[i].wrapping_add(distance);
-                                (0..B::BYTES).step_by(CACHE_LINE).for_each(|at| prefetch_later(next.wrapping_add(at)));
+                                for at in (0..B::BYTES).step_by(CACHE_LINE).map(|at| blocks.0[i].wrapping_add(at)) {
+                                    prefetch_later(at.wrapping_add(later));
+                                    prefetch(at.wrapping_add(soon));
+                                }
                             }
                             let from = block + HALF * half + 32 * run;
                             let plans = [plan(from / B::GROUP, row), plan((from + 16) / B::GROUP, row)];
