@@ -243,11 +243,14 @@ impl Tokenizer {
         let mut control = vec![(tokens[eos as usize], eos)];
         let mut user_defined = Vec::new();
         for ((id, &token), &token_type) in (0..count).zip(tokens).zip(&vocab.token_types) {
-            match token_type {
-                _ if id == eos || index[token] != id => {}
-                TokenType::CONTROL => control.push((token, id)),
-                TokenType::USER_DEFINED if !is_padding(token, id) => user_defined.push((token, id)),
-                _ => {}
+            // Few tokens are of these types, and only those are looked up.
+            let list = match token_type {
+                TokenType::CONTROL => &mut control,
+                TokenType::USER_DEFINED if !is_padding(token, id) => &mut user_defined,
+                _ => continue,
+            };
+            if id != eos && index[token] == id {
+                list.push((token, id));
             }
         }
         let added = AddedTokens::new(&control, &user_defined)?;
