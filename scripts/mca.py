@@ -24,9 +24,11 @@ MCA = os.environ.get("LLVM_MCA", "llvm-mca-19")
 FLOATS = r"vfn?m\w+ps|fmla"
 
 # Architecture, tier, names of functions, weights, block (rows, columns, values), product instructions, values a product takes, core models.
-# With `few`, the loop with the fewest instructions of those that have most products, otherwise with the most float ones.
+# With `few`, the loop with the fewest instructions of those that have most products, with `wide` the one that widens
+# most sums, otherwise the one with the most float ones.
 LOOPS = [
     ("x86", "avx2", "gemm_i8", "Q4_K", (4, 16, 32), r"vpmaddubsw", 32, ["haswell", "alderlake", "znver3"], "few"),
+    ("x86", "avx2", "gemm_i8", "Q6_K", (4, 16, 16), r"vpmaddubsw", 32, ["haswell", "alderlake", "znver3"], "wide"),
     ("x86", "avx2", "gemm_i16", "Q8_0, first layers", (4, 16, 32), r"vpmaddwd", 16, ["haswell", "alderlake", "znver3"], ""),
     ("x86", "avxvnni", "gemm", "Q4_K", (6, 16, 32), r"(?:{vex}\s+)?vpdpbusd", 32, ["alderlake"], ""),
     ("x86", "avx512vnni", "gemm", "Q4_K", (6, 32, 32), r"vpdpbusd", 64, ["icelake-server", "sapphirerapids"], ""),
@@ -150,7 +152,7 @@ def main():
         if prefer == "few":
             body = min(found, key=len)
         elif prefer == "wide":
-            body = max(found, key=lambda body: count(body, "sadalp"))
+            body = max(found, key=lambda body: count(body, "sadalp|vpmaddwd"))
         else:
             body = max(found, key=lambda body: (count(body, FLOATS), -len(body)))
         if options.show:
