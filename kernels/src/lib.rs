@@ -10,11 +10,13 @@ pub mod formats;
 mod guard;
 #[cfg(feature = "metal")]
 pub mod metal;
+mod path;
 mod pool;
 mod quantize;
 #[cfg(test)]
 #[path = "../tests/common/random.rs"]
 mod random;
+mod rope;
 mod rounding;
 mod sync;
 mod threads;
