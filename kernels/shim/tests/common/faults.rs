@@ -20,6 +20,9 @@ pub(crate) fn are_seen(test: &str, faults: &[&str]) {
         assert!(!output.status.success(), "not seen: {fault}\n{words}");
         // By the test itself or the probe before it, and not since nothing could be run.
         assert!(words.contains("test result: FAILED. 0 passed; 1 failed") || output.status.code().is_none(), "{words}");
-        assert!(!words.contains("Source {") && !words.contains("assertion `left == right` failed: threadgroup"), "{fault}\n{words}");
+        assert!(
+            !words.contains("Source {") && !words.contains("assertion `left == right` failed: threadgroup"),
+            "{fault}\n{words}"
+        );
     }
 }
