@@ -8,11 +8,15 @@ pub mod formats;
 #[cfg(all(test, target_os = "linux"))]
 #[path = "../tests/common/guard.rs"]
 mod guard;
+#[cfg(feature = "metal")]
+pub mod metal;
+mod path;
 mod pool;
 mod quantize;
 #[cfg(test)]
 #[path = "../tests/common/random.rs"]
 mod random;
+mod rope;
 mod rounding;
 mod sync;
 mod threads;
