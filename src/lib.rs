@@ -64,6 +64,7 @@ mod tokens;
 mod verify;
 
 pub use control::{Control, Progress};
+pub use device::MetalError;
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, InstructionError};
