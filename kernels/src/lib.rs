@@ -8,6 +8,8 @@ pub mod formats;
 #[cfg(all(test, target_os = "linux"))]
 #[path = "../tests/common/guard.rs"]
 mod guard;
+#[cfg(feature = "metal")]
+pub mod metal;
 mod pool;
 mod quantize;
 #[cfg(test)]
