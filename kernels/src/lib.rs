@@ -12,10 +12,11 @@ mod guard;
 pub mod metal;
 mod pool;
 mod quantize;
-#[cfg(test)]
-#[path = "../tests/common/random.rs"]
+#[cfg(any(test, feature = "selftest"))]
 mod random;
 mod rounding;
+#[cfg(any(test, feature = "selftest"))]
+pub mod selftest;
 mod sync;
 mod threads;
 

@@ -115,7 +115,9 @@ mod tests {
             Some(Tested { program: "0.1.1".into(), ..tested("Apple M2") }),
         ];
         for passed in others {
-            let Ok(Choice::Cpu(Some(why))) = choose(Device::Auto, here, || passed.clone()) else { panic!("{passed:?}") };
+            let Ok(Choice::Cpu(Some(why))) = choose(Device::Auto, here, || passed.clone()) else {
+                panic!("{passed:?}")
+            };
             let Ok(Choice::Metal(Some(warning))) = choose(Device::Metal, here, || passed.clone()) else {
                 panic!("{passed:?}")
             };

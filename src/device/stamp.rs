@@ -1,13 +1,8 @@
 //! The stamp of a self-test that was passed: a file of three lines in the user's cache folder.
 
 use super::choice::Tested;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
-
-/// Where the stamp of this user lies; nowhere without a cache folder.
-pub(crate) fn place() -> Option<PathBuf> {
-    Some(dirs::cache_dir()?.join("qembed-q").join("metal-selftest"))
-}
 
 /// What the last self-test that was passed spoke for; nothing where none was, or the file is not one of these.
 pub(crate) fn read(place: &Path) -> Option<Tested> {
