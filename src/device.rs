@@ -3,6 +3,9 @@
 mod choice;
 #[cfg(all(feature = "metal", target_os = "macos"))]
 mod metal;
+#[cfg(not(all(feature = "metal", target_os = "macos")))]
+#[path = "device/no_metal.rs"]
+mod metal;
 #[cfg(any(test, all(feature = "metal", target_os = "macos")))]
 mod stamp;
 
@@ -17,48 +20,11 @@ use qembed_kernels::cpu::isa::Isa;
 use qembed_kernels::default_threads;
 #[cfg(feature = "selftest")]
 use qembed_kernels::{
-    Precision,
     formats::Format,
-    selftest::{Check as KernelCheck, Rounding, Subject},
+    selftest::{Check, Rounding, run},
 };
 use qembed_models::gguf::Gguf;
 use qembed_models::{Qwen3, Qwen3Runner, Runner};
-
-/// Stands in where there can be no Metal: nothing of it is ever called but `tested`, which says so.
-#[cfg(not(all(feature = "metal", target_os = "macos")))]
-mod metal {
-    use super::choice::{MetalError, Tested};
-    use qembed_kernels::cpu::CpuBackend;
-
-    const NONE: MetalError = if cfg!(feature = "metal") { MetalError::NotMacos } else { MetalError::NotBuilt };
-
-    pub(super) fn tested() -> Result<Tested, MetalError> {
-        Err(NONE)
-    }
-
-    pub(super) fn passed() -> Option<Tested> {
-        None
-    }
-
-    pub(super) fn backend() -> Result<CpuBackend, MetalError> {
-        Err(NONE)
-    }
-
-    #[cfg(feature = "selftest")]
-    pub(super) fn test(_: &mut dyn FnMut(super::KernelCheck)) -> Result<super::Rounding, MetalError> {
-        Err(NONE)
-    }
-
-    #[cfg(feature = "selftest")]
-    pub(super) fn forget() -> std::io::Result<()> {
-        Ok(())
-    }
-
-    #[cfg(feature = "selftest")]
-    pub(super) fn remember() -> std::io::Result<std::path::PathBuf> {
-        Err(std::io::Error::other(NONE))
-    }
-}
 
 const MAX_THREADS: usize = 1024;
 
@@ -101,30 +67,19 @@ fn runner<B: Backend + 'static>(gguf: &Gguf, options: &LoadOptions, backend: B) 
 }
 
 /// What of a self-test knows devices: tests the kernels of the one that `options` name, which is Metal for [`Device::Auto`] where it can
-/// be used. Gives which it was, and how products of the built-in model may round there.
+/// be used. Gives which it was, and how products with weights in Q8_0, as the
+/// built-in model has them, may round there.
 #[cfg(feature = "selftest")]
-pub(crate) fn test_kernels(
-    options: &LoadOptions,
-    each: &mut dyn FnMut(KernelCheck),
-) -> Result<(Device, Rounding), Error> {
+pub(crate) fn test_kernels(options: &LoadOptions, each: &mut dyn FnMut(Check)) -> Result<(Device, Rounding), Error> {
     match options.device {
         Device::Metal => Ok((Device::Metal, metal::test(each)?)),
         Device::Auto if metal::tested().is_ok() => Ok((Device::Metal, metal::test(each)?)),
         Device::Cpu | Device::Auto => {
             let backend = cpu(options)?;
-            qembed_kernels::selftest::run(&backend, each);
-            Ok((Device::Cpu, usual_rounding(&backend)))
+            run(&backend, each);
+            Ok((Device::Cpu, Rounding::usual(&backend, Format::Q8_0)))
         }
     }
-}
-
-/// Of products with weights in Q8_0, as the built-in model has them.
-#[cfg(feature = "selftest")]
-fn usual_rounding<B: Subject>(backend: &B) -> Rounding {
-    let (format, precision) = (Format::Q8_0, Precision::Standard);
-    let block = vec![0; format.block_bytes()].into();
-    let weight = backend.weight(format, block, 1, format.block_len(), precision).expect("a row of one block");
-    backend.rounding(&weight, format, precision)
 }
 
 /// From now on Metal has passed no self-test.

@@ -41,18 +41,21 @@ pub(super) fn run(arguments: &SelftestArguments) -> Result<(), Failure> {
             broken = writeln!(out, "{style}{word}{style:#}  {name:<50} {detail}").and_then(|()| out.flush());
         }
     };
-    let result = selftest(&arguments.load.options(), &mut show)?;
-    // Whoever has seen enough still gets the report.
-    let end = format!("\n{}", paces(&result));
-    let broken = broken.and_then(|()| write!(out, "{end}"));
+    let result = selftest(&arguments.load.options(), &mut show);
+    let end = match &result {
+        Ok(result) => format!("\n{}", paces(result)),
+        Err(error) => format!("{error}\n"),
+    };
     if let Some((path, mut file)) = report {
         let mut text = head;
-        for check in &result.checks {
+        for check in result.iter().flat_map(|result| &result.checks) {
             let _ = writeln!(text, "{}  {:<50} {}", word(check).0, check.name, check.detail);
         }
         file.write_all((text + &end).as_bytes()).map_err(|error| unwritable(path, &error))?;
     }
-    broken?;
+    let result = result?;
+    // Whoever has seen enough still gets the report.
+    broken.and_then(|()| write!(out, "{end}"))?;
     let count = |outcome| result.checks.iter().filter(|check| check.outcome == outcome).count();
     match (count(Outcome::Failed), count(Outcome::Skipped)) {
         _ if result.passed() => Ok(()),

@@ -2,10 +2,13 @@
 
 use super::choice::{MetalError, Tested};
 use super::stamp;
-#[cfg(feature = "selftest")]
-use super::{KernelCheck, Rounding, usual_rounding};
 use qembed_kernels::metal::apple::{self, Apple};
 use qembed_kernels::metal::{GpuError, MetalBackend};
+#[cfg(feature = "selftest")]
+use qembed_kernels::{
+    formats::Format,
+    selftest::{Check, Rounding, run_on_gpu},
+};
 use std::path::PathBuf;
 use sysinfo::System;
 
@@ -28,9 +31,9 @@ pub(super) fn backend() -> Result<MetalBackend<Apple>, MetalError> {
 
 /// Tests its kernels.
 #[cfg(feature = "selftest")]
-pub(super) fn test(each: &mut dyn FnMut(KernelCheck)) -> Result<Rounding, MetalError> {
-    Apple::open().and_then(|gpu| qembed_kernels::selftest::run_on_gpu(gpu, each)).map_err(unusable)?;
-    Ok(usual_rounding(&backend()?))
+pub(super) fn test(each: &mut dyn FnMut(Check)) -> Result<Rounding, MetalError> {
+    Apple::open().and_then(|gpu| run_on_gpu(gpu, each)).map_err(unusable)?;
+    Ok(Rounding::usual(&backend()?, Format::Q8_0))
 }
 
 /// Takes the stamp away.

@@ -2,7 +2,7 @@
 
 use super::floats::reading;
 use super::operands::{Reader, Rows, begin, place, same, within};
-use super::{Subject, Test, U};
+use super::subject::{Subject, Test, U};
 use crate::backend::{Backend, Heads, Node};
 use crate::random::Random;
 use std::ops::Range;

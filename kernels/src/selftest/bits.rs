@@ -4,7 +4,7 @@
 use super::attention::{Operands, texts};
 use super::operands::{EPS, Matrix, Reader, Rows, begin, place, read, same};
 use super::product::gains;
-use super::{Subject, Test};
+use super::subject::{Subject, Test};
 use crate::backend::{Backend, Heads, Precision};
 use crate::formats::Format;
 use crate::random::Random;

@@ -1,6 +1,6 @@
 //! What the CPU rounds, by the form in which a product takes its input.
 
-use super::{Rounding, Share, Subject};
+use super::subject::{Rounding, Share, Subject};
 use crate::backend::{Backend, Precision};
 use crate::cpu::{CpuBackend, Form, Weight};
 use crate::formats::Format;

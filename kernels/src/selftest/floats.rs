@@ -2,7 +2,7 @@
 
 use super::operands::{EPS, Matrix, Reader, Rows, begin, place, read, same, within};
 use super::product::{Bounds, gains, norm_error};
-use super::{Rounding, Subject, Test, U};
+use super::subject::{Rounding, Subject, Test, U};
 use crate::backend::{Backend, Precision};
 use crate::formats::Format;
 use crate::random::Random;

@@ -1,7 +1,7 @@
 //! Products with weights of every format.
 
 use super::operands::{Matrix, Rows, begin, place, read, within};
-use super::{Rounding, Share, Subject, Test, U};
+use super::subject::{Rounding, Share, Subject, Test, U};
 use crate::backend::{Backend, Precision};
 use crate::formats::Format;
 use crate::random::Random;

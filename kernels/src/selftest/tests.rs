@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::*;
 use crate::cpu::{Activations, Form, Rope, Tensor, Weight};
+use crate::formats::Format;
 use bytes::Bytes;
 
 fn failures<B: Subject>(backend: &B) -> (usize, Vec<Check>) {
