@@ -31,14 +31,16 @@ pub(super) fn run(arguments: &SelftestArguments) -> Result<(), Failure> {
     }
     let head = machine();
     let mut out = anstream::stdout().lock();
-    write!(out, "{head}")?;
-    let mut broken = Ok(());
+    // Whoever reads no further still has the device tested, and is told by the exit code.
+    let mut shown = Ok(());
+    let mut due = Some(&head);
     let mut show = |check: &SelftestCheck| {
         let SelftestCheck { name, detail, .. } = check;
         let (word, colour) = word(check);
         let style = Style::new().fg_color(Some(colour.into()));
-        if broken.is_ok() {
-            broken = writeln!(out, "{style}{word}{style:#}  {name:<50} {detail}").and_then(|()| out.flush());
+        if shown.is_ok() {
+            let head = due.take().map_or("", String::as_str);
+            shown = writeln!(out, "{head}{style}{word}{style:#}  {name:<50} {detail}").and_then(|()| out.flush());
         }
     };
     let result = selftest(&arguments.load.options(), &mut show);
@@ -54,11 +56,10 @@ pub(super) fn run(arguments: &SelftestArguments) -> Result<(), Failure> {
         file.write_all((text + &end).as_bytes()).map_err(|error| unwritable(path, &error))?;
     }
     let result = result?;
-    // Whoever has seen enough still gets the report.
-    broken.and_then(|()| write!(out, "{end}"))?;
+    let shown = shown.and_then(|()| write!(out, "{end}"));
     let count = |outcome| result.checks.iter().filter(|check| check.outcome == outcome).count();
     match (count(Outcome::Failed), count(Outcome::Skipped)) {
-        _ if result.passed() => Ok(()),
+        _ if result.passed() => Ok(shown?),
         (0, skipped) => Err(Failure::Input(format!("{skipped} of {} checks were left out", result.checks.len()))),
         (failed, _) => Err(Failure::Input(format!(
             "{failed} of {} checks failed: vectors of this device may be wrong. Please report it, with what \
