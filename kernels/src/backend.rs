@@ -23,6 +23,9 @@ pub enum WeightError {
         /// Bytes given.
         bytes: usize,
     },
+    /// The device does not take it.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 /// What a device is, for people and for logs.

@@ -10,10 +10,12 @@ pub mod formats;
 mod guard;
 #[cfg(feature = "metal")]
 pub mod metal;
+mod path;
 mod pool;
 mod quantize;
 #[cfg(any(test, feature = "selftest"))]
 mod random;
+mod rope;
 mod rounding;
 #[cfg(any(test, feature = "selftest"))]
 pub mod selftest;

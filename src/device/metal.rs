@@ -3,7 +3,7 @@
 use super::choice::{MetalError, Tested};
 use super::stamp;
 use qembed_kernels::metal::apple::{self, Apple};
-use qembed_kernels::metal::{GpuError, MetalBackend};
+use qembed_kernels::metal::{GpuError, MetalBackend, SOURCE};
 #[cfg(feature = "selftest")]
 use qembed_kernels::{
     formats::Format,
@@ -26,13 +26,13 @@ pub(super) fn passed() -> Option<Tested> {
 
 /// The backend, its kernels compiled.
 pub(super) fn backend() -> Result<MetalBackend<Apple>, MetalError> {
-    Apple::open().and_then(MetalBackend::new).map_err(unusable)
+    Apple::new(SOURCE).and_then(MetalBackend::new).map_err(unusable)
 }
 
 /// Tests its kernels.
 #[cfg(feature = "selftest")]
 pub(super) fn test(each: &mut dyn FnMut(Check)) -> Result<Rounding, MetalError> {
-    Apple::open().and_then(|gpu| run_on_gpu(gpu, each)).map_err(unusable)?;
+    Apple::new(SOURCE).and_then(|gpu| run_on_gpu(gpu, each)).map_err(unusable)?;
     Ok(Rounding::usual(&backend()?, Format::Q8_0))
 }
 

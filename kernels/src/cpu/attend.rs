@@ -3,10 +3,10 @@
 use super::CpuBackend;
 use super::isa::Attention;
 use super::ops::attention::task::{AttendTask, KeyValueRows, Shape};
-use super::path::Path;
 use super::tensor::Tensor;
 use crate::backend::{Backend, Node};
 use crate::buffer::{Buffer, Parts, Plain};
+use crate::path::Path;
 
 /// Keys and values of a block whose rows do not lie end to end.
 #[derive(Default)]

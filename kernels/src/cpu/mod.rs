@@ -10,7 +10,6 @@ mod ops;
 mod output;
 mod own;
 mod panel;
-mod path;
 mod quantize;
 mod simd;
 mod tensor;
@@ -26,6 +25,7 @@ use crate::backend::{Backend, Device, DeviceError, Heads, Node, Precision, Produ
 use crate::buffer::{Arena, Buffer, CACHE_LINE, FLOATS_PER_LINE};
 use crate::formats::Format;
 use crate::pool::Pool;
+use crate::rope;
 use bytes::Bytes;
 use isa::{Attention, Isa, Tier};
 use ops::attention::{
@@ -317,20 +317,8 @@ impl Backend for CpuBackend {
     }
 
     fn rope(&self, positions: &[u32], head_dim: usize, base: f32) -> Rope {
-        let half = head_dim / 2;
-        // By `libm`: those of the standard library are the operating system's, whose last bits differ.
-        let exponent = |i: usize| f64::from((2 * i) as f32 / head_dim as f32);
-        let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / libm::pow(f64::from(base), exponent(i)) as f32).collect();
-        let (mut cos, mut sin) =
-            (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
-        for position in positions {
-            for frequency in &frequencies {
-                let (s, c) = libm::sincosf(*position as f32 * frequency);
-                cos.push(c);
-                sin.push(s);
-            }
-        }
-        Rope { half, cos, sin }
+        let [cos, sin] = rope::angles(positions, head_dim, base);
+        Rope { half: head_dim / 2, cos, sin }
     }
 
     fn embed(&self, table: &Weight, tokens: &[u32], out: &mut Tensor) {

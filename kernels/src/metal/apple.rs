@@ -3,7 +3,6 @@
 //! Whatever returns objects that are autoreleased runs in a pool of its own: threads of Rust have none, and would keep them all.
 
 use super::gpu::{Dispatch, Fault, Gpu, GpuError};
-use super::probe::{PROBE, probe};
 use block2::RcBlock;
 use bytes::Bytes;
 use objc2::rc::{Retained, autoreleasepool};
@@ -41,15 +40,6 @@ fn device() -> Result<Retained<ProtocolObject<dyn MTLDevice>>, GpuError> {
 }
 
 impl Apple {
-    /// The system's GPU with all kernels, if it computes the probe rightly.
-    ///
-    /// # Errors
-    /// When there is none, when it takes the kernels not, or computes something else.
-    pub fn open() -> Result<Self, GpuError> {
-        probe(&Self::new(PROBE)?)?;
-        Self::new(super::SOURCE)
-    }
-
     /// The system's GPU with the kernels of `source`, which takes the time of compiling them.
     ///
     /// # Errors

@@ -45,6 +45,12 @@ pub enum GpuError {
         /// Metal's words.
         reason: String,
     },
+    /// A shape that no kernel is for.
+    #[error("there is no Metal kernel for heads of {head_dim} values, but for 64 and 128: run on the CPU")]
+    HeadDim {
+        /// Values of a head.
+        head_dim: usize,
+    },
     /// It computes something else than it should.
     #[error("this GPU computes {got} where it should {want}: run on the CPU")]
     Wrong {

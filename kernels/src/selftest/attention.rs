@@ -83,7 +83,7 @@ pub(super) fn texts(lengths: &[usize]) -> Vec<Node> {
 const LENGTHS: [usize; 6] = [3, 70, 1, 64, 129, 33];
 
 fn heads() -> impl Iterator<Item = Heads> {
-    let shapes = [(4, 1, 128), (4, 2, 128), (2, 2, 64), (8, 2, 32)];
+    let shapes = [(4, 1, 128), (4, 2, 128), (2, 2, 64), (6, 2, 64)];
     shapes.into_iter().map(|(heads, kv_heads, head_dim)| Heads { heads, kv_heads, head_dim })
 }
 

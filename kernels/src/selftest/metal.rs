@@ -1,13 +1,82 @@
 //! What only a GPU can have: memory that is refused, and work that fails.
 
-use crate::metal::{Dispatch, Fault, Gpu, GpuError};
+use super::operands::{Matrix, Rows, begin, place, read, same};
+use super::subject::{Check, Rounding, Share, Subject};
+use crate::backend::{Backend, Precision};
+use crate::formats::Format;
+use crate::metal::{Dispatch, Fault, Gpu, GpuError, MetalBackend, Weight};
+use crate::random::Random;
 use bytes::Bytes;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+impl<G: Gpu> Subject for MetalBackend<G> {
+    /// Weights are rounded to halves, unless products shall be fine or halves would cut them; all else is f32.
+    fn rounding(&self, _: &Weight<G>, format: Format, precision: Precision) -> Rounding {
+        match (format, precision) {
+            (Format::F32 | Format::F16 | Format::BF16, _) | (_, Precision::High) => Rounding::NONE,
+            _ => Rounding { weights: Share { run: 1, by: 2f64.powi(-11) }, ..Rounding::NONE },
+        }
+    }
+}
+
+/// The words of a fault that was asked for.
+const ASKED: &str = "as the self-test would have it";
+
+/// A norm and a product of so many rows.
+fn pass<B: Backend>(backend: &B, rows: usize) -> Result<Vec<f32>, String> {
+    let mut random = Random(41);
+    let matrix = Matrix::random(&mut random, Format::Q8_0, Precision::Standard, 64, 128);
+    let x = Rows::normal(&mut random, rows, matrix.k);
+    begin(backend)?;
+    let weight = matrix.on(backend)?;
+    let input = x.normed(backend, &vec![1.0; matrix.k], backend.form(&weight))?;
+    let mut out = backend.tensor(rows, matrix.n);
+    backend.matmul(&input, &mut [(&weight, &mut out)]);
+    read(backend, &out)
+}
+
+/// What fails is told, with its reason, and leaves nothing behind.
+fn told<B: Backend>(backend: &B, fail: impl Fn() -> Result<Vec<f32>, String>, words: &str) -> Result<String, String> {
+    let before = pass(backend, 9)?;
+    match fail() {
+        Ok(_) => return Err("nobody noticed".into()),
+        Err(error) if !error.contains(words) => return Err(format!("it is told as something else: {error}")),
+        Err(_) => {}
+    }
+    let after = pass(backend, 9).map_err(|error| format!("it fails the next pass too: {error}"))?;
+    same(&after, &before, place(64)).map_err(|error| format!("the next pass differs: {error}"))?;
+    Ok("told, and the next pass is right".into())
+}
+
+/// Work that fails, and memory that is not to be had.
+pub(super) fn failures<G: Gpu>(backend: &MetalBackend<Trial<G>>, faults: &Faults, each: &mut dyn FnMut(Check)) {
+    let mut tell = |name: &str, found| each(Check { name: name.into(), found });
+    let injected = || {
+        faults.fail_next();
+        let result = pass(backend, 9);
+        if faults.pending() { Err("nothing was waited for".into()) } else { result }
+    };
+    tell("a command buffer that fails", told(backend, injected, ASKED));
+    let refused = || {
+        faults.refuse_above(1 << 20);
+        let result = pass(backend, 5000);
+        faults.refuse_above(usize::MAX);
+        result
+    };
+    tell("memory that is refused", told(backend, refused, "bytes"));
+    let too_large = || {
+        let cols = 1024;
+        let rows = backend.gpu().max_buffer() / (size_of::<f32>() * cols) + 1;
+        begin(backend)?;
+        read(backend, &backend.tensor(rows, cols))
+    };
+    tell("a pass that is too large", told(backend, too_large, "bytes"));
+}
+
 /// A GPU whose new memory is full of NaN, and which fails when it is told to.
-pub struct Trial<G> {
+pub(super) struct Trial<G> {
     gpu: G,
     faults: Arc<Faults>,
 }
@@ -113,7 +182,7 @@ unsafe impl<G: Gpu> Gpu for Trial<G> {
     fn wait(&self, submitted: G::Submitted) -> Result<(), GpuError> {
         self.gpu.wait(submitted)?;
         if self.faults.next.swap(false, Relaxed) {
-            return Err(GpuError::Failed { fault: Fault::Timeout, reason: "as the self-test would have it".into() });
+            return Err(GpuError::Failed { fault: Fault::Timeout, reason: ASKED.into() });
         }
         Ok(())
     }

@@ -14,13 +14,12 @@ pub(crate) mod operands;
 mod product;
 mod subject;
 
-#[cfg(feature = "metal")]
-pub use metal::Trial;
-
 pub use subject::{Check, Rounding, Share, Subject};
 
 use crate::cpu::CpuBackend;
 use crate::cpu::isa::Isa;
+#[cfg(feature = "metal")]
+use crate::metal::{Gpu, GpuError, MetalBackend};
 use crate::threads::default_threads;
 use subject::Test;
 
@@ -32,6 +31,19 @@ pub fn run<B: Subject>(subject: &B, each: &mut dyn FnMut(Check)) {
     product::run(&mut test);
     attention::run(&mut test);
     bits::run(&mut test);
+}
+
+/// The same of a GPU, whose memory is full of NaN first, and what happens when it fails.
+///
+/// # Errors
+/// When it cannot be used at all.
+#[cfg(feature = "metal")]
+pub fn run_on_gpu<G: Gpu>(gpu: G, each: &mut dyn FnMut(Check)) -> Result<(), GpuError> {
+    let (trial, faults) = metal::Trial::new(gpu);
+    let backend = MetalBackend::new(trial)?;
+    run(&backend, each);
+    metal::failures(&backend, &faults, each);
+    Ok(())
 }
 
 #[cfg(test)]

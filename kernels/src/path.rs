@@ -6,20 +6,20 @@ use std::ops::Range;
 /// The tokens of a text up to the end of a node, and where their keys are packed, in blocks counted from the text's start.
 /// Whole blocks belong to the node in which they end, and all that continue it use them; one that the parent left unfinished
 /// is packed anew, so that a text's blocks are the same whatever shares its prefix.
-pub(super) struct Path {
+pub(crate) struct Path {
     /// Position of the node's first token.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// Tokens up to the node's end.
-    pub(super) len: usize,
+    pub(crate) len: usize,
     /// Where each block is packed, in keys.
-    pub(super) blocks: Vec<usize>,
+    pub(crate) blocks: Vec<usize>,
     /// The blocks that the node packs itself.
-    pub(super) own: Range<usize>,
+    pub(crate) own: Range<usize>,
 }
 
 impl Path {
     /// The path of each node, and how many keys are packed for all.
-    pub(super) fn of(nodes: &[Node], keys: usize, pad: usize) -> (Vec<Self>, usize) {
+    pub(crate) fn of(nodes: &[Node], keys: usize, pad: usize) -> (Vec<Self>, usize) {
         let mut paths: Vec<Self> = Vec::with_capacity(nodes.len());
         let mut packed = 0;
         for node in nodes {
@@ -39,7 +39,7 @@ impl Path {
     }
 
     /// The row of the token at `position` of the path that ends with node `i`.
-    pub(super) fn row(paths: &[Self], nodes: &[Node], mut i: usize, position: usize) -> usize {
+    pub(crate) fn row(paths: &[Self], nodes: &[Node], mut i: usize, position: usize) -> usize {
         while position < paths[i].first {
             i = nodes[i].parent.expect("a node without parent starts at 0");
         }

@@ -1,0 +1,28 @@
+//! Faults that are planted in the kernels on purpose, to see the tests fail.
+
+use super::{ARROW, FAULT};
+use std::process::Command;
+
+/// Runs the test of this name, of the program that is running, with each fault in turn, and wants it to fail.
+pub(crate) fn are_seen(test: &str, faults: &[&str]) {
+    let run = |fault: Option<&str>| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([test, "--exact", "--test-threads", "1"]);
+        fault.map(|fault| command.env(FAULT, fault));
+        command.output().unwrap()
+    };
+    // It does pass without.
+    assert!(run(None).status.success(), "{test} fails without a fault");
+    for fault in faults {
+        assert!(fault.contains(ARROW), "{fault}");
+        let output = run(Some(fault));
+        let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!output.status.success(), "not seen: {fault}\n{words}");
+        // By the test itself or the probe before it, and not since nothing could be run.
+        assert!(words.contains("test result: FAILED. 0 passed; 1 failed") || output.status.code().is_none(), "{words}");
+        assert!(
+            !words.contains("Source {") && !words.contains("assertion `left == right` failed: threadgroup"),
+            "{fault}\n{words}"
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! The same tests with kernels that AddressSanitizer watches: no kernel reads or writes beyond a buffer, its threadgroup's memory or
+//! an array of its own.
+
+use std::process::Command;
+
+/// The library that has to be loaded before all else: of clang, or of GCC, which has the same interface.
+fn library() -> String {
+    let candidates = [("clang++-19", "libclang_rt.asan-x86_64.so"), ("g++", "libasan.so.8"), ("g++", "libasan.so")];
+    let found = candidates.into_iter().find_map(|(compiler, library)| {
+        let output = Command::new(compiler).arg(format!("-print-file-name={library}")).output().ok()?;
+        let path = String::from_utf8(output.stdout).ok()?.trim().to_string();
+        path.starts_with('/').then_some(path)
+    });
+    found.expect("AddressSanitizer's library is not here: apt-get install libclang-rt-19-dev, or g++")
+}
+
+/// Runs all tests of the program that is running, but those that run others.
+pub(crate) fn all_again() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", "faults_", "--skip", "under_address_sanitizer"])
+        .env("SHIM_SANITIZE", "1")
+        .env("LD_PRELOAD", library())
+        // The test program itself does not clean up before it ends.
+        .env("ASAN_OPTIONS", "detect_leaks=0")
+        .output()
+        .unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words}");
+}
