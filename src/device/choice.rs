@@ -23,6 +23,7 @@ pub enum MetalError {
 
 /// What a self-test speaks for: its result says nothing of another GPU, system or program.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(all(feature = "metal", target_os = "macos")), allow(dead_code, reason = "nothing else makes one"))]
 pub(crate) struct Tested {
     pub(crate) device: String,
     pub(crate) system: String,
