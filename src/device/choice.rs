@@ -8,15 +8,15 @@ use std::fmt;
 #[non_exhaustive]
 pub enum MetalError {
     /// The program has no code for it.
-    #[error("this program was built without it; the feature `metal` adds it")]
+    #[error("this program was built without the feature `metal`: run on the CPU")]
     NotBuilt,
     /// Another operating system.
-    #[error("only macOS has it")]
+    #[error("only macOS has it: run on the CPU")]
     NotMacos,
     /// There is no GPU, or none that computes what the kernels need.
-    #[error("no GPU of this machine can be used: {reason}")]
+    #[error("{reason}")]
     NoDevice {
-        /// What it lacks.
+        /// What it lacks, and the way out.
         reason: String,
     },
 }

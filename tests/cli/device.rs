@@ -13,7 +13,7 @@ fn a_device_that_is_not_there_is_an_error_that_names_another() {
     if METAL {
         return println!("SKIPPED: no Metal; this machine may have it");
     }
-    let why = if cfg!(feature = "metal") { "only macOS has it" } else { "the feature `metal` adds it" };
+    let why = if cfg!(feature = "metal") { "only macOS has it" } else { "without the feature `metal`" };
     for command in [&["a"][..], &["info"], &["similarity", "a", "b"], &["selftest"], &["search", "a", "--in", "."]] {
         let model: &[&str] = if command == ["selftest"] { &[] } else { &["--gguf", gguf] };
         fails(run(&[command, model, &["--device", "metal"]].concat()), 1, &["Metal", why, "--device cpu"]);
