@@ -15,7 +15,7 @@ const HEADERS: [(&str, &str); 3] = [
 ];
 
 /// clang++, of a version that knows `_Float16` on this machine.
-const COMPILERS: [&str; 6] = ["clang++-19", "clang++-20", "clang++-18", "clang++-17", "clang++-16", "clang++"];
+const COMPILERS: [&str; 6] = ["clang++-20", "clang++-19", "clang++-18", "clang++-17", "clang++-16", "clang++"];
 
 /// One entry of a compiled kernel.
 pub(crate) type Entry = unsafe extern "C" fn(*mut crate::Launch) -> i32;

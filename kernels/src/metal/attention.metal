@@ -18,7 +18,7 @@ struct Pack {
 };
 
 // packed[head][i] = from[rows[i]][head], a key a threadgroup of 128 threads: keys by group.y 0, values by 1.
-kernel void pack(
+kernel void pack_keys(
     device const float *keys [[buffer(0)]],
     device const float *values [[buffer(1)]],
     device const uint *rows [[buffer(2)]],

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 
 /// What a GPU has at least of threadgroup memory, in bytes.
 const MEMORY: usize = 32 << 10;
+/// Threads of a threadgroup, of every kernel.
+pub(super) const THREADS: usize = 128;
 /// Weights of a tile, and its depth: TILE and DEPTH of `product.metal`.
 pub(super) const TILE: usize = 64;
 const DEPTH: usize = 32;
@@ -27,6 +29,7 @@ pub(super) const fn product_memory(weight: usize, rows: usize) -> usize {
     if inputs > sums { inputs } else { sums }
 }
 const _: () = assert!(product_memory(4, 32) <= MEMORY && ATTENTION_MEMORY <= MEMORY);
+const _: () = assert!(THREADS <= 1024 && THREADS.is_multiple_of(32));
 // Metal wants multiples of 16.
 const _: () = assert!(product_memory(2, 8).is_multiple_of(16) && product_memory(2, 32).is_multiple_of(16));
 const _: () = assert!(NORM_MEMORY.is_multiple_of(16) && ATTENTION_MEMORY.is_multiple_of(16));
@@ -53,7 +56,7 @@ pub(super) struct Kernels<D: Gpu> {
     pub(super) rms_norm: D::Pipeline,
     pub(super) norm_rope: D::Pipeline,
     pub(super) copy_rows: D::Pipeline,
-    pub(super) pack: D::Pipeline,
+    pub(super) pack_keys: D::Pipeline,
     /// Of heads of 64 and of 128 values.
     attention: [D::Pipeline; 2],
     products: Mutex<HashMap<(Format, bool), Arc<Products<D>>>>,
@@ -61,11 +64,16 @@ pub(super) struct Kernels<D: Gpu> {
 
 impl<D: Gpu> Kernels<D> {
     pub(super) fn new(gpu: &D) -> Result<Self, GpuError> {
+        let (has, needs) = (gpu.max_threadgroup_memory(), product_memory(size_of::<f32>(), ROWS[0]));
+        if has < needs {
+            let reason = format!("{has} bytes of threadgroup memory, of which it needs {needs}");
+            return Err(GpuError::Pipeline { kernel: "product".into(), reason });
+        }
         Ok(Self {
             rms_norm: gpu.pipeline("rms_norm")?,
             norm_rope: gpu.pipeline("norm_rope")?,
             copy_rows: gpu.pipeline("copy_rows")?,
-            pack: gpu.pipeline("pack")?,
+            pack_keys: gpu.pipeline("pack_keys")?,
             attention: [gpu.pipeline("attention_64")?, gpu.pipeline("attention_128")?],
             products: Mutex::default(),
         })

@@ -431,7 +431,7 @@ impl<D: Gpu> Backend for MetalBackend<D> {
         let views = [k.view(0), v.view(0), Some(whole(rows)), Some(whole(keys)), Some(whole(values))];
         let params = [k.cols, head_dim, planned.packed].map(|x| x as u32);
         // SAFETY: rows that k and v have, and room for as many keys and values as there are rows.
-        unsafe { self.rows(&self.kernels.pack, &views, &params, 0, [planned.packed, 2]) };
+        unsafe { self.rows(&self.kernels.pack_keys, &views, &params, 0, [planned.packed, 2]) };
 
         let params = [heads as u32, kv_heads as u32, planned.packed as u32, bits(1.0 / (head_dim as f32).sqrt())];
         let (Some(q), Some(out)) = (q.view(0), out.view(0)) else { return };

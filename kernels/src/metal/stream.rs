@@ -4,6 +4,7 @@
 //! floating-point operations and bounded; at most two are in flight, so that what is called off ends soon.
 
 use super::gpu::{Dispatch, Gpu, GpuError};
+use super::kernels::THREADS;
 use super::memory::{Arena, Memory};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,8 +15,6 @@ pub(super) const WORK: u64 = 200_000_000_000;
 const IN_FLIGHT: usize = 2;
 /// The part of [`WORK`] from which on it is worth it to commit, so that the GPU begins.
 const PART: u64 = 40;
-/// Of every dispatch.
-const THREADS: usize = 128;
 
 /// What a kernel sees of memory: its buffer, from this byte on; and whose it is, if it ever comes to be used again.
 pub(super) type View<'a, D> = (&'a <D as Gpu>::Buffer, usize, Option<&'a Memory<D>>);

@@ -5,13 +5,13 @@ use std::process::Command;
 
 /// The library that has to be loaded before all else: of clang, or of GCC, which has the same interface.
 fn library() -> String {
-    let candidates = [("clang++-19", "libclang_rt.asan-x86_64.so"), ("g++", "libasan.so.8"), ("g++", "libasan.so")];
+    let candidates = [("clang++-19", "libclang_rt.asan-x86_64.so"), ("cc", "libasan.so.8"), ("cc", "libasan.so")];
     let found = candidates.into_iter().find_map(|(compiler, library)| {
         let output = Command::new(compiler).arg(format!("-print-file-name={library}")).output().ok()?;
         let path = String::from_utf8(output.stdout).ok()?.trim().to_string();
         path.starts_with('/').then_some(path)
     });
-    found.expect("AddressSanitizer's library is not here: apt-get install libclang-rt-19-dev, or g++")
+    found.expect("AddressSanitizer's library is not here: apt-get install libclang-rt-19-dev, or gcc")
 }
 
 /// Runs all tests of the program that is running, but those that run others.
