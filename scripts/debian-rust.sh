@@ -45,3 +45,32 @@ TOOL
     chmod +x "$home"/bin/*
     touch "$home/ready"
 }
+
+# debian_rust_std HOME TRIPLE: the standard library of a system that Debian has none for, built of its source (the package
+# rust-web-src), as the dependency of a crate that holds nothing. Does nothing where it is done.
+debian_rust_std() {
+    local home=$1 triple=$2
+    local library=$home/x86/usr/lib/rustlib/$triple/lib
+    [ ! -e "$library" ] || return 0
+    rm -rf "$home/std"
+    mkdir -p "$home/std"
+    touch "$home/std/nothing.rs"
+    cat > "$home/std/Cargo.toml" << TOML
+[package]
+name = "nothing"
+edition = "2024"
+[lib]
+path = "nothing.rs"
+[workspace]
+TOML
+    (
+        cd "$home/std"
+        export RUSTC=$home/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$home/std/build
+        cargo build --quiet --release --target "$triple" -Zbuild-std=std,panic_unwind,proc_macro,test
+    )
+    rm "$home/std/build/$triple/release/deps"/libnothing*
+    mkdir -p "$library.new"
+    cp "$home/std/build/$triple/release/deps"/*.rlib "$library.new"
+    rm -r "$home/std"
+    mv "$library.new" "$library"
+}

@@ -20,32 +20,8 @@ if ! { command -v x86_64-w64-mingw32-gcc && [ -x $wine ]; } > /dev/null; then
 fi
 . scripts/debian-rust.sh
 debian_rust "$home" rust-web-src
+debian_rust_std "$home" $triple
 export RUSTC=$home/bin/rustc RUSTDOC=$home/bin/rustdoc CARGO_INCREMENTAL=0
-
-# The standard library, as the dependency of a crate that holds nothing.
-library=$home/x86/usr/lib/rustlib/$triple/lib
-if [ ! -e "$library" ]; then
-    rm -rf "$home/std"
-    mkdir -p "$home/std"
-    touch "$home/std/nothing.rs"
-    cat > "$home/std/Cargo.toml" << TOML
-[package]
-name = "nothing"
-edition = "2024"
-[lib]
-path = "nothing.rs"
-[workspace]
-TOML
-    (
-        cd "$home/std"
-        export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$home/std/build
-        cargo build --quiet --release --target $triple -Zbuild-std=std,panic_unwind,proc_macro,test
-    )
-    rm "$home"/std/build/$triple/release/deps/libnothing*
-    mkdir -p "$library.new"
-    cp "$home"/std/build/$triple/release/deps/*.rlib "$library.new"
-    mv "$library.new" "$library"
-fi
 
 # Windows has this library since Vista, Wine since 9. Rust's takes random numbers from it, for hash maps.
 if [ ! -e "$home/dll/bcryptprimitives.dll" ]; then

@@ -45,7 +45,7 @@ impl Embedder {
     /// [`Embedder::open`] with choices.
     ///
     /// # Errors
-    /// As [`Embedder::open`], and when the machine lacks the instruction set or the threads asked for.
+    /// As [`Embedder::open`], and when the machine lacks the device, the instruction set or the threads asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
         Self::new(&Gguf::open_with(path, options.access)?, options)
     }
@@ -63,7 +63,7 @@ impl Embedder {
     /// [`Embedder::builtin`] with choices.
     ///
     /// # Errors
-    /// When the machine lacks the instruction set or the threads asked for.
+    /// When the machine lacks the device, the instruction set or the threads asked for.
     #[cfg(feature = "builtin")]
     pub fn builtin_with(options: &LoadOptions) -> Result<Self, Error> {
         Self::new(&qembed_models::builtin()?, options)
@@ -71,7 +71,11 @@ impl Embedder {
 
     /// The model of an open file; `options.access` was for whoever opened it.
     pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
-        Self::on(device::load(gguf, options)?, gguf, options)
+        let fits = |runner: &dyn Runner| Self::needs(gguf, runner, options.memory_budget).map(drop);
+        let (runner, note) = device::load(gguf, options, &fits)?;
+        let mut embedder = Self::on(runner, gguf, options)?;
+        embedder.warnings.splice(..0, note);
+        Ok(embedder)
     }
 
     /// The same with a runner that is there already.
@@ -280,7 +284,8 @@ impl Embedder {
         self.memory.file
     }
 
-    /// Where the file disagrees with what is done, and what was allowed of it; to be shown to the user.
+    /// Where the file disagrees with what is done, what was allowed of it, and why the device is another than one might expect;
+    /// to be shown to the user.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.warnings.iter().map(String::as_str)
     }

@@ -1,5 +1,6 @@
 //! The errors of the library.
 
+use crate::device::MetalError;
 use qembed_kernels::cpu::isa::IsaError;
 use qembed_models::ModelError;
 use qembed_models::gguf::GgufError;
@@ -63,6 +64,9 @@ pub enum Error {
     /// The instruction set asked for cannot be used.
     #[error(transparent)]
     Isa(#[from] IsaError),
+    /// Metal was asked for and cannot be used.
+    #[error("Metal cannot be used: {0}")]
+    Metal(#[from] MetalError),
     /// A device that cannot hold the model and a small pass.
     #[error(
         "{device} holds {limit} bytes, the model and a small pass take {needed}: take a smaller level, or another device"

@@ -29,9 +29,11 @@
 //! | `convert` | `convert`: model files of Hugging Face's folders |
 //! | `search` | `search`: passages of files and folders, vectors kept on disk |
 //! | `verify` | `verify`: is a model file what it claims? |
+//! | `selftest` | `selftest`: does a device compute what it should? |
+//! | `metal` | GPUs of Macs; not tried on one so far |
 //! | `serve` | `serve`: an HTTP server |
 //! | `otel` | traces of its requests, for OpenTelemetry collectors |
-//! | `cli` | the command `qembed-q`; with `convert`, `search` and `verify` |
+//! | `cli` | the command `qembed-q`; with `convert`, `search`, `selftest` and `verify` |
 //!
 //! `builtin`, `cli` and `serve` are on by default.
 //!
@@ -54,6 +56,8 @@ mod options;
 mod planner;
 #[cfg(feature = "search")]
 pub mod search;
+#[cfg(feature = "selftest")]
+mod selftest;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod tasks;
@@ -64,6 +68,7 @@ mod tokens;
 mod verify;
 
 pub use control::{Control, Progress};
+pub use device::MetalError;
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, InstructionError};
@@ -80,6 +85,8 @@ pub use qembed_models::{ByteProgress, Choose, Level, ModelError, Quantize, Quant
 pub use qembed_models::{
     CONVERT_KEYS, Convert, ConvertError, ConvertNote, FileProblem, JsonKey, JsonTreatment, KnownFile, convert,
 };
+#[cfg(feature = "selftest")]
+pub use selftest::{Outcome, Pace, Selftest, SelftestCheck, selftest};
 pub use tasks::Task;
 pub use tokens::Tokens;
 #[cfg(feature = "verify")]

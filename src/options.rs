@@ -96,6 +96,11 @@ pub enum Device {
     /// The processor, by the best of its instruction sets or the one named.
     #[default]
     Cpu,
+    /// The GPU of a Mac (feature `metal`); an error where there is none that can be used.
+    Metal,
+    /// Metal where its self-test has passed on this GPU, system and version of the program, and the model fits; else the
+    /// processor, and [`Embedder::warnings`](crate::Embedder::warnings) says why.
+    Auto,
 }
 
 /// How to open a model.
@@ -104,9 +109,9 @@ pub enum Device {
 pub struct LoadOptions {
     /// Where the model runs.
     pub device: Device,
-    /// Threads to work with; the number of physical cores by default.
+    /// Threads of the processor to work with; the number of physical cores by default.
     pub threads: Option<usize>,
-    /// Instruction-set tier, such as `avx2`; by default what the environment variable `QEMBED_ISA` names, else the best.
+    /// Instruction-set tier of the processor, such as `avx2`; by default what the environment variable `QEMBED_ISA` names, else the best.
     pub isa: Option<String>,
     /// How the model file gets into memory; mapped by default.
     pub access: Access,

@@ -14,7 +14,7 @@ use random::Random;
 use std::hint::black_box;
 use std::time::Duration;
 
-#[path = "../tests/common/random.rs"]
+#[path = "../src/random.rs"]
 mod random;
 
 type Weight = <CpuBackend as Backend>::Weight;

@@ -13,11 +13,12 @@ pub mod metal;
 mod path;
 mod pool;
 mod quantize;
-#[cfg(test)]
-#[path = "../tests/common/random.rs"]
+#[cfg(any(test, feature = "selftest"))]
 mod random;
 mod rope;
 mod rounding;
+#[cfg(any(test, feature = "selftest"))]
+pub mod selftest;
 mod sync;
 mod threads;
 

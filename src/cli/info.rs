@@ -22,6 +22,7 @@ pub(super) fn run(arguments: &InfoArguments) -> Result<(), Failure> {
     let facts = [
         ("dimensions", embedder.dimensions().to_string()),
         ("longest text", format!("{} tokens; {longest} at this memory budget", embedder.max_tokens())),
+        ("device", embedder.device().to_owned()),
         ("instruction set", format!("{} on {} threads", embedder.isa(), embedder.threads())),
         ("file", size(memory.file)),
         ("memory a token", size(memory.per_token)),

@@ -17,6 +17,7 @@ mod model;
 mod output;
 mod quantize;
 mod search;
+mod selftest;
 #[cfg(feature = "serve")]
 mod serve;
 mod similarity;
@@ -53,6 +54,8 @@ enum Command {
     Quantize(quantize::QuantizeArguments),
     /// Find the passages of files that answer a query
     Search(search::SearchArguments),
+    /// Check whether this machine computes what it should, and how fast
+    Selftest(selftest::SelftestArguments),
     /// Answer embedding requests over HTTP: the APIs of OpenAI, Ollama, TEI, Cohere and llama-server
     #[cfg(feature = "serve")]
     Serve(serve::ServeArguments),
@@ -115,6 +118,7 @@ fn way_out(error: &Error) -> String {
             let more = if items.len() > SHOWN { " …" } else { "" };
             format!(". To load it all the same:{}{more}", names.collect::<String>())
         }
+        Error::Metal(_) => " (--device cpu)".into(),
         Error::Gguf(error) if matches!(error.problem(), GgufProblem::Changed) => " (--no-mmap)".into(),
         _ => String::new(),
     }
@@ -130,6 +134,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Inspect(arguments)) => inspect::run(arguments),
         Some(Command::Quantize(arguments)) => quantize::run(arguments),
         Some(Command::Search(arguments)) => search::run(arguments),
+        Some(Command::Selftest(arguments)) => selftest::run(arguments),
         #[cfg(feature = "serve")]
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Similarity(arguments)) => similarity::run(arguments),

@@ -2,9 +2,9 @@
 
 use super::Failure;
 use bytesize::ByteSize;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use qembed_q::gguf::Access;
-use qembed_q::{Embedder, Isa, LoadOptions};
+use qembed_q::{Device, Embedder, Isa, LoadOptions};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,11 @@ pub(super) struct ModelArguments {
 /// How to open a model, whichever it is.
 #[derive(Args, Debug)]
 pub(super) struct LoadArguments {
-    /// Threads to work with [default: physical cores]
+    /// Where the model runs
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Place::Cpu)]
+    device: Place,
+
+    /// Threads of the CPU to work with [default: physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
@@ -57,6 +61,27 @@ pub(super) struct LoadArguments {
     no_sharing: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Place {
+    /// The processor
+    Cpu,
+    /// The GPU of a Mac
+    Metal,
+    /// Metal where `qembed-q selftest` has passed on this machine, else the processor
+    Auto,
+}
+
+impl Place {
+    /// As the library calls it.
+    fn device(self) -> Device {
+        match self {
+            Place::Cpu => Device::Cpu,
+            Place::Metal => Device::Metal,
+            Place::Auto => Device::Auto,
+        }
+    }
+}
+
 fn isa_help() -> String {
     format!("Instruction set: {} [default: $QEMBED_ISA, else the best of this CPU]", Isa::names().join(", "))
 }
@@ -68,6 +93,7 @@ impl LoadArguments {
     /// How to open it.
     pub(super) fn options(&self) -> LoadOptions {
         LoadOptions::default()
+            .device(self.device.device())
             .threads(self.threads.map(usize::from))
             .isa(self.isa.clone())
             .access(match (self.prefault, self.mlock, self.no_mmap) {
@@ -90,7 +116,9 @@ impl LoadArguments {
             (self.no_mmap, "--no-mmap"),
             (self.no_sharing, "--no-sharing"),
         ];
+        let device = self.device.to_possible_value().filter(|_| self.device != Place::Cpu);
         let options = [
+            (device.map(|device| device.get_name().to_owned()), "--device"),
             (self.threads.map(|n| n.to_string()), "--threads"),
             (self.isa.clone(), "--isa"),
             (self.memory_budget.map(|size| size.as_u64().to_string()), "--memory-budget"),

@@ -179,9 +179,9 @@ fn vectors(
     }
 }
 
-/// What the vectors of a cache file depend on besides the passages: the model, with its tokenizer and on this instruction
-/// set, known by the vector it gives to [`PROBE`] and by its file as it is now; and the source, so that each has a cache
-/// file of its own.
+/// What the vectors of a cache file depend on besides the passages: the model, with its tokenizer and on this device and
+/// instruction set, known by the vector it gives to [`PROBE`] and by its file as it is now; and the source, so that each has a
+/// cache file of its own.
 fn identity(arguments: &SearchArguments, embedder: &Embedder) -> Result<String, Failure> {
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     let probe = embedder.embed(&[PROBE], &EmbedOptions::default())?;
@@ -190,7 +190,8 @@ fn identity(arguments: &SearchArguments, embedder: &Embedder) -> Result<String, 
         let changed = path.metadata().and_then(|metadata| metadata.modified()).ok();
         (whole(path), changed)
     });
-    Ok(format!("{model:?} {bits:x?} {} {:?}", embedder.file_size(), whole(&arguments.source)))
+    let (device, isa) = (embedder.device(), embedder.isa());
+    Ok(format!("{model:?} {device} {isa} {bits:x?} {} {:?}", embedder.file_size(), whole(&arguments.source)))
 }
 
 fn write_json(hits: &[Hit<'_>]) -> io::Result<()> {

@@ -158,6 +158,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Result<Json<Value>, Ref
             "level": loaded.level,
             "dimensions": embedder.dimensions(),
             "default_dimensions": chosen.defaults.dimensions.unwrap_or(embedder.dimensions()),
+            "device": embedder.device(),
             "isa": embedder.isa(),
             "threads": embedder.threads(),
             "tasks": Task::ALL.iter().map(|task| task.name).collect::<Vec<_>>(),

@@ -6,6 +6,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod device;
 mod model_files;
 mod nothing_lost;
 mod outputs;

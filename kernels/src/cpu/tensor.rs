@@ -6,8 +6,8 @@ use std::ops::Range;
 
 /// A matrix of f32 [rows × cols], each row `stride` floats after the one before.
 pub struct Tensor {
-    pub(super) rows: usize,
-    pub(super) cols: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
     pub(super) stride: usize,
     pub(super) data: Buffer<f32>,
 }

@@ -8,6 +8,8 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("kernels read the bytes of a file as they are");
 
+#[cfg(target_os = "macos")]
+pub mod apple;
 mod gpu;
 mod kernels;
 mod memory;
@@ -484,7 +486,8 @@ impl<D: Gpu> Backend for MetalBackend<D> {
     fn read(&self, x: &Tensor<D>) -> Result<Vec<f32>, DeviceError> {
         self.stream.finish(x.since).map_err(device_error)?;
         let len = x.rows * x.cols;
-        let memory = x.memory.as_ref().ok_or_else(|| device_error(GpuError::Memory { bytes: len * size_of::<f32>() }))?;
+        let memory =
+            x.memory.as_ref().ok_or_else(|| device_error(GpuError::Memory { bytes: len * size_of::<f32>() }))?;
         Ok(self.arena.read(memory, len))
     }
 }

@@ -4,7 +4,7 @@
 //! All three do the float operations of ggml's reference code in its order, so no tolerance is needed: bits are compared.
 
 mod quantize;
-#[path = "../common/random.rs"]
+#[path = "../../src/random.rs"]
 mod random;
 
 use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};

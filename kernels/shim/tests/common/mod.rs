@@ -11,7 +11,7 @@ use qembed_kernels::formats::Format;
 use qembed_kernels::metal::{MetalBackend, SOURCE, Tensor};
 use qembed_metal_shim::{Order, Shim};
 
-#[path = "../../../tests/common/random.rs"]
+#[path = "../../../src/random.rs"]
 mod random;
 pub(crate) use random::Random;
 

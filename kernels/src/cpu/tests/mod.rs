@@ -49,30 +49,6 @@ impl Random {
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
-
-    fn normals(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.normal()).collect()
-    }
-
-    /// Weights [n × k] in any format, without knowing its layout: random blocks, of which those are taken whose values
-    /// are finite and whose largest is within 2^-8 ..= 8.
-    fn weights(&mut self, format: Format, n: usize, k: usize) -> Vec<u8> {
-        let (mut bytes, mut values) = (vec![0; format.block_bytes()], vec![0.0; format.block_len()]);
-        let mut out = Vec::new();
-        for _ in 0..n * k / format.block_len() {
-            loop {
-                bytes.iter_mut().for_each(|b| *b = self.next() as u8);
-                format.dequantize(&bytes, &mut values);
-                let largest =
-                    values.iter().fold(0f32, |m, x| if x.is_finite() { m.max(x.abs()) } else { f32::INFINITY });
-                if (1.0 / 256.0..=8.0).contains(&largest) {
-                    break;
-                }
-            }
-            out.extend_from_slice(&bytes);
-        }
-        out
-    }
 }
 
 fn backend(isa: &'static Isa) -> CpuBackend {

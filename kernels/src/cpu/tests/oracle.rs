@@ -7,6 +7,7 @@ use crate::cpu::ops::quantize::TINY;
 use crate::cpu::panel::CHUNK;
 use crate::cpu::simd::Code;
 use crate::formats::{Block, with_block};
+use crate::selftest::operands::sizes;
 
 /// A dequantized weight matrix [n × k].
 pub(super) struct Dense {
@@ -26,11 +27,7 @@ impl Dense {
     pub(super) fn new(format: Format, bytes: &[u8], n: usize, k: usize) -> Self {
         let mut values = vec![0.0; n * k];
         format.dequantize(bytes, &mut values);
-        let sizes = with_block!(
-            format,
-            B => bytes.chunks_exact(B::BYTES).flat_map(sizes::<B>).collect(),
-            float => values.iter().map(|x| f64::from(x.abs())).collect(),
-        );
+        let sizes = sizes(format, bytes, &values);
         let (parts, range, has_min) = with_block!(
             format,
             B => (bytes.chunks_exact(B::BYTES).flat_map(parts::<B>).collect(), [B::CODES.0, B::CODES.1], B::HAS_MIN),
@@ -74,20 +71,6 @@ fn parts<B: Block>(block: &[u8]) -> Vec<Part> {
         min: if B::HAS_MIN { mins[i / B::GROUP] } else { 0.0 },
     };
     (0..B::LEN).map(part).collect()
-}
-
-fn sizes<B: Block>(block: &[u8]) -> Vec<f64> {
-    let (mut codes, mut scales, mut mins) = (vec![0; B::LEN], [0f32; 16], [0f32; 16]);
-    B::unpack(block, &mut codes, &mut scales, &mut mins);
-    let size = |i: usize| {
-        let (scale, min) = (f64::from(scales[i / B::GROUP]), f64::from(mins[i / B::GROUP]));
-        // What a kernel may take apart: signed codes of up to six bits into an unsigned one and a min.
-        let (lowest, highest) = (f64::from(B::CODES.0), f64::from(B::CODES.1));
-        let apart = if highest - lowest < 64.0 { lowest } else { 0.0 };
-        let code = (f64::from(codes[i]) - apart).abs() + apart.abs();
-        (scale * code).abs() + if B::HAS_MIN { min.abs() } else { 0.0 }
-    };
-    (0..B::LEN).map(size).collect()
 }
 
 /// Quantized activations, all of it row by row.
