@@ -4,6 +4,7 @@ use crate::backend::{Backend, Precision};
 use crate::formats::{Block, Format, with_block};
 use crate::random::Random;
 use bytes::Bytes;
+use std::cmp::Ordering;
 
 impl Random {
     pub(crate) fn normals(&mut self, n: usize) -> Vec<f32> {
@@ -197,7 +198,7 @@ pub(super) fn within(
     for (i, (ours, expected)) in ours.iter().zip(expected).enumerate() {
         let (error, bound) = ((f64::from(*ours) - f64::from(*expected)).abs(), bound(i));
         // NaN is never within.
-        if !(error <= bound) {
+        if error.partial_cmp(&bound).is_none_or(Ordering::is_gt) {
             return Err(format!("{}: {ours:e}, not {expected:e}; rounding explains {bound:.1e}", place(i)));
         }
         worst = worst.max(if error > 0.0 { error / bound } else { 0.0 });
