@@ -28,7 +28,9 @@ pub(crate) mod q8_0;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::{Block, LARGEST_SCALE, Planes};
+#[cfg(any(target_arch = "x86_64", test))]
+pub(crate) use block::Planes;
+pub(crate) use block::{Block, LARGEST_SCALE};
 use float::Float;
 
 /// Makes of one row per format (its name, its ggml id and, of blocks, its file) the enum, the list, and the macros that find a
