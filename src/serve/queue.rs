@@ -418,8 +418,9 @@ mod tests {
         let long = fixture.queue.next().unwrap();
         fixture.push(2, 0, "of its own", 20);
         fixture.push_for(&other, 3, 0, "of the other", 10);
-        fixture.push_for(&other, 4, 0, "long too", 3000);
-        // By their turns, a pass for each model.
+        // Before all of them, but no short one: it keeps nobody else out, of its model or of another.
+        fixture.push_for(&other, 4, -1, "long too", 3000);
+        // By the first turn of each model, a pass for each.
         for (model, waiters) in [(&other, [3]), (&fixture.model.clone(), [2])] {
             let pass = fixture.queue.between(&long).unwrap();
             assert!(Arc::ptr_eq(&pass.model, model), "of {waiters:?}");

@@ -28,7 +28,9 @@ pub(crate) mod q8_0;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::{Block, LARGEST_SCALE, Planes};
+#[cfg(any(target_arch = "x86_64", test))]
+pub(crate) use block::Planes;
+pub(crate) use block::{Block, LARGEST_SCALE};
 pub(crate) use f16::f16_to_f32;
 use float::Float;
 
