@@ -72,9 +72,9 @@ impl Embedder {
     /// The model of an open file; `options.access` was for whoever opened it.
     pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
         let fits = |runner: &dyn Runner| Self::needs(gguf, runner, options.memory_budget).map(drop);
-        let (runner, note) = device::load(gguf, options, &fits)?;
+        let (runner, notes) = device::load(gguf, options, &fits)?;
         let mut embedder = Self::on(runner, gguf, options)?;
-        embedder.warnings.splice(..0, note);
+        embedder.warnings.splice(..0, notes);
         Ok(embedder)
     }
 

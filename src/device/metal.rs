@@ -29,6 +29,11 @@ pub(super) fn backend() -> Result<MetalBackend<Apple>, MetalError> {
     Apple::new(SOURCE).and_then(MetalBackend::new).map_err(unusable)
 }
 
+/// Bytes of weights that are not used in place.
+pub(super) fn copied(backend: &MetalBackend<Apple>) -> u64 {
+    backend.copied_bytes()
+}
+
 /// Tests its kernels.
 #[cfg(feature = "selftest")]
 pub(super) fn test(each: &mut dyn FnMut(Check)) -> Result<Rounding, MetalError> {

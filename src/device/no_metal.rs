@@ -19,6 +19,10 @@ pub(super) fn backend() -> Result<CpuBackend, MetalError> {
     Err(NONE)
 }
 
+pub(super) fn copied(_: &CpuBackend) -> u64 {
+    0
+}
+
 #[cfg(feature = "selftest")]
 pub(super) fn test(_: &mut dyn FnMut(Check)) -> Result<Rounding, MetalError> {
     Err(NONE)
