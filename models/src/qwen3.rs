@@ -66,7 +66,7 @@ impl<B: Backend> Qwen3<B> {
         let (hidden, ffn, head_dim) = (config.hidden, config.ffn, config.heads.head_dim);
         let (q, kv) = (config.heads.heads * head_dim, config.heads.kv_heads * head_dim);
         let vector = |name: &str, len| vector(gguf, &backend, name, len);
-        gguf.mappings().try_for_each(|mapping| backend.adopt(mapping))?;
+        gguf.mapped().try_for_each(|mapping| backend.adopt(mapping))?;
 
         // Checked for its row length only: files pad their vocabulary differently.
         let vocabulary = gguf.require_tensor("token_embd.weight")?.shape.rows();
