@@ -125,11 +125,6 @@ impl Gguf {
         self.parts.iter().map(|part| &part.bytes)
     }
 
-    /// Those of [`Gguf::mappings`] that are mapped, and not in memory of the process.
-    pub fn mapped(&self) -> impl Iterator<Item = &Bytes> {
-        self.parts.iter().filter(|part| part.mapped.is_some()).map(|part| &part.bytes)
-    }
-
     /// The number of files: 1, or the parts of a split model.
     pub fn part_count(&self) -> usize {
         self.parts.len()
