@@ -51,8 +51,8 @@ pub(super) struct Products<D: Gpu> {
     pub(super) weight: usize,
 }
 
-/// Products of a format, whose weights are float in them or half.
-type Found<D> = HashMap<(Format, bool), Arc<Products<D>>>;
+/// A format, and whether its weights become floats.
+type Kind = (Format, bool);
 
 /// Those that every model needs, and products as they are asked for.
 pub(super) struct Kernels<D: Gpu> {
@@ -62,7 +62,7 @@ pub(super) struct Kernels<D: Gpu> {
     pub(super) pack_keys: D::Pipeline,
     /// Of heads of 64 and of 128 values.
     attention: [D::Pipeline; 2],
-    products: Mutex<Found<D>>,
+    products: Mutex<HashMap<Kind, Arc<Products<D>>>>,
 }
 
 impl<D: Gpu> Kernels<D> {
