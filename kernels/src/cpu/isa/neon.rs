@@ -246,7 +246,7 @@ unsafe fn gemm_i8(_: Neon, panel: &Panel, activations: &Activations, rows: Range
     unsafe {
         match most {
             ..=16 => arm::gemm(I8::<16>, panel, activations, rows, c),
-            ..=32 => arm::gemm(I8::<32>, panel, activations, rows, c),
+            17..=32 => arm::gemm(I8::<32>, panel, activations, rows, c),
             _ => arm::gemm(I8::<128>, panel, activations, rows, c),
         }
     }
