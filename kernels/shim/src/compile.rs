@@ -84,6 +84,7 @@ fn clang(headers: &Path, source: &Path, flags: &[&str], output: Option<&Path>) -
         "-Wall",
         "-Wno-ignored-attributes",
         "-Wno-unused",
+        "-Wno-unused-command-line-argument",
         "-Wno-duplicate-decl-specifier",
     ]);
     command.args(["-Werror", "-I"]).arg(headers).args(flags).arg(source);
@@ -107,8 +108,14 @@ pub(crate) fn check_address_spaces(source: &str) -> Result<(), String> {
 pub(crate) fn load(source: &str) -> Result<Entry, String> {
     let (headers, path) = lay_out(source)?;
     let library = path.with_extension(if sanitized() { "asan.so" } else { "so" });
-    let sanitizer = if sanitized() { "-fsanitize=address" } else { "-fno-sanitize=all" };
-    put(&library, |part| clang(&headers, &path, &["-O1", "-g1", "-shared", "-fPIC", sanitizer], Some(part)))?;
+    put(&library, |part| {
+        let sanitizer = if sanitized() { "-fsanitize=address" } else { "-fno-sanitize=all" };
+        let object = PathBuf::from(format!("{}.o", part.display()));
+        clang(&headers, &path, &["-O1", "-g1", "-fPIC", "-c", sanitizer], Some(&object))?;
+        // Without the flag: what AddressSanitizer's code calls is in a library that the process has already.
+        clang(&headers, &object, &["-shared"], Some(part))?;
+        fs::remove_file(&object).map_err(|e| format!("{}: {e}", object.display()))
+    })?;
     let name = CString::new(library.as_os_str().as_encoded_bytes()).map_err(|e| e.to_string())?;
     // SAFETY: a library that was just made, and does nothing when it is loaded.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };

@@ -271,6 +271,24 @@ fn a_head_that_no_kernel_is_for_is_an_error() {
     assert!(error.contains("heads of 32 values"), "{error}");
 }
 
+/// A parameter that found no memory when a model was loaded spoils every pass that would use it.
+#[test]
+fn what_is_missing_since_long_is_an_error() {
+    let be = Metal::new(common::shim(Order::Forward).with_limit(70_000)).unwrap();
+    let most = be.tensor(1, 15_000);
+    let weight = be.vector(&[1.0; 5_000]);
+    drop(most);
+    let x = tensor(&be, 5_000, &[1.0; 5_000]);
+    let mut out = be.tensor(1, 5_000);
+    assert!(be.read(&x).is_ok());
+    be.rms_norm(&x, &weight, 0.0, &mut out);
+    let error = be.read(&out).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "metal: the GPU does not give 20480 bytes: take a smaller model or shorter texts, or run on the CPU"
+    );
+}
+
 const NORM_FAULTS: [&str; 4] = [
     "threadgroup_barrier(mem_flags::mem_threadgroup);\n    float scale => float scale",
     "sum = simd_sum(sum);\n => \n",

@@ -250,6 +250,12 @@ fn all_of_it_under_address_sanitizer() {
     common::sanitizer::all_again();
 }
 
+/// Weights that are not there are read, and left out of the result.
+#[test]
+fn faults_of_reading_are_seen_under_address_sanitizer() {
+    common::sanitizer::sees("one_format", "first_weight + own_weight < p.n => first_weight + own_weight <= p.n");
+}
+
 /// What no fault is planted in is what is shipped.
 #[test]
 fn the_source_is_the_shipped_one() {

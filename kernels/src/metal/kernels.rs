@@ -51,6 +51,9 @@ pub(super) struct Products<D: Gpu> {
     pub(super) weight: usize,
 }
 
+/// A format, and whether its weights become floats.
+type Kind = (Format, bool);
+
 /// Those that every model needs, and products as they are asked for.
 pub(super) struct Kernels<D: Gpu> {
     pub(super) rms_norm: D::Pipeline,
@@ -59,7 +62,7 @@ pub(super) struct Kernels<D: Gpu> {
     pub(super) pack_keys: D::Pipeline,
     /// Of heads of 64 and of 128 values.
     attention: [D::Pipeline; 2],
-    products: Mutex<HashMap<(Format, bool), Arc<Products<D>>>>,
+    products: Mutex<HashMap<Kind, Arc<Products<D>>>>,
 }
 
 impl<D: Gpu> Kernels<D> {

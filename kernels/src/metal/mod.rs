@@ -10,6 +10,7 @@ compile_error!("kernels read the bytes of a file as they are");
 
 #[cfg(target_os = "macos")]
 pub mod apple;
+mod attend;
 mod gpu;
 mod kernels;
 mod memory;
@@ -24,9 +25,9 @@ use crate::backend::{Backend, Device, DeviceError, Heads, Node, Precision, Produ
 use crate::formats::Format;
 use crate::rope;
 use bytes::Bytes;
-use kernels::{ATTENTION_MEMORY, Kernels, NARROW, NORM_MEMORY, ROWS, TILE, as_float, product_memory};
+use kernels::{Kernels, NARROW, NORM_MEMORY, ROWS, TILE, as_float, product_memory};
 use memory::{Arena, Memory};
-use plan::{KEYS, Plan, QUERIES};
+use plan::{Plan, Planned};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,15 +64,6 @@ pub struct MetalBackend<D: Gpu> {
     /// Bytes of weights that had to be copied.
     copied: AtomicU64,
     plan: Mutex<Option<Arc<Planned<D>>>>,
-}
-
-/// The plan of these nodes, in the GPU's memory.
-struct Planned<D: Gpu> {
-    nodes: Vec<Node>,
-    packed: usize,
-    /// Of each task the keys that it goes through.
-    keys: Vec<usize>,
-    tables: [Memory<D>; 3],
 }
 
 fn device_error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DeviceError {
@@ -206,7 +198,9 @@ impl<D: Gpu> MetalBackend<D> {
         threadgroup_bytes: usize,
         grid: [usize; 2],
     ) {
-        let Some(views) = views.iter().copied().collect::<Option<Vec<_>>>() else { return };
+        let Some(views) = views.iter().copied().collect::<Option<Vec<_>>>() else {
+            return self.stream.fail_again();
+        };
         // Little beside products.
         let job = Job { pipeline, views: &views, params, threadgroup_bytes, grid, work: 0 };
         // SAFETY: by the caller's promise.
@@ -223,7 +217,9 @@ impl<D: Gpu> MetalBackend<D> {
         let part = ((self.stream.most() / work(tile).max(1)).max(1) as usize).saturating_mul(tile);
         for first in (0..input_rows).step_by(part) {
             let rows = part.min(input_rows - first);
-            let (Some(from), Some(to)) = (input.view(first), output.view(first)) else { return };
+            let (Some(from), Some(to)) = (input.view(first), output.view(first)) else {
+                return self.stream.fail_again();
+            };
             let job = Job {
                 pipeline,
                 views: &[from, (&weight.buffer, weight.offset, None), to],
@@ -236,20 +232,6 @@ impl<D: Gpu> MetalBackend<D> {
             // weight's n rows of k values, which `Backend::weight` has seen to be there.
             unsafe { self.stream.push(job) };
         }
-    }
-
-    fn planned(&self, nodes: &[Node]) -> Result<Arc<Planned<D>>, GpuError> {
-        let last = &mut *lock(&self.plan);
-        if let Some(planned) = last.as_ref().filter(|planned| planned.nodes == nodes) {
-            return Ok(planned.clone());
-        }
-        let plan = Plan::of(nodes);
-        let tables = [self.upload(&plan.rows)?, self.upload(&plan.tasks)?, self.upload(&plan.blocks)?];
-        let keys = plan.tasks.iter().map(|[_, count, position, _]| (position + count) as usize);
-        let keys = keys.map(|keys| keys.next_multiple_of(KEYS)).collect();
-        let planned = Arc::new(Planned { nodes: nodes.to_vec(), packed: plan.rows.len(), keys, tables });
-        *last = Some(planned.clone());
-        Ok(planned)
     }
 }
 
@@ -420,50 +402,7 @@ impl<D: Gpu> Backend for MetalBackend<D> {
             queries = of_node.end;
         }
         assert!(queries == q.rows, "all queries");
-        let Some(pipeline) = self.kernels.attention(head_dim) else {
-            return self.stream.fail(GpuError::HeadDim { head_dim });
-        };
-        let Some(planned) = self.note(self.planned(nodes)) else { return };
-        let [rows, tasks, blocks] = &planned.tables;
-        let packed = [(); 2].map(|()| self.note(self.arena.for_gpu(planned.packed * k.cols * size_of::<f32>())));
-        let [Some(keys), Some(values)] = &packed else { return };
-
-        let views = [k.view(0), v.view(0), Some(whole(rows)), Some(whole(keys)), Some(whole(values))];
-        let params = [k.cols, head_dim, planned.packed].map(|x| x as u32);
-        // SAFETY: rows that k and v have, and room for as many keys and values as there are rows.
-        unsafe { self.rows(&self.kernels.pack_keys, &views, &params, 0, [planned.packed, 2]) };
-
-        let params = [heads as u32, kv_heads as u32, planned.packed as u32, bits(1.0 / (head_dim as f32).sqrt())];
-        let (Some(q), Some(out)) = (q.view(0), out.view(0)) else { return };
-        let work = |keys: usize| (4 * keys * QUERIES * heads * head_dim) as u64;
-        let mut first = 0;
-        // As many tasks at a time as a command buffer may hold.
-        while first < planned.keys.len() {
-            let mut total = 0;
-            let fits = planned.keys[first..].iter().take_while(|keys| {
-                total += work(**keys);
-                total <= self.stream.most()
-            });
-            let count = fits.count().max(1);
-            let job = Job {
-                pipeline,
-                views: &[
-                    q,
-                    whole(keys),
-                    whole(values),
-                    (tasks.buffer(), first * size_of::<[u32; 4]>(), Some(tasks)),
-                    whole(blocks),
-                    out,
-                ],
-                params: &params,
-                threadgroup_bytes: ATTENTION_MEMORY,
-                grid: [count, heads.div_ceil(4)],
-                work: planned.keys[first..first + count].iter().map(|keys| work(*keys)).sum(),
-            };
-            // SAFETY: the plan names queries that q and out have, and packed blocks.
-            unsafe { self.stream.push(job) };
-            first += count;
-        }
+        self.attend(Heads { heads, kv_heads, head_dim }, nodes, (q, k, v), out);
     }
 
     fn gated(&self, input: &Tensor<D>, gate: &Weight<D>, up: &Weight<D>, out: &mut Tensor<D>) {

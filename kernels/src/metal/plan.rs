@@ -1,5 +1,7 @@
 //! What attention needs to know of a tree of texts: the same for every layer of a pass.
 
+use super::gpu::Gpu;
+use super::memory::Memory;
 use crate::backend::Node;
 use crate::path::Path;
 
@@ -50,6 +52,15 @@ impl Plan {
         let tables = packed + 4 * (tokens / QUERIES + nodes) + nodes * tokens.div_ceil(KEYS);
         size_of::<f32>() * (2 * columns * packed + tables)
     }
+}
+
+/// The plan of these nodes, in the GPU's memory.
+pub(super) struct Planned<D: Gpu> {
+    pub(super) nodes: Vec<Node>,
+    pub(super) packed: usize,
+    /// Of each task the keys that it goes through.
+    pub(super) keys: Vec<usize>,
+    pub(super) tables: [Memory<D>; 3],
 }
 
 #[cfg(test)]

@@ -83,6 +83,11 @@ impl<D: Gpu> Stream<D> {
         self.lock().fail(error);
     }
 
+    /// Takes note of what cannot be computed for want of something that failed before, however long ago.
+    pub(super) fn fail_again(&self) {
+        self.lock().failures += 1;
+    }
+
     /// Puts a dispatch after all others.
     ///
     /// # Safety

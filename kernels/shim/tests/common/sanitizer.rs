@@ -1,6 +1,7 @@
 //! The same tests with kernels that AddressSanitizer watches: no kernel reads or writes beyond a buffer, its threadgroup's memory or
 //! an array of its own.
 
+use super::FAULT;
 use std::process::Command;
 
 /// The library that has to be loaded before all else: of clang, or of GCC, which has the same interface.
@@ -14,16 +15,26 @@ fn library() -> String {
     found.expect("AddressSanitizer's library is not here: apt-get install libclang-rt-19-dev, or gcc")
 }
 
-/// Runs all tests of the program that is running, but those that run others.
-pub(crate) fn all_again() {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--skip", "faults_", "--skip", "under_address_sanitizer"])
-        .env("SHIM_SANITIZE", "1")
-        .env("LD_PRELOAD", library())
-        // The test program itself does not clean up before it ends.
-        .env("ASAN_OPTIONS", "detect_leaks=0")
-        .output()
-        .unwrap();
+/// Runs tests of the program that is running, with an end that its buffers have to the byte.
+fn run(arguments: &[&str], fault: Option<&str>) -> (bool, String) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(arguments).env("SHIM_SANITIZE", "1").env("LD_PRELOAD", library());
+    // The test program itself does not clean up before it ends.
+    command.env("ASAN_OPTIONS", "detect_leaks=0");
+    fault.map(|fault| command.env(FAULT, fault));
+    let output = command.output().unwrap();
     let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{words}");
+    (output.status.success(), words)
+}
+
+/// Runs all tests, but those that run others.
+pub(crate) fn all_again() {
+    let (passed, words) = run(&["--skip", "faults_", "--skip", "under_address_sanitizer"], None);
+    assert!(passed, "{words}");
+}
+
+/// Runs the test of this name with a fault that shows in no result.
+pub(crate) fn sees(test: &str, fault: &str) {
+    let (passed, words) = run(&[test, "--exact"], Some(fault));
+    assert!(!passed && words.contains("AddressSanitizer: heap-buffer-overflow"), "{words}");
 }
