@@ -65,7 +65,7 @@ pub enum Error {
     #[error(transparent)]
     Isa(#[from] IsaError),
     /// Metal was asked for and cannot be used.
-    #[error("Metal cannot be used: {0}")]
+    #[error("Metal cannot be used ({0}): take the CPU instead")]
     Metal(#[from] MetalError),
     /// A device that cannot hold the model and a small pass.
     #[error(

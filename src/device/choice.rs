@@ -8,10 +8,10 @@ use std::fmt;
 #[non_exhaustive]
 pub enum MetalError {
     /// The program has no code for it.
-    #[error("this program was built without the feature `metal`: run on the CPU")]
+    #[error("this program was built without the feature `metal`")]
     NotBuilt,
     /// Another operating system.
-    #[error("only macOS has it: run on the CPU")]
+    #[error("only macOS has it")]
     NotMacos,
     /// There is no GPU, or none that computes what the kernels need.
     #[error("{reason}")]

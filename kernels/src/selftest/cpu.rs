@@ -3,14 +3,18 @@
 use super::subject::{Rounding, Share, Subject};
 use crate::backend::{Backend, Precision};
 use crate::cpu::{CpuBackend, Form, Weight};
-use crate::formats::Format;
+use crate::formats::{Block, Format, with_block};
 
 impl Subject for CpuBackend {
-    fn rounding(&self, weight: &Weight, _: Format, _: Precision) -> Rounding {
+    fn rounding(&self, weight: &Weight, format: Format, _: Precision) -> Rounding {
         let share = |run, by| Share { run, by };
         match self.form(weight) {
             // Half a step, of which there are 127 to the largest of 32.
             Form { i8: true, .. } => Rounding { input: share(32, 0.5 / 127.0), ..Rounding::NONE },
+            // One scale for as many weights and no min: their codes are taken as they are.
+            Form { i8_uniform: true, .. } if with_block!(format, B => B::GROUP == 32 && !B::HAS_MIN, float => false) => {
+                Rounding { input: share(32, 0.5 / 127.0), ..Rounding::NONE }
+            }
             // The same for weights, recoded from up to 6 bits: half a step and, for factors of 8 binary places, at most an eighth; twice
             // that, since no code need reach the end of its range.
             // What recoding leaves of a min meets the mean of a group: it is no more than half a step of a code of 4 bits or more,
