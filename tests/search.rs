@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Parts, SHAPE, model, scratch};
-use qembed_q::{EmbedOptions, Embedder, Prompt};
+use qembed_q::{EmbedOptions, Embedder, Prompt, Task};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,6 +90,8 @@ fn passages_are_ranked_by_cosine() {
     let found = hits(run(&[&base[..], &["--top", "99", "--instruct", "Find it"]].concat()));
     assert_eq!(found.len(), TEXTS.len());
     assert_ranked(&found, &cosines(gguf, "what?", Prompt::Instruct("Find it".into())));
+    let found = hits(run(&[&base[..], &["--top", "99", "--task", "sts"]].concat()));
+    assert_ranked(&found, &cosines(gguf, "what?", Task::named("sts").unwrap().into()));
 
     // The same for people: no colours in a pipe.
     let output = run(&[&base[..7], &["--top", "2"]].concat());

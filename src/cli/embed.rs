@@ -5,6 +5,7 @@ use super::input::{EndWords, Input, OnEmpty};
 use super::model::ModelArguments;
 use super::output::{Format, Writer};
 use super::stop::let_finish;
+use super::task::{Named, list, named};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use qembed_q::{Control, EmbedOptions, Embedder, Empty, Error, Progress, Prompt, Truncate};
@@ -30,6 +31,10 @@ pub(super) struct EmbedArguments {
     /// The texts are queries of this task: put it before each as the instruction
     #[arg(long, value_name = "TASK")]
     instruct: Option<String>,
+
+    /// The texts are of this kind of work: put its instruction before each; `list` shows all there are
+    #[arg(long, value_name = "NAME", value_parser = named, conflicts_with_all = ["query", "instruct"])]
+    task: Option<Named>,
 
     /// Cut vectors to N dimensions, then normalize them [default: the model's own]
     #[arg(long, value_name = "N")]
@@ -61,10 +66,11 @@ enum TruncateEnd {
 impl EmbedArguments {
     fn options(&self) -> EmbedOptions {
         EmbedOptions::default()
-            .prompt(match (&self.instruct, self.query) {
-                (Some(task), _) => Prompt::Instruct(task.clone()),
-                (None, true) => Prompt::Query,
-                (None, false) => Prompt::Document,
+            .prompt(match (&self.instruct, self.task, self.query) {
+                (Some(task), ..) => Prompt::Instruct(task.clone()),
+                (None, Some(task), _) => task.prompt().unwrap_or_default(),
+                (None, None, true) => Prompt::Query,
+                (None, None, false) => Prompt::Document,
             })
             .dimensions(self.dim)
             .truncate(self.truncate.map(|end| match end {
@@ -81,6 +87,9 @@ impl EmbedArguments {
 
 /// Embeds the texts and writes their vectors.
 pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
+    if let Some(Named::List) = arguments.task {
+        return list().map_err(Failure::Output);
+    }
     if arguments.format.is_binary() && io::stdout().is_terminal() {
         return Err(Failure::Usage("binary output would garble the terminal: redirect it to a file or a pipe".into()));
     }

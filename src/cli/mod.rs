@@ -23,6 +23,7 @@ mod serve;
 mod similarity;
 mod stop;
 mod table;
+mod task;
 mod understood;
 mod verify;
 
@@ -71,6 +72,7 @@ Examples:
   qembed-q search \"how do I list open files\" --in docs
   qembed-q --gguf model.gguf \"The capital of China is Beijing.\"
   qembed-q --gguf model.gguf --query \"What is the capital of China?\"
+  qembed-q --task list
   qembed-q --gguf model.gguf --format npy < passages.txt > passages.npy";
 
 /// Why the command ends without having done its work.

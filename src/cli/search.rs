@@ -5,6 +5,7 @@ use super::input::EndWords;
 use super::model::ModelArguments;
 use super::similarity::cosine;
 use super::stop::let_finish;
+use super::task::{Named, list, named};
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
 use clap::Args;
@@ -49,6 +50,10 @@ pub(super) struct SearchArguments {
     #[arg(long, value_name = "TASK")]
     instruct: Option<String>,
 
+    /// The same by the name of a kind of work: `qembed-q --task list` shows all there are
+    #[arg(long, value_name = "NAME", value_parser = named, conflicts_with = "instruct")]
+    task: Option<Named>,
+
     /// Write JSON: an array of {"score", "path", "line", "text"}
     #[arg(long)]
     json: bool,
@@ -71,8 +76,12 @@ struct Hit<'a> {
 
 /// Embeds what is not in the cache, ranks, and writes the best.
 pub(super) fn run(arguments: &SearchArguments) -> Result<(), Failure> {
+    if let Some(Named::List) = arguments.task {
+        return list().map_err(Failure::Output);
+    }
     let embedder = arguments.model.open()?;
-    let prompt = arguments.instruct.clone().map_or(Prompt::Query, Prompt::Instruct);
+    let by_name = arguments.task.and_then(Named::prompt);
+    let prompt = arguments.instruct.clone().map(Prompt::Instruct).or(by_name).unwrap_or(Prompt::Query);
     let mut end_words = EndWords::default();
     end_words.look_at(&arguments.query);
     end_words.warn();

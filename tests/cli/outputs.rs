@@ -79,6 +79,28 @@ fn instructions_stand_before_the_text() {
 }
 
 #[test]
+fn tasks_have_names() {
+    let gguf = &small();
+    let embed = |options: &[&str]| succeeds(run(&[&["--gguf", gguf], options, &["what?"]].concat()));
+    let by_hand = embed(&["--instruct", "Given a sentence, retrieve sentences that say the same"]);
+    assert_eq!(embed(&["--task", "sts"]), by_hand);
+    assert_eq!(embed(&["--task", "Text-Matching"]), by_hand, "another name of it");
+    assert_eq!(embed(&["--task", "retrieval"]), embed(&["--query"]));
+    assert_eq!(embed(&["--task", "document"]), embed(&[]));
+
+    let list = succeeds(run(&["--task", "list"]));
+    let lines: Vec<_> = std::str::from_utf8(&list).unwrap().lines().collect();
+    assert_eq!(lines.len(), 1 + qembed_q::Task::ALL.len(), "{lines:?}");
+    let legal = lines.iter().find(|line| line.starts_with("legal ")).unwrap();
+    for part in ["1024", "Cases that are compared with cases", "Given the facts of a legal case"] {
+        assert!(legal.contains(part), "{legal}");
+    }
+
+    fails(run(&["--gguf", gguf, "--task", "poetry", "what?"]), 2, &["poetry", "retrieval", "--task list"]);
+    fails(run(&["--gguf", gguf, "--task", "sts", "--query", "what?"]), 2, &["--task", "--query"]);
+}
+
+#[test]
 fn options_reach_the_library() {
     let gguf = &small();
     let options = EmbedOptions::default().dimensions(32).prompt(Prompt::Query);
