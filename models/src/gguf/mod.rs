@@ -115,6 +115,11 @@ impl Gguf {
         self.parts[0].alignment
     }
 
+    /// The bytes of each file that is mapped, of which tensors are slices: whole pages that a device may read in place.
+    pub fn mapped(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().filter(|part| part.mapped.is_some()).map(|part| &part.bytes)
+    }
+
     /// The bytes of each file, of which tensors are slices; mapped, unless they were read.
     pub fn mappings(&self) -> impl Iterator<Item = &Bytes> {
         self.parts.iter().map(|part| &part.bytes)
