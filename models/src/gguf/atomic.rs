@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -82,6 +82,22 @@ impl AtomicFile {
         unreachable!("a number is free")
     }
 
+    /// The name that the file has until the commit, for a library that opens by name what it writes. Who writes that way
+    /// must have closed it before.
+    ///
+    /// On Windows, where the lock would keep the library out, this gives it up: then a second run that starts the same
+    /// target removes the file, and the commit fails.
+    ///
+    /// # Errors
+    /// When the lock cannot be given up.
+    pub fn open_to_others(&self) -> io::Result<&Path> {
+        match &self.file {
+            Some(file) if cfg!(windows) => file.get_ref().unlock()?,
+            _ => {}
+        }
+        Ok(&self.temporary)
+    }
+
     /// Writes everything to the disk and gives the file its name.
     pub fn commit(mut self) -> io::Result<()> {
         if let Some(out) = &mut self.file {
@@ -132,6 +148,12 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.as_mut().map_or(Ok(()), |f| f.flush())
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.as_mut().map_or(Ok(0), |f| f.seek(to))
     }
 }
 
@@ -192,5 +214,23 @@ mod tests {
         assert!(said.contains("no regular file"), "{said}");
         assert!(AtomicFile::create(folder.path().join("..")).is_err());
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn it_is_written_by_name_and_gone_back_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a");
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.write_all(b"two words").unwrap();
+        file.seek(SeekFrom::Start(1)).unwrap();
+        file.write_all(b"en").unwrap();
+        assert_eq!(file.stream_position().unwrap(), 3);
+        file.flush().unwrap();
+        let at = file.open_to_others().unwrap().to_owned();
+        assert_eq!(fs::read(&at).unwrap(), b"ten words");
+        OpenOptions::new().append(true).open(&at).unwrap().write_all(b" more").unwrap();
+        file.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"ten words more");
+        assert_eq!(names(folder.path()), ["a"]);
     }
 }
