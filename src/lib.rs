@@ -26,14 +26,16 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `builtin` | a small model, part of the program: `Embedder::builtin()` |
+//! | `corpus` | `corpus`: files of rows in, files of vectors out, resumed where they were left |
 //! | `convert` | `convert`: model files of Hugging Face's folders |
+//! | `hub` | `hub`: models of the Hugging Face Hub: names, cache, download |
 //! | `search` | `search`: passages of files and folders, vectors kept on disk |
 //! | `verify` | `verify`: is a model file what it claims? |
 //! | `selftest` | `selftest`: does a device compute what it should? |
 //! | `metal` | GPUs of Macs; not tried on one so far |
 //! | `serve` | `serve`: an HTTP server |
 //! | `otel` | traces of its requests, for OpenTelemetry collectors |
-//! | `cli` | the command `qembed-q`; with `convert`, `search`, `selftest` and `verify` |
+//! | `cli` | the command `qembed-q`; with `convert`, `corpus`, `hub`, `search`, `selftest` and `verify` |
 //!
 //! `builtin`, `cli` and `serve` are on by default.
 //!
@@ -45,11 +47,16 @@
 
 mod call;
 mod control;
+#[cfg(feature = "corpus")]
 pub mod corpus;
 mod device;
+#[cfg(any(feature = "corpus", feature = "serve"))]
+mod digest;
 mod embedder;
 mod embeddings;
 mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod ids;
 mod memory;
 mod options;

@@ -1,14 +1,15 @@
 //! A text a line.
 
+use crate::corpus::pieces::{Pieces, TooLong};
 use qembed_models::text::{TextError, utf8, without_mark};
 use qembed_models::tokenizer::MAX_TEXT_BYTES;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 
 /// The lines of an input as they come, without their ends (LF or CRLF) and without the byte order mark of the first.
 ///
 /// Blank lines (nothing, or a CR alone) come as empty texts, save those at the very end of the input: they are no lines.
 pub struct Lines<R> {
-    input: R,
+    lines: Pieces<R>,
     /// Lines read.
     read: usize,
     /// Blank lines that may be the last ones, and so wait for what follows them: here it is.
@@ -47,22 +48,14 @@ pub enum LineError {
 impl<R: BufRead> Lines<R> {
     /// Reads from the input's beginning.
     pub fn new(input: R) -> Self {
-        Self { input, read: 0, blank: 0, next: None }
+        Self { lines: Pieces::new(input, b'\n', MAX_TEXT_BYTES), read: 0, blank: 0, next: None }
     }
 
     /// The next line, blank or not; `None` at the end.
     fn read_line(&mut self) -> Result<Option<String>, LineError> {
-        let mut line = Vec::new();
-        let limit = MAX_TEXT_BYTES + 2;
-        if self.input.by_ref().take(limit as u64).read_until(b'\n', &mut line)? == 0 {
-            return Ok(None);
-        }
+        let Some(line) = self.lines.next()? else { return Ok(None) };
         self.read += 1;
-        let mut text = line.strip_suffix(b"\n").unwrap_or(&line);
-        text = text.strip_suffix(b"\r").unwrap_or(text);
-        if text.len() > MAX_TEXT_BYTES {
-            return Err(LineError::TooLong { line: self.read, limit: MAX_TEXT_BYTES });
-        }
+        let mut text = line.map_err(|TooLong| LineError::TooLong { line: self.read, limit: MAX_TEXT_BYTES })?;
         if self.read == 1 {
             text = without_mark(text).map_err(LineError::Encoding)?;
         }
