@@ -1,4 +1,4 @@
-//! NPY 1.0 files (NumPy Enhancement Proposal 1) of float32 matrices, whose number of rows is not known beforehand.
+//! NPY 1.0 files (NumPy Enhancement Proposal 1) of matrices whose number of rows is not known beforehand.
 
 use std::io::{self, Seek, SeekFrom, Write};
 
@@ -6,6 +6,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 const HEADER: u64 = 128;
 /// Bytes that wait to be written together.
 const BUFFER: usize = 1 << 18;
+/// NumPy's name of float32, little-endian.
+const FLOAT32: &str = "<f4";
 
 /// Writes a matrix row by row, from where `file` stands on. After each [`flush`](Self::flush) the file is whole: its header
 /// tells the rows that stand in it.
@@ -14,29 +16,54 @@ pub struct NpyWriter<F> {
     /// Where the header begins.
     start: u64,
     columns: usize,
+    descr: &'static str,
     /// Rows in the file.
     rows: u64,
     begun: bool,
     waiting: Vec<u8>,
 }
 
+impl<F> NpyWriter<F> {
+    /// Bytes before the first row.
+    pub const HEADER: usize = HEADER as usize;
+}
+
 impl<F: Write + Seek> NpyWriter<F> {
-    /// Nothing is written yet.
+    /// For float32. Nothing is written yet.
     ///
     /// # Errors
     /// When the file does not tell where it stands.
-    pub fn new(mut file: F, columns: usize) -> io::Result<Self> {
-        let start = file.stream_position()?;
-        Ok(Self { file, start, columns, rows: 0, begun: false, waiting: Vec::new() })
+    pub fn new(file: F, columns: usize) -> io::Result<Self> {
+        Self::with_descr(file, columns, FLOAT32)
     }
 
-    /// Adds a row, of as many values as there are columns.
+    /// For numbers of the type that NumPy calls so: its order of bytes, its kind, and its bytes, of which there are less than
+    /// ten (`<f4`, `|i1`). Nothing is written yet.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_descr(mut file: F, columns: usize, descr: &'static str) -> io::Result<Self> {
+        let start = file.stream_position()?;
+        Ok(Self { file, start, columns, descr, rows: 0, begun: false, waiting: Vec::new() })
+    }
+
+    /// Adds a row of float32, of as many values as there are columns.
     ///
     /// # Errors
     /// As [`Self::flush`].
     pub fn push(&mut self, row: &[f32]) -> io::Result<()> {
-        debug_assert_eq!(row.len(), self.columns);
+        debug_assert_eq!((row.len(), self.descr), (self.columns, FLOAT32));
         row.iter().for_each(|x| self.waiting.extend_from_slice(&x.to_le_bytes()));
+        if self.waiting.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// Adds a row as its bytes stand in the file.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn push_bytes(&mut self, row: &[u8]) -> io::Result<()> {
+        debug_assert_eq!(row.len() as u64, self.row_bytes());
+        self.waiting.extend_from_slice(row);
         if self.waiting.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
@@ -73,22 +100,23 @@ impl<F: Write + Seek> NpyWriter<F> {
     /// Writes the header, and goes behind the last row.
     fn write_header(&mut self) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.start))?;
-        self.file.write_all(&header(self.rows, self.columns))?;
+        self.file.write_all(&header(self.descr, self.rows, self.columns))?;
         self.begun = true;
         self.file.seek(SeekFrom::Start(self.start + HEADER + self.rows * self.row_bytes()))?;
         Ok(())
     }
 
     fn row_bytes(&self) -> u64 {
-        (self.columns * size_of::<f32>()) as u64
+        let number = self.descr.bytes().last().map_or(0, |digit| digit.saturating_sub(b'0'));
+        self.columns as u64 * u64::from(number)
     }
 }
 
 /// Magic, version, length, a Python literal, and blanks.
-fn header(rows: u64, columns: usize) -> Vec<u8> {
+fn header(descr: &str, rows: u64, columns: usize) -> Vec<u8> {
     let start = b"\x93NUMPY\x01\x00";
     let length = HEADER as usize - start.len() - 2;
-    let shape = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let shape = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
     let literal = format!("{shape:<width$}\n", width = length - 1);
     [start, &(length as u16).to_le_bytes()[..], literal.as_bytes()].concat()
 }
@@ -106,13 +134,13 @@ mod tests {
         expected.extend_from_slice(dict.as_bytes());
         expected.resize(127, b' ');
         expected.push(b'\n');
-        assert_eq!(header(3, 1024), expected);
-        assert_eq!(header(u64::MAX, 1 << 20).len(), 128);
+        assert_eq!(header("<f4", 3, 1024), expected);
+        assert_eq!(header("|i1", u64::MAX, 1 << 20).len(), 128);
     }
 
     /// A matrix of ones and a half as it stands in a file.
     fn matrix(rows: u64) -> Vec<u8> {
-        [header(rows, 3), [1f32, 1.0, 0.5].repeat(rows as usize).iter().flat_map(|x| x.to_le_bytes()).collect()]
+        [header("<f4", rows, 3), [1f32, 1.0, 0.5].repeat(rows as usize).iter().flat_map(|x| x.to_le_bytes()).collect()]
             .concat()
     }
 
