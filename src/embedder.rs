@@ -222,6 +222,28 @@ impl Embedder {
         run(&mut call)
     }
 
+    /// [`Embedder::embed_unordered`] for texts that this embedder has tokenized, whatever their instructions.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_tokens`]. Unless `control` ended the call, `each` was then called for all texts before the one
+    /// that failed.
+    pub fn embed_tokens_unordered(
+        &self,
+        texts: impl IntoIterator<Item = Tokens>,
+        dimensions: Option<usize>,
+        control: &Control,
+        mut each: impl FnMut(usize, &[f32], usize),
+    ) -> Result<(), Error> {
+        let mut call = Call::new(self, dimensions, control, false)?;
+        for tokens in texts {
+            if call.is_full() {
+                call.run(&mut each)?;
+            }
+            call.add(tokens);
+        }
+        call.run(&mut each)
+    }
+
     /// The model's hyperparameters.
     #[cfg(feature = "serve")]
     pub(crate) fn config(&self) -> &qembed_models::Config {

@@ -1,5 +1,6 @@
 //! The models that are served, by name.
 
+use crate::digest::{digest, level};
 use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::gguf::Gguf;
@@ -9,9 +10,7 @@ use crate::serve::options::{Defaults, ModelSpec, ServeOptions};
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::results::{Identity, Key};
 use crate::tokens::Tokens;
-use qembed_models::Level;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fs::Metadata;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -134,10 +133,7 @@ impl Loaded {
         }
         let digest = match (&self.path, &self.stamps) {
             // Its bytes are part of the program, which may have changed under the same version.
-            (None, _) => builtin().ok().map(|gguf| {
-                let hash = gguf.mappings().fold(Sha256::new(), |hash, bytes| hash.chain_update(bytes));
-                hash.finalize().into()
-            }),
+            (None, _) => builtin().ok().map(|gguf| digest(&gguf)),
             (Some(_), None) => None,
             (Some(_), Some(stamps)) => {
                 let about = format!("{stamps:?}");
@@ -160,11 +156,6 @@ pub(crate) trait Remember {
     fn remember(&self, about: &str, digest: &[u8; 32]);
 }
 
-/// A digest as text.
-pub(crate) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Opens a model's file, and tells its files as they were right before that.
 fn open_stamped(path: &Path, load: &LoadOptions) -> Result<(Gguf, Option<Stamps>), Error> {
     let stamps = Stamps::of([path]);
@@ -175,21 +166,6 @@ fn open_stamped(path: &Path, load: &LoadOptions) -> Result<(Gguf, Option<Stamps>
     // Which other parts there are is known only now.
     let stamps = Stamps::of(gguf.paths());
     Ok((Gguf::open_with(path, load.access)?, stamps))
-}
-
-/// The name of a file's level: what its metadata says, else the format in which most of its bytes are.
-fn level(gguf: &Gguf) -> String {
-    let number = gguf.u32("general.file_type").ok().flatten();
-    if let Some(level) = Level::ALL.iter().find(|level| Some(level.file_type()) == number) {
-        return level.name().to_owned();
-    }
-    let mut bytes: HashMap<&str, usize> = HashMap::new();
-    for tensor in gguf.tensors() {
-        if let Some(format) = tensor.format {
-            *bytes.entry(format.name()).or_default() += tensor.bytes().unwrap_or(0);
-        }
-    }
-    bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("unknown".into(), |(name, _)| name.to_owned())
 }
 
 #[cfg(feature = "builtin")]
@@ -349,6 +325,7 @@ impl Named {
 mod tests {
     use super::*;
     use std::cell::RefCell;
+    use std::collections::HashMap;
 
     #[derive(Default)]
     struct Memory(RefCell<HashMap<String, [u8; 32]>>);

@@ -1,5 +1,6 @@
 //! Ollama's API: `/api/embed` and what its clients ask before they use it.
 
+use crate::digest::hex;
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
@@ -7,7 +8,7 @@ use crate::serve::ask::{Ask, Manners};
 use crate::serve::body;
 use crate::serve::embed::{Answer, check_dimensions, embed};
 use crate::serve::fields::{Field, Fields};
-use crate::serve::models::{Loaded, Named, hex};
+use crate::serve::models::{Loaded, Named};
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
 use crate::serve::words::TooLong;

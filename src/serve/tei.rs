@@ -1,5 +1,6 @@
 //! The API of Text Embeddings Inference, which Hugging Face's clients speak.
 
+use crate::digest::hex;
 use crate::options::Empty;
 use crate::serve::answer::json;
 use crate::serve::app::{App, Context};
@@ -7,7 +8,6 @@ use crate::serve::ask::{Ask, Manners, OutputType};
 use crate::serve::body;
 use crate::serve::embed::{Answer, embed, read};
 use crate::serve::fields::{Field, Fields, Item, items};
-use crate::serve::models::hex;
 use crate::serve::refusal::{Kind, Refusal};
 use crate::serve::vectors::{Values, values};
 use crate::serve::words::TooLong;

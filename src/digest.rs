@@ -1,0 +1,31 @@
+//! What a model file is known by.
+
+use crate::gguf::Gguf;
+use qembed_models::Level;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+/// The SHA-256 of the bytes of a model's file, all parts.
+pub(crate) fn digest(gguf: &Gguf) -> [u8; 32] {
+    gguf.mappings().fold(Sha256::new(), |hash, bytes| hash.chain_update(bytes)).finalize().into()
+}
+
+/// A digest as text.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The name of a file's level: what its metadata says, else the format in which most of its bytes are.
+pub(crate) fn level(gguf: &Gguf) -> String {
+    let number = gguf.u32("general.file_type").ok().flatten();
+    if let Some(level) = Level::ALL.iter().find(|level| Some(level.file_type()) == number) {
+        return level.name().to_owned();
+    }
+    let mut bytes: HashMap<&str, usize> = HashMap::new();
+    for tensor in gguf.tensors() {
+        if let Some(format) = tensor.format {
+            *bytes.entry(format.name()).or_default() += tensor.bytes().unwrap_or(0);
+        }
+    }
+    bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("unknown".into(), |(name, _)| name.to_owned())
+}
