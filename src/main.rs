@@ -1,18 +1,21 @@
 //! The `qembed-q` command. Data goes to standard output, everything for people to standard error.
 //!
-//! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 it was stopped.
+//! Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 3 done, but not for all rows, 130 it was
+//! stopped.
 #![forbid(unsafe_code)]
 
 /// A line for people, on standard error. Unlike `eprintln!` it does not panic where that is closed or full.
 macro_rules! say {
-    ($($arguments:tt)*) => {{
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), $($arguments)*);
-    }};
+    ($($arguments:tt)*) => {
+        $crate::say::line(&format!($($arguments)*))
+    };
 }
 
 mod cli;
+mod say;
 
+use qembed_q::Error;
+use qembed_q::corpus::JobError;
 use std::io;
 use std::process::ExitCode;
 
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
             say!("qembed-q: {failure}");
             ExitCode::from(match failure {
                 cli::Failure::Usage(_) => 2,
+                cli::Failure::PassedOver { .. } => 3,
+                cli::Failure::Corpus(JobError::Embed(Error::DeadlineExceeded)) => 130,
                 _ => 1,
             })
         }

@@ -126,6 +126,31 @@ fn made_from_a_file() {
     assert_eq!(levels, ["F16", "Q6_K"]);
 }
 
+/// The check that a timer runs.
+#[test]
+fn a_loss_against_a_baseline_is_a_failure() {
+    let folder = scratch("baseline");
+    let from = model(SHAPE_K, "F16");
+    let arguments = ["--from", text(&from), "--levels", "Q4_0", "--dims", "256", "--format", "json"];
+    let mut stored: Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    let path = folder.join("baseline.json");
+    let check = |stored: &Value, more: &[&str]| {
+        std::fs::write(&path, stored.to_string()).unwrap();
+        bench(&[&arguments[..], &["--baseline", text(&path)], more].concat())
+    };
+    assert!(check(&stored, &["--max-loss", "0"]).status.success(), "vectors are the same, so quality is");
+    let mean = &mut stored["levels"][1]["quality"][0]["cosine_mean"];
+    let was = mean.as_f64().unwrap() + 0.02;
+    *mean = was.into();
+    let output = check(&stored, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("Q4_0 at 256 dimensions: mean cosine"), "{said}");
+    assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok(), "what was found is written all the same");
+    assert!(check(&stored, &["--max-loss", "0.03"]).status.success());
+    refused(&[&arguments[..], &["--baseline", text(&from)]].concat(), 1, "is not what `bench --format json` writes");
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let folder = scratch("refused");

@@ -398,6 +398,15 @@ fn a_search_that_fails_at_a_passage_keeps_the_others() {
 }
 
 #[test]
+fn a_search_may_have_a_time_limit() {
+    let (_, file) = corpus("limit");
+    let arguments = ["search", "one", "--in", text_of(&file), "--gguf", &small(), "--no-cache", "--timeout"];
+    fails(run(&[&arguments[..], &["0"]].concat()), 1, &["the time limit was reached"]);
+    assert_eq!(run(&[&arguments[..], &["1h"]].concat()).status.code(), Some(0));
+    fails(run(&[&arguments[..], &["soon"]].concat()), 2, &["write it as 90s, 30m or 8h"]);
+}
+
+#[test]
 fn sources_that_cannot_be_searched() {
     let folder = scratch("bad_sources");
     let gguf = &small();

@@ -4,11 +4,12 @@ use super::Failure;
 use super::input::{EndWords, Input, OnEmpty};
 use super::model::ModelArguments;
 use super::output::{Format, Writer};
+use super::show::show;
 use super::stop::let_finish;
-use super::task::{Named, list, named};
-use clap::{Args, ValueEnum};
+use super::texts::TextArguments;
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use qembed_q::{Control, EmbedOptions, Embedder, Empty, Error, Progress, Prompt, Truncate};
+use qembed_q::{Control, Embedder, Error, Progress};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
@@ -24,76 +25,29 @@ pub(super) struct EmbedArguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// The texts are search queries: put the default instruction before each
-    #[arg(long, conflicts_with = "instruct")]
-    query: bool,
+    #[command(flatten)]
+    how: TextArguments,
 
-    /// The texts are queries of this task: put it before each as the instruction
-    #[arg(long, value_name = "TASK")]
-    instruct: Option<String>,
-
-    /// The texts are of this kind of work: put its instruction before each; `list` shows all there are
-    #[arg(long, value_name = "NAME", value_parser = named, conflicts_with_all = ["query", "instruct"])]
-    task: Option<Named>,
-
-    /// Cut vectors to N dimensions, then normalize them [default: the model's own]
-    #[arg(long, value_name = "N")]
-    dim: Option<usize>,
-
-    /// Cut texts that are longer than the model's context, at this end, instead of refusing them
-    #[arg(long, value_name = "END")]
-    truncate: Option<TruncateEnd>,
-
-    /// What becomes of an empty text; blank lines at the very end of the input are none
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnEmpty::Error)]
-    empty: OnEmpty,
-
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t = Format::Json)]
-    format: Format,
+    /// Form of the output [default: json; on a terminal, a table of how vectors begin]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
 
     /// Say on standard error what was used and how long it took
     #[arg(short, long)]
     verbose: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum TruncateEnd {
-    Left,
-    Right,
-}
-
-impl EmbedArguments {
-    fn options(&self) -> EmbedOptions {
-        EmbedOptions::default()
-            .prompt(match (&self.instruct, self.task, self.query) {
-                (Some(task), ..) => Prompt::Instruct(task.clone()),
-                (None, Some(task), _) => task.prompt().unwrap_or_default(),
-                (None, None, true) => Prompt::Query,
-                (None, None, false) => Prompt::Document,
-            })
-            .dimensions(self.dim)
-            .truncate(self.truncate.map(|end| match end {
-                TruncateEnd::Left => Truncate::Left,
-                TruncateEnd::Right => Truncate::Right,
-            }))
-            .empty(match self.empty {
-                OnEmpty::Error => Empty::Refuse,
-                // What is skipped is embedded all the same, so that texts count as in the input. It costs a token a pass.
-                OnEmpty::Skip | OnEmpty::EndToken => Empty::EndToken,
-            })
-    }
-}
-
 /// Embeds the texts and writes their vectors.
 pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
-    if let Some(Named::List) = arguments.task {
-        return list().map_err(Failure::Output);
+    if arguments.how.shows_tasks()? {
+        return Ok(());
     }
-    if arguments.format.is_binary() && io::stdout().is_terminal() {
+    let shows = arguments.format.is_none() && io::stdout().is_terminal();
+    let format = arguments.format.unwrap_or(Format::Json);
+    if format.is_binary() && io::stdout().is_terminal() {
         return Err(Failure::Usage("binary output would garble the terminal: redirect it to a file or a pipe".into()));
     }
-    if arguments.empty == OnEmpty::Skip && !arguments.format.has_index() {
+    if arguments.how.empty == OnEmpty::Skip && !format.has_index() {
         return Err(Failure::Usage(
             "--empty skip would shift the vectors of all texts that follow; it is for --format jsonl, whose lines say to \
              which text they belong"
@@ -104,7 +58,10 @@ pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     let embedder = arguments.model.open()?;
     let loaded = started.elapsed();
     let started = Instant::now();
-    let done = let_finish(|cancel| embed(arguments, &embedder, cancel))?;
+    let done = let_finish(|cancel| match shows {
+        true => show_all(arguments, &embedder, cancel),
+        false => embed(arguments, format, &embedder, cancel),
+    })?;
     let embedded = started.elapsed();
 
     if arguments.verbose {
@@ -128,11 +85,26 @@ pub(super) fn run(arguments: &EmbedArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Shows the vectors of all texts, for people.
+fn show_all(arguments: &EmbedArguments, embedder: &Embedder, cancel: &'static AtomicBool) -> Result<Progress, Failure> {
+    let texts: Vec<String> =
+        Input::new(&arguments.texts, arguments.how.empty, cancel)?.texts().collect::<Result<_, _>>()?;
+    let mut end_words = EndWords::default();
+    texts.iter().for_each(|text| end_words.look_at(text));
+    end_words.warn();
+    show(embedder, &texts, &arguments.how.options(), &Control::default().cancel(cancel))
+}
+
 /// Writes the vectors of all texts, or of those before the first that cannot be had: then they are written whole, before
 /// anything is said. Ends early when `cancel` is set.
-fn embed(arguments: &EmbedArguments, embedder: &Embedder, cancel: &'static AtomicBool) -> Result<Progress, Failure> {
-    let input = Input::new(&arguments.texts, arguments.empty, cancel)?;
-    let options = arguments.options();
+fn embed(
+    arguments: &EmbedArguments,
+    format: Format,
+    embedder: &Embedder,
+    cancel: &'static AtomicBool,
+) -> Result<Progress, Failure> {
+    let input = Input::new(&arguments.texts, arguments.how.empty, cancel)?;
+    let options = arguments.how.options();
     let mut end_words = EndWords::default();
     if input.can_be_read_twice() {
         // What is wrong is found before hours of work.
@@ -142,7 +114,7 @@ fn embed(arguments: &EmbedArguments, embedder: &Embedder, cancel: &'static Atomi
     }
 
     let started = Instant::now();
-    let writer = RefCell::new(Writer::new(arguments.format, arguments.dim.unwrap_or(embedder.dimensions()))?);
+    let writer = RefCell::new(Writer::new(format, arguments.how.dim.unwrap_or(embedder.dimensions()))?);
     // A vector that cannot be written ends the call.
     let unwritten = RefCell::new(None);
     let write = |write: &mut dyn FnMut(&mut Writer) -> io::Result<()>| {
@@ -169,7 +141,7 @@ fn embed(arguments: &EmbedArguments, embedder: &Embedder, cancel: &'static Atomi
     let skipped = RefCell::new(VecDeque::new());
     let texts = input.texts().enumerate().map(|(i, text)| {
         text.iter().for_each(|text| end_words.look_at(text));
-        if arguments.empty == OnEmpty::Skip && text.as_ref().is_ok_and(String::is_empty) {
+        if arguments.how.empty == OnEmpty::Skip && text.as_ref().is_ok_and(String::is_empty) {
             skipped.borrow_mut().push_back(i);
         }
         text

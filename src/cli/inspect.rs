@@ -1,6 +1,7 @@
 //! `qembed-q inspect`: what stands in a GGUF file.
 
 use super::Failure;
+use super::model_file::ModelFile;
 use super::table::{Style, grid, size};
 use super::understood;
 use clap::Args;
@@ -18,9 +19,9 @@ const WIDE: usize = 72;
 
 #[derive(Args, Debug)]
 pub(super) struct InspectArguments {
-    /// Model file (any part of a split one)
+    /// Model file (any part of a split one), or the name of a pulled one
     #[arg(required_unless_present = "keys")]
-    file: Option<PathBuf>,
+    file: Option<ModelFile>,
 
     /// One JSON object, with all strings in full
     #[arg(long)]
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     let Some(file) = &arguments.file else {
         return Ok(write!(out, "{}", understood::markdown())?);
     };
-    let gguf = Gguf::open(file).map_err(|error| Failure::Input(error.to_string()))?;
+    let gguf = Gguf::open(file.path()?).map_err(|error| Failure::Input(error.to_string()))?;
     if arguments.json {
         serde_json::to_writer_pretty(&mut out, &as_json(&gguf)).map_err(io::Error::from)?;
         writeln!(out)?;

@@ -1,18 +1,20 @@
 //! The options of every command that loads a model.
 
 use super::Failure;
+use super::model_file::ModelFile;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use qembed_q::corpus::Model;
 use qembed_q::gguf::Access;
 use qembed_q::{Device, Embedder, Isa, LoadOptions};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub(super) struct ModelArguments {
-    /// Model file (any part of a split one) [default: the small built-in model]
+    /// Model file (any part of a split one), or the name of a pulled one, such as 0.6b [default: the small built-in model]
     #[arg(long, value_name = "FILE")]
-    gguf: Option<PathBuf>,
+    gguf: Option<ModelFile>,
 
     #[command(flatten)]
     load: LoadArguments,
@@ -86,9 +88,6 @@ fn isa_help() -> String {
     format!("Instruction set: {} [default: $QEMBED_ISA, else the best of this CPU]", Isa::names().join(", "))
 }
 
-/// Where a real model can be had.
-const GET_ONE: &str = "https://huggingface.co/Qwen/Qwen3-Embedding-0.6B-GGUF";
-
 impl LoadArguments {
     /// How to open it.
     pub(super) fn options(&self) -> LoadOptions {
@@ -134,12 +133,12 @@ impl LoadArguments {
 impl ModelArguments {
     /// The model's name, for people.
     pub(super) fn name(&self) -> String {
-        self.gguf.as_ref().map_or("built in".into(), |path| path.display().to_string())
+        self.gguf.as_ref().map_or("built in".into(), ToString::to_string)
     }
 
     /// The model file, if one is named.
-    pub(super) fn path(&self) -> Option<&Path> {
-        self.gguf.as_deref()
+    pub(super) fn path(&self) -> Result<Option<PathBuf>, Failure> {
+        self.gguf.as_ref().map(ModelFile::path).transpose()
     }
 
     /// How to open it.
@@ -152,11 +151,24 @@ impl ModelArguments {
         self.load.passed_on()
     }
 
+    /// The model with what it is known by, its warnings said.
+    pub(super) fn open_for_corpus(&self) -> Result<Model, Failure> {
+        let load = self.options();
+        let model = match &self.gguf {
+            Some(file) => Model::open(file.path()?, &load)?,
+            None => builtin_for_corpus(&load)?,
+        };
+        for warning in model.embedder().warnings() {
+            say!("qembed-q: warning: {warning}");
+        }
+        Ok(model)
+    }
+
     /// The model, its warnings said.
     pub(super) fn open(&self) -> Result<Embedder, Failure> {
         let load = self.options();
         let embedder = match &self.gguf {
-            Some(path) => Embedder::open_with(path, &load)?,
+            Some(file) => Embedder::open_with(file.path()?, &load)?,
             None => builtin(&load)?,
         };
         for warning in embedder.warnings() {
@@ -169,18 +181,41 @@ impl ModelArguments {
 #[cfg(feature = "builtin")]
 fn builtin(load: &LoadOptions) -> Result<Embedder, Failure> {
     let embedder = Embedder::builtin_with(load)?;
+    say_small();
+    Ok(embedder)
+}
+
+#[cfg(feature = "builtin")]
+fn builtin_for_corpus(load: &LoadOptions) -> Result<Model, Failure> {
+    let model = Model::builtin(load)?;
+    say_small();
+    Ok(model)
+}
+
+#[cfg(feature = "builtin")]
+fn say_small() {
     say!(
         "qembed-q: no --gguf FILE: this is the small built-in model, good for a first try; \
-         for real work get a Qwen3-Embedding file, for instance from {GET_ONE}"
+         for real work get a Qwen3-Embedding file, for instance by `qembed-q pull 0.6b`, and say --gguf 0.6b"
     );
-    Ok(embedder)
 }
 
 #[cfg(not(feature = "builtin"))]
 fn builtin(_: &LoadOptions) -> Result<Embedder, Failure> {
-    Err(Failure::Usage(format!(
+    Err(no_model())
+}
+
+#[cfg(not(feature = "builtin"))]
+fn builtin_for_corpus(_: &LoadOptions) -> Result<Model, Failure> {
+    Err(no_model())
+}
+
+#[cfg(not(feature = "builtin"))]
+fn no_model() -> Failure {
+    Failure::Usage(
         "no model: say which with --gguf FILE.\n  \
-         Get one, for instance Qwen3-Embedding-0.6B-Q8_0.gguf, from {GET_ONE}\n  \
+         Get one, for instance by `qembed-q pull 0.6b`, and say --gguf 0.6b,\n  \
          or build with the feature `builtin`, which puts a small one into the program"
-    )))
+            .into(),
+    )
 }

@@ -1,6 +1,7 @@
 //! `qembed-q quantize`: a model file at another level.
 
 use super::Failure;
+use super::model_file::ModelFile;
 use super::stop::clean_up_when_stopped;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 #[derive(Args, Debug)]
 pub(super) struct QuantizeArguments {
-    /// The model file to read, best F32, F16 or BF16
-    input: PathBuf,
+    /// The model file to read, best F32, F16 or BF16, or the name of a pulled one
+    input: ModelFile,
 
     /// The file to write
     output: PathBuf,
@@ -71,11 +72,11 @@ pub(super) fn failure(error: QuantizeError) -> Failure {
 
 /// Quantizes, with a bar on a terminal.
 pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
-    let input = Gguf::open(&arguments.input).map_err(|error| Failure::Input(error.to_string()))?;
+    let input = Gguf::open(arguments.input.path()?).map_err(|error| Failure::Input(error.to_string()))?;
     if input.tensors().any(|tensor| tensor.shape.len() > 1 && tensor.format.is_some_and(|format| !format.is_float())) {
         say!(
             "qembed-q: warning: {} is quantized already: what it has lost stays lost; start from F16 or F32 if you can",
-            arguments.input.display()
+            arguments.input
         );
     }
     for item in not_understood(&input) {
@@ -85,7 +86,7 @@ pub(super) fn run(arguments: &QuantizeArguments) -> Result<(), Failure> {
         if !input.tensors().any(|tensor| regex.is_match(&tensor.name)) {
             return Err(Failure::Usage(format!(
                 "--tensor-type {regex}: no tensor has such a name; `qembed-q inspect {}` lists them",
-                arguments.input.display()
+                arguments.input
             )));
         }
     }

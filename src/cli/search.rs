@@ -16,7 +16,7 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A text whose vector tells models apart.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog: 0123456789, {[(\"Zwölf Boxkämpfer\")]}.";
@@ -61,6 +61,10 @@ pub(super) struct SearchArguments {
     /// Where the vectors of passages are kept for the next search [default: the user's cache folder]
     #[arg(long, value_name = "FOLDER", conflicts_with = "no_cache")]
     cache: Option<PathBuf>,
+
+    /// Stop after so long; what is computed by then is kept for the next search [such as 90s, 30m, 8h]
+    #[arg(long, value_name = "TIME", value_parser = super::texts::duration)]
+    timeout: Option<Duration>,
 
     /// Neither use vectors of earlier searches nor keep any
     #[arg(long)]
@@ -158,7 +162,8 @@ fn vectors(
     let texts = missing.iter().map(|i| &passages[*i].text);
     let mut count = 0;
     let result = let_finish(|cancel| {
-        let control = Control::default().cancel(cancel).progress(&show as &dyn Fn(_));
+        let deadline = arguments.timeout.map(|timeout| Instant::now() + timeout);
+        let control = Control::default().cancel(cancel).deadline(deadline).progress(&show as &dyn Fn(_));
         let result = embedder.embed_unordered(texts, &EmbedOptions::default(), &control, |i, vector, _| {
             cache.insert(keys[missing[i]], vector);
             count += 1;
@@ -171,7 +176,7 @@ fn vectors(
             && let Err(error) = cache.save(keys)
         {
             say!("qembed-q: warning: cannot keep the vectors for the next search: {error}");
-        } else if matches!(result, Err(Error::Cancelled)) && folder.is_some() {
+        } else if matches!(result, Err(Error::Cancelled | Error::DeadlineExceeded)) && folder.is_some() {
             say!(
                 "qembed-q: stopped; the vectors of {count} of {} passages are kept for the next search",
                 missing.len()
@@ -195,9 +200,9 @@ fn identity(arguments: &SearchArguments, embedder: &Embedder) -> Result<String, 
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
     let probe = embedder.embed(&[PROBE], &EmbedOptions::default())?;
     let bits: Vec<u32> = probe[0].iter().map(|x| x.to_bits()).collect();
-    let model = arguments.model.path().map(|path| {
+    let model = arguments.model.path()?.map(|path| {
         let changed = path.metadata().and_then(|metadata| metadata.modified()).ok();
-        (whole(path), changed)
+        (whole(&path), changed)
     });
     let (device, isa) = (embedder.device(), embedder.isa());
     Ok(format!("{model:?} {device} {isa} {bits:x?} {} {:?}", embedder.file_size(), whole(&arguments.source)))

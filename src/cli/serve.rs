@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::model::LoadArguments;
+use super::model_file::resolve;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use qembed_q::serve::{Address, ModelSpec, ServeError, ServeOptions, Server, Stop, Tls, TokenIds, log_to_stderr};
@@ -12,8 +13,8 @@ use std::time::Duration;
 
 #[derive(Args, Debug)]
 pub(super) struct ServeArguments {
-    /// Model to serve (may be given again): a file, `builtin`, with a name and defaults of its own if wanted, such as
-    /// small=model.gguf,input_type=query,dimensions=256 [default: the small built-in model]
+    /// Model to serve (may be given again): a file, the name of a pulled one, `builtin`, with a name and defaults of its own
+    /// if wanted, such as small=model.gguf,input_type=query,dimensions=256 [default: the small built-in model]
     #[arg(long, value_name = "[NAME=]FILE[,KEY=VALUE…]", value_parser = ModelSpec::parse)]
     gguf: Vec<ModelSpec>,
 
@@ -163,6 +164,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl ServeArguments {
     fn options(&self) -> Result<ServeOptions, Failure> {
         let mut models = self.gguf.clone();
+        for path in models.iter_mut().filter_map(|model| model.path.as_mut()) {
+            *path = resolve(path)?;
+        }
         if let Some(name) = &self.served_model_name {
             if models.is_empty() {
                 models.push(ModelSpec::default());

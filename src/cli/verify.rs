@@ -5,8 +5,9 @@ use super::model::ModelArguments;
 use super::quantize::{byte_bar, show_bytes};
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use qembed_q::{Verdict, verify};
+use qembed_q::{LoadOptions, Verdict, verify};
 use std::io::Write;
+use std::path::Path;
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArguments {
@@ -16,13 +17,17 @@ pub(super) struct VerifyArguments {
 
 /// One line a check; fails when one of them does.
 pub(super) fn run(arguments: &VerifyArguments) -> Result<(), Failure> {
-    let Some(path) = arguments.model.path() else {
+    let Some(path) = arguments.model.path()? else {
         return Err(Failure::Usage("which file? Say it with --gguf FILE".into()));
     };
+    show_checks(&path, &arguments.model.options(), &mut anstream::stdout().lock())
+}
+
+/// Checks a file and writes a line for each check.
+pub(super) fn show_checks(path: &Path, options: &LoadOptions, out: &mut impl Write) -> Result<(), Failure> {
     let bar = byte_bar();
-    let checks = verify(path, &arguments.model.options(), Some(&show_bytes(&bar)));
+    let checks = verify(path, options, Some(&show_bytes(&bar)));
     bar.finish_and_clear();
-    let mut out = anstream::stdout().lock();
     for check in &checks {
         let (word, colour) = match check.verdict {
             Verdict::Pass => ("pass", AnsiColor::Green),

@@ -15,7 +15,7 @@ fn a_wrong_command_line_is_exit_code_2() {
     let gguf = &small();
     #[cfg(not(feature = "builtin"))]
     for arguments in [&["text"][..], &[], &["similarity", "a", "b"], &["search", "a", "--in", "."]] {
-        fails(run(arguments), 2, &["--gguf", "huggingface.co", "builtin"]);
+        fails(run(arguments), 2, &["--gguf", "qembed-q pull 0.6b", "builtin"]);
     }
     fails(run(&["--gguf", gguf, "--format", "xml", "a"]), 2, &["xml", "jsonl"]);
     fails(run(&["--gguf", gguf, "--threads", "0", "a"]), 2, &["--threads"]);

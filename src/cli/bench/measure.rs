@@ -77,7 +77,7 @@ pub(super) fn run(model: &ModelArguments, job: &Path) -> Result<(), Failure> {
     let began = Instant::now();
     let embedder = model.open()?;
     let load_ms = 1000.0 * began.elapsed().as_secs_f64();
-    let path = model.path().ok_or_else(|| Failure::Usage("--job goes with --gguf".into()))?;
+    let path = model.path()?.ok_or_else(|| Failure::Usage("--job goes with --gguf".into()))?;
     let gguf = Gguf::open(path).map_err(|error| Failure::Input(error.to_string()))?;
     let samples = Samples::new(&gguf, &texts)?;
     let mut speeds = Vec::new();

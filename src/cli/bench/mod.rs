@@ -1,5 +1,6 @@
 //! `qembed-q bench`: what each quantization level costs and saves, on this machine.
 
+mod baseline;
 mod measure;
 mod output;
 mod quality;
@@ -9,6 +10,7 @@ mod texts;
 
 use super::Failure;
 use super::model::ModelArguments;
+use super::model_file::ModelFile;
 use super::quantize::show_bytes;
 use super::stop::clean_up_when_stopped;
 use clap::{Args, ValueEnum};
@@ -17,7 +19,7 @@ use measure::{Job, Measured, median};
 use qembed_q::gguf::{AtomicFile, Gguf};
 use qembed_q::{Level, Quantize, quantize};
 use quality::{Quality, Vectors, judge};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,13 +29,13 @@ use texts::Texts;
 
 #[derive(Args, Debug)]
 pub(super) struct BenchArguments {
-    /// Model files to compare [default: levels of the small built-in model]
+    /// Model files to compare, or names of pulled ones [default: levels of the small built-in model]
     #[arg(conflicts_with = "from")]
-    files: Vec<PathBuf>,
+    files: Vec<ModelFile>,
 
     /// Make the levels of this file (best F16, BF16 or F32), in a temporary folder
     #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
+    from: Option<ModelFile>,
 
     /// Levels to make
     #[arg(
@@ -47,7 +49,7 @@ pub(super) struct BenchArguments {
 
     /// The file that the others are held against [default: the largest; of levels, the file they are made of]
     #[arg(long, value_name = "FILE", requires = "files")]
-    reference: Option<PathBuf>,
+    reference: Option<ModelFile>,
 
     /// Compare on the lines of this file instead of the bundled texts
     #[arg(long, value_name = "FILE", conflicts_with = "eval")]
@@ -77,6 +79,14 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 
+    /// Hold the quality against what an earlier `bench --format json` wrote to this file; on a loss the exit code is 1
+    #[arg(long, value_name = "FILE.json")]
+    baseline: Option<PathBuf>,
+
+    /// How much lower than in the baseline a measure of quality may be
+    #[arg(long, value_name = "X", default_value_t = 0.005, requires = "baseline")]
+    max_loss: f64,
+
     #[command(flatten)]
     model: ModelArguments,
 
@@ -95,7 +105,7 @@ enum Form {
 }
 
 /// All that was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Findings {
     /// What the levels are levels of.
     model: String,
@@ -112,7 +122,7 @@ struct Findings {
 }
 
 /// A level.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Row {
     level: String,
     bytes: u64,
@@ -124,7 +134,7 @@ struct Row {
     quality: Vec<Quality>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Pace {
     /// Length of the text.
     tokens: usize,
@@ -152,7 +162,7 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     if let Some(job) = &arguments.job {
         return measure::run(&arguments.model, job);
     }
-    if arguments.model.path().is_some() {
+    if arguments.model.path()?.is_some() {
         return Err(Failure::Usage("bench takes files without --gguf: qembed-q bench a.gguf b.gguf".into()));
     }
     let texts = match (&arguments.texts, &arguments.eval) {
@@ -169,6 +179,7 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         Some(path) => Some((path, AtomicFile::create(path).map_err(|error| no_report(path, error))?)),
         None => None,
     };
+    let baseline = arguments.baseline.as_deref().map(baseline::read).transpose()?;
     let folder = {
         // Not to be stopped between the two.
         let mut running = running.lock().expect("no thread panics");
@@ -218,7 +229,13 @@ pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         written.map_err(|error| no_report(path, error))?;
         say!("qembed-q: report in {}", path.display());
     }
-    Ok(())
+    let Some(was) = baseline else { return Ok(()) };
+    let lost = baseline::losses(&was, &findings, arguments.max_loss).map_err(Failure::Input)?;
+    if lost.is_empty() {
+        say!("qembed-q: no measure of quality is lower than in the baseline by more than {}", arguments.max_loss);
+        return Ok(());
+    }
+    Err(Failure::Input(format!("quality is lower than in the baseline:\n  {}", lost.join("\n  "))))
 }
 
 /// No process and no gigabytes of temporary files are left.
@@ -245,12 +262,14 @@ fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate
         Ok::<_, Failure>(())
     };
     if !arguments.files.is_empty() {
-        for path in &arguments.files {
-            add(path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(), path.clone())?;
+        for file in &arguments.files {
+            let path = file.path()?;
+            add(path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(), path)?;
         }
         return Ok(found);
     }
-    let source = match &arguments.from {
+    let from = arguments.from.as_ref().map(ModelFile::path).transpose()?;
+    let source = match &from {
         Some(path) => open(path)?,
         None => builtin()?,
     };
@@ -258,7 +277,7 @@ fn candidates(arguments: &BenchArguments, folder: &Path) -> Result<Vec<Candidate
     let own = Level::ALL.iter().copied().find(|level| Some(level.file_type()) == own);
     let own = own.unwrap_or("F16".parse().expect("a level"));
     for level in std::iter::once(own).chain(arguments.levels.iter().copied().filter(|level| *level != own)) {
-        if let (Some(path), true) = (&arguments.from, level == own) {
+        if let (Some(path), true) = (&from, level == own) {
             add(level.to_string(), path.clone())?;
             continue;
         }
@@ -297,10 +316,11 @@ fn builtin() -> Result<Gguf, Failure> {
 
 fn reference(arguments: &BenchArguments, candidates: &[Candidate]) -> Result<usize, Failure> {
     match &arguments.reference {
-        Some(path) => candidates
-            .iter()
-            .position(|candidate| candidate.path == *path)
-            .ok_or_else(|| Failure::Usage(format!("--reference {} is none of the files", path.display()))),
+        Some(file) => {
+            let path = file.path()?;
+            let found = candidates.iter().position(|candidate| candidate.path == path);
+            found.ok_or_else(|| Failure::Usage(format!("--reference {file} is none of the files")))
+        }
         // What is made of a file cannot be better than it.
         None if arguments.files.is_empty() => Ok(0),
         // The first of equals.
@@ -312,7 +332,8 @@ fn name(arguments: &BenchArguments, reference: &Candidate) -> String {
     let gguf = Gguf::open(&reference.path).ok();
     let named = gguf.as_ref().and_then(|gguf| gguf.str("general.name").ok().flatten().map(str::to_owned));
     named.unwrap_or_else(|| {
-        let path = arguments.from.as_ref().unwrap_or(&reference.path);
+        let from = arguments.from.as_ref().and_then(|file| file.path().ok());
+        let path = from.as_ref().unwrap_or(&reference.path);
         path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     })
 }

@@ -1,7 +1,7 @@
 //! How near the vectors of a level come to those of the reference, and how well they find what they should.
 
 use super::texts::Relevant;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Neighbours that are compared, and results that are judged.
 const TOP: usize = 10;
@@ -11,7 +11,7 @@ const RANKED: usize = 400;
 const COMPARED: usize = 2000;
 
 /// The quality of a level at some number of dimensions.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Quality {
     pub(super) dimensions: usize,
     /// Against the reference cut to the same dimensions, text by text: mean, first percentile and worst.
