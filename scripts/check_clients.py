@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 TESTS = REPOSITORY / "scripts" / "clients"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 FOLDER = TARGET / "clients"
-QUICK = ["openai", "ollama", "huggingface", "cohere", "curl"]
+QUICK = ["openai", "ollama", "huggingface", "hub_cache", "cohere", "curl"]
 MORE = ["langchain", "llamaindex", "haystack", "litellm", "node", "schemathesis"]
 
 
