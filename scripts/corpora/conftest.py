@@ -29,9 +29,9 @@ ROWS = [
 KEPT = ["text", "title", "score", "count", "flag", "tags", "nothing"]
 
 
-def run(*command):
+def run(*command, code=0):
     done = subprocess.run([PROGRAM, *map(str, command)], capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
+    assert done.returncode == code, f"{' '.join(map(str, command))}: {done.stderr}"
 
 
 class Outputs:
@@ -45,14 +45,15 @@ class Outputs:
     def __call__(self, extension, dtype="f32"):
         path = self.folder / f"{dtype}.{extension}"
         if not path.exists():
-            run("embed", "--input", self.input, "--id", "id", "--keep", "all", "--output", path, "--dtype", dtype)
+            run("embed", "--input", self.input, "--id", "id", "--keep", ",".join(KEPT), "--output", path, "--dtype", dtype)
         return path
 
     def answers(self, requests):
         """What becomes of a batch of requests."""
         batch, path = self.folder / "batch.jsonl", self.folder / "answers.jsonl"
         batch.write_text("".join(json.dumps(request) + "\n" for request in requests), encoding="utf-8")
-        run("embed", "--input", batch, "--output", path, "--format", "openai-batch")
+        # Requests that cannot be answered are answered with that.
+        run("embed", "--input", batch, "--output", path, "--format", "openai-batch", "--on-error", "skip", code=3)
         return path
 
 
