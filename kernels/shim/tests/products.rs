@@ -234,9 +234,9 @@ const FAULTS: [&str; 12] = [
     "tile + TILE * row + column, TILE) => tile + TILE * row + column, 8)",
     "M * (simdgroup / ACROSS) + j), 8) => M * (simdgroup % ACROSS) + j), 8)",
     "ulong(row) * p.n + column => ulong(row) * p.k + column",
-    // Edges.
-    "has_row && column < p.k => true",
-    "if (row >= p.rows || column >= p.n) continue; => if (row >= p.rows) continue;",
+    // Edges; what they shut out and no result shows is below.
+    "has_row && column < p.k => has_row && column + 1 < p.k",
+    "if (row >= p.rows || column >= p.n) continue; => if (row >= p.rows || column > p.n) continue;",
     "p.epilogue == STORE => p.epilogue == ADD",
 ];
 
@@ -250,10 +250,16 @@ fn all_of_it_under_address_sanitizer() {
     common::sanitizer::all_again();
 }
 
-/// Weights that are not there are read, and left out of the result.
+/// Weights and activations that are not there are read, and left out of the result.
 #[test]
 fn faults_of_reading_are_seen_under_address_sanitizer() {
-    common::sanitizer::sees("one_format", "first_weight + own_weight < p.n => first_weight + own_weight <= p.n");
+    for fault in [
+        "first_weight + own_weight < p.n => first_weight + own_weight <= p.n",
+        "has_row && column < p.k => true",
+        "first_row + own_row < p.rows => first_row + own_row <= p.rows",
+    ] {
+        common::sanitizer::sees("one_format", fault);
+    }
 }
 
 /// What no fault is planted in is what is shipped.
