@@ -188,7 +188,8 @@ fn inputs(random: &mut Random, heads: Heads, rows: usize, queries: usize) -> Inp
     Inputs { q, k: normal(random, rows * kv_dim), v: normal(random, rows * kv_dim) }
 }
 
-const SHAPES: [(usize, usize, usize); 4] = [(4, 2, 64), (1, 1, 128), (6, 1, 64), (5, 5, 128)];
+/// Heads, heads of keys and values, and values of each: groups of 1 to 6.
+const SHAPES: [(usize, usize, usize); 6] = [(6, 3, 64), (1, 1, 128), (6, 1, 64), (5, 1, 128), (3, 1, 64), (4, 1, 64)];
 /// Prefixes that end within and at the end of a block, texts shorter and longer than one, queries of all tokens, of some, of none.
 const TREE: [(Option<usize>, usize, usize); 8] = [
     (None, 40, 40),
@@ -305,16 +306,17 @@ const COPY_FAULTS: [&str; 2] = [
     "ulong(rows[group.x]) * p.columns => ulong(group.x) * p.columns",
     "target[i] = source[i] => target[i] = source[t]",
 ];
-const ATTENTION_FAULTS: [&str; 16] = [
+const ATTENTION_FAULTS: [&str; 17] = [
     // The barriers of a simdgroup, by what is beside them.
     "simdgroup_barrier(mem_flags::mem_threadgroup);\n        for (ushort i = 0; i < 4; i++) simdgroup_load(query => for (ushort i = 0; i < 4; i++) simdgroup_load(query",
     "simdgroup_load(query[d / 8 + i], scores + 8 * i, KEYS);\n        simdgroup_barrier(mem_flags::mem_threadgroup); => simdgroup_load(query[d / 8 + i], scores + 8 * i, KEYS);",
     "simdgroup_barrier(mem_flags::mem_threadgroup);\n        for (ushort r = 0; r < QUERIES; r++) {\n            float score = => for (ushort r = 0; r < QUERIES; r++) {\n            float score =",
     "simdgroup_barrier(mem_flags::mem_threadgroup);\n        simdgroup_matrix<float, 8, 8> factor => simdgroup_matrix<float, 8, 8> factor",
     "simdgroup_barrier(mem_flags::mem_threadgroup);\n        for (ushort r = 0; r < count; r++) { => for (ushort r = 0; r < count; r++) {",
+    "/ total[r];\n        }\n        simdgroup_barrier(mem_flags::mem_threadgroup); => / total[r];\n        }",
     // Indices, strides, masks.
     "lane <= position + r => lane < position + r",
-    "row == NO_ROW ? 0.0f : => ",
+    "row == NO_ROW ? 0.0f : => row == NO_ROW ? as_type<float>(NO_ROW) :",
     "key * p.head_dim + i % p.head_dim => key * p.head_dim + i / p.head_dim",
     "packed_values + at => packed_keys + at",
     "8 * j * DIM + 8 * i, DIM, ulong2(0, 0), true) => 8 * j * DIM + 8 * i, DIM)",
