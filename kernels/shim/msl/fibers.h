@@ -89,7 +89,7 @@ struct Order {
         for (uint32_t i = 0; i < count; i++) numbers[i] = kind == REVERSE ? count - 1 - i : i;
         for (uint32_t i = count; kind == SHUFFLED && i > 1; i--) {
             state = state * 1664525 + 1013904223;
-            uint32_t j = (state >> 8) % i, number = numbers[j];
+            uint32_t j = uint64_t(state >> 8) * i >> 24, number = numbers[j];
             numbers[j] = numbers[i - 1];
             numbers[i - 1] = number;
         }

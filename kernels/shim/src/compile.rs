@@ -4,6 +4,8 @@ use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs};
 
@@ -21,8 +23,9 @@ const COMPILERS: [&str; 6] = ["clang++-20", "clang++-19", "clang++-18", "clang++
 pub(crate) type Entry = unsafe extern "C" fn(*mut crate::Launch) -> i32;
 
 fn compiler() -> Result<&'static str, String> {
+    static FOUND: OnceLock<Option<&str>> = OnceLock::new();
     let runs = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
-    COMPILERS.into_iter().find(runs).ok_or_else(|| {
+    FOUND.get_or_init(|| COMPILERS.into_iter().find(runs)).ok_or_else(|| {
         "the Metal kernels are tested as C++, for which there is no clang++ here: apt-get install clang-19, or another from 16 on"
             .to_string()
     })
@@ -81,6 +84,8 @@ fn clang(headers: &Path, source: &Path, flags: &[&str], output: Option<&Path>) -
     command.args([
         "-std=c++17",
         "-ffp-contract=off",
+        // Every processor of these years converts halves.
+        "-mf16c",
         "-Wall",
         "-Wno-ignored-attributes",
         "-Wno-unused",
@@ -104,31 +109,51 @@ pub(crate) fn check_address_spaces(source: &str) -> Result<(), String> {
     })
 }
 
-/// The function `shim_kernel` of `source`.
-pub(crate) fn load(source: &str) -> Result<Entry, String> {
-    let (headers, path) = lay_out(source)?;
-    let library = path.with_extension(if sanitized() { "asan.so" } else { "so" });
-    put(&library, |part| {
-        let sanitizer = if sanitized() { "-fsanitize=address" } else { "-fno-sanitize=all" };
-        let object = PathBuf::from(format!("{}.o", part.display()));
-        clang(&headers, &path, &["-O1", "-g1", "-fPIC", "-c", sanitizer], Some(&object))?;
-        // Without the flag: what AddressSanitizer's code calls is in a library that the process has already.
-        clang(&headers, &object, &["-shared"], Some(part))?;
-        fs::remove_file(&object).map_err(|e| format!("{}: {e}", object.display()))
-    })?;
-    let name = CString::new(library.as_os_str().as_encoded_bytes()).map_err(|e| e.to_string())?;
-    // SAFETY: a library that was just made, and does nothing when it is loaded.
-    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    if handle.is_null() {
-        // SAFETY: after a failure, which this thread alone has had.
-        let words = unsafe { std::ffi::CStr::from_ptr(libc::dlerror()) };
-        return Err(words.to_string_lossy().into_owned());
+/// Machine code in this process, which stays there.
+pub(crate) struct Library {
+    handle: NonNull<libc::c_void>,
+    path: PathBuf,
+}
+
+// SAFETY: what a handle of `dlopen` leads to may be asked for by every thread.
+unsafe impl Send for Library {}
+// SAFETY: as above.
+unsafe impl Sync for Library {}
+
+impl Library {
+    /// What clang makes of `source`.
+    pub(crate) fn load(source: &str) -> Result<Self, String> {
+        let (headers, cpp) = lay_out(source)?;
+        let path = cpp.with_extension(if sanitized() { "asan.so" } else { "so" });
+        put(&path, |part| {
+            let sanitizer = if sanitized() { "-fsanitize=address" } else { "-fno-sanitize=all" };
+            let object = PathBuf::from(format!("{}.o", part.display()));
+            clang(&headers, &cpp, &["-O2", "-g1", "-fPIC", "-c", sanitizer], Some(&object))?;
+            // Without the flag: what AddressSanitizer's code calls is in a library that the process has already.
+            clang(&headers, &object, &["-shared"], Some(part))?;
+            fs::remove_file(&object).map_err(|e| format!("{}: {e}", object.display()))
+        })?;
+        let name = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| e.to_string())?;
+        // SAFETY: a library that was just made, and does nothing when it is loaded.
+        match NonNull::new(unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) }) {
+            Some(handle) => Ok(Self { handle, path }),
+            None => {
+                // SAFETY: after a failure, which this thread alone has had.
+                let words = unsafe { std::ffi::CStr::from_ptr(libc::dlerror()) };
+                Err(words.to_string_lossy().into_owned())
+            }
+        }
     }
-    // SAFETY: a handle that stays open.
-    let entry = unsafe { libc::dlsym(handle, c"shim_kernel".as_ptr()) };
-    if entry.is_null() {
-        return Err(format!("no kernel in {}", library.display()));
+
+    /// The function `shim_NAME`.
+    pub(crate) fn entry(&self, kernel: &str) -> Result<Entry, String> {
+        let name = CString::new(format!("shim_{kernel}")).map_err(|e| e.to_string())?;
+        // SAFETY: a handle that stays open, and a name.
+        let entry = unsafe { libc::dlsym(self.handle.as_ptr(), name.as_ptr()) };
+        if entry.is_null() {
+            return Err(format!("no kernel {kernel} in {}", self.path.display()));
+        }
+        // SAFETY: the function that `Kernel::entry` writes.
+        Ok(unsafe { std::mem::transmute::<*mut libc::c_void, Entry>(entry) })
     }
-    // SAFETY: the function that `Kernel::entry` writes.
-    Ok(unsafe { std::mem::transmute::<*mut libc::c_void, Entry>(entry) })
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use bytes::Bytes;
 use qembed_kernels::metal::{Dispatch, Fault, Gpu, GpuError};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -60,8 +60,7 @@ pub struct Counts {
 
 /// The GPU that is none.
 pub struct Shim {
-    text: String,
-    kernels: Vec<source::Kernel>,
+    kernels: Vec<(source::Kernel, Arc<Library>)>,
     order: Order,
     state: Arc<Mutex<State>>,
     /// The commits that fail, by their number.
@@ -104,13 +103,17 @@ impl Drop for Memory {
     }
 }
 
-/// A kernel, which is compiled when it first runs.
+/// A kernel, by its name in a library that is compiled when it first runs.
 #[derive(Clone)]
-pub struct Pipeline(Arc<Compiled>);
+pub struct Pipeline {
+    library: Arc<Library>,
+    name: String,
+}
 
-struct Compiled {
+/// Kernels that are compiled together: to read the source takes longer than to compile a kernel.
+struct Library {
     text: String,
-    entry: OnceLock<Result<compile::Entry, String>>,
+    loaded: OnceLock<Result<compile::Library, String>>,
 }
 
 /// Dispatches that are written down.
@@ -146,7 +149,19 @@ impl Shim {
         let (text, kernels) = source::parse(source).map_err(refused)?;
         let instances: String = kernels.iter().map(|kernel| format!("{}\n", kernel.instance)).collect();
         compile::check_address_spaces(&format!("{text}\n{instances}")).map_err(refused)?;
-        Ok(Self { text, kernels, order, state: Arc::default(), failing: None, limit: 1 << 30 })
+        let mut families: BTreeMap<String, String> = BTreeMap::new();
+        for kernel in &kernels {
+            let entry = kernel.entry().map_err(refused)?;
+            families.entry(kernel.family().to_string()).or_insert(text.clone()).push_str(&entry);
+        }
+        let library = |text| Arc::new(Library { text, loaded: OnceLock::new() });
+        let libraries: BTreeMap<_, _> = families.into_iter().map(|(family, text)| (family, library(text))).collect();
+        let of = |kernel: source::Kernel| {
+            let library = libraries[kernel.family()].clone();
+            (kernel, library)
+        };
+        let kernels = kernels.into_iter().map(of).collect();
+        Ok(Self { kernels, order, state: Arc::default(), failing: None, limit: 1 << 30 })
     }
 
     /// The same whose commit of this number, counted from 0, fails.
@@ -161,7 +176,7 @@ impl Shim {
 
     /// The names of all kernels.
     pub fn kernels(&self) -> impl Iterator<Item = &str> {
-        self.kernels.iter().map(|kernel| &kernel.name[..])
+        self.kernels.iter().map(|(kernel, _)| &kernel.name[..])
     }
 
     /// What was asked of it; of another's, [`Shim::counter`].
@@ -197,10 +212,11 @@ impl Shim {
                 error: error.as_mut_ptr(),
                 error_bytes: error.len() as u64,
             };
-            let Compiled { text, entry } = &*recorded.pipeline.0;
-            let entry = match entry.get_or_init(|| compile::load(text)) {
+            let Pipeline { library, name } = &recorded.pipeline;
+            let loaded = library.loaded.get_or_init(|| compile::Library::load(&library.text));
+            let entry = match loaded.as_ref().map_err(String::clone).and_then(|loaded| loaded.entry(name)) {
                 Ok(entry) => entry,
-                Err(reason) => return failed(Fault::Other, reason.clone()),
+                Err(reason) => return failed(Fault::Other, reason),
             };
             // SAFETY: a compiled kernel with its arguments, all alive, by the promise of whoever dispatched.
             if unsafe { entry(&mut launch) } != 0 {
@@ -271,11 +287,10 @@ unsafe impl Gpu for Shim {
     }
 
     fn pipeline(&self, kernel: &str) -> Result<Pipeline, GpuError> {
-        let refused = |reason| GpuError::Pipeline { kernel: kernel.to_string(), reason };
-        let found = self.kernels.iter().find(|known| known.name == kernel);
-        let entry = found.ok_or_else(|| refused("no such kernel".into()))?.entry().map_err(refused)?;
-        let text = format!("{}\n{entry}", self.text);
-        Ok(Pipeline(Arc::new(Compiled { text, entry: OnceLock::new() })))
+        let found = self.kernels.iter().find(|(known, _)| known.name == kernel);
+        let (_, library) =
+            found.ok_or_else(|| GpuError::Pipeline { kernel: kernel.to_string(), reason: "no such kernel".into() })?;
+        Ok(Pipeline { library: library.clone(), name: kernel.to_string() })
     }
 
     fn commands(&self) -> Result<Commands, GpuError> {

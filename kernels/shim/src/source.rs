@@ -75,14 +75,20 @@ fn closing(text: &str) -> Option<usize> {
 }
 
 impl Kernel {
-    /// The function `shim_kernel`, which runs the kernel over a grid.
+    /// What it is compiled with: the other instances of the template for the same first argument, or all that are no templates.
+    pub(crate) fn family(&self) -> &str {
+        if self.instance.is_empty() { "" } else { self.function.split(',').next().unwrap_or_default() }
+    }
+
+    /// The function `shim_NAME`, which runs the kernel over a grid.
     pub(crate) fn entry(&self) -> Result<String, String> {
         let arguments: Result<Vec<String>, String> = self.parameters.iter().map(|p| argument(p)).collect();
         let call = format!("{}({})", self.function, arguments?.join(", "));
         Ok(format!(
-            "extern \"C\" int shim_kernel(shim::Launch *launch) {{\n    \
+            "extern \"C\" int shim_{}(shim::Launch *launch) {{\n    \
              return shim::run_grid(launch, [](shim::Run &run, shim::Lane &lane) {{\n        \
-             void *const *arguments = run.launch->arguments;\n        {call};\n    }});\n}}\n"
+             void *const *arguments = run.launch->arguments;\n        {call};\n    }});\n}}\n",
+            self.name
         ))
     }
 }
@@ -126,7 +132,9 @@ mod tests {
         assert_eq!(kernels.iter().map(|kernel| &kernel.name[..]).collect::<Vec<_>>(), ["twice_float"]);
         assert!(!text.contains("[["));
         let call = "twice<float>((device T *)arguments[0], *(constant Two  *)arguments[1], ushort(lane.index))";
-        assert!(kernels[0].entry().unwrap().contains(call), "{}", kernels[0].entry().unwrap());
+        let entry = kernels[0].entry().unwrap();
+        assert!(entry.contains(call) && entry.contains(" shim_twice_float("), "{entry}");
+        assert_eq!(kernels[0].family(), "twice<float>");
     }
 
     #[test]
