@@ -64,9 +64,13 @@ def kills(command, folder, form, count, draw):
         for path in folder.glob(f"out.{form}.*"):
             path.unlink()
         for again in range(1, 100):
+            began = time.monotonic()
             process = start([*command(output), "--resume"])
             try:
                 process.wait(draw.uniform(0, took * 1.05))
+                if again == 1:
+                    # The machine may have become faster than when it was measured.
+                    took = min(took, time.monotonic() - began)
             except subprocess.TimeoutExpired:
                 process.kill()
                 hit += 1
