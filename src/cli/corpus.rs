@@ -294,6 +294,11 @@ pub(super) fn run(arguments: &CorpusArguments) -> Result<(), Failure> {
         result
     })?;
     input.forget();
+    if summary.nothing_left {
+        let output = arguments.output.display();
+        say!("qembed-q: {output} is whole, and no run was interrupted: nothing is left to do (--force does it anew)");
+        return Ok(());
+    }
     tell(&summary, started.elapsed());
     match summary.errors {
         Some(path) => Err(Failure::PassedOver { rows: summary.failed, path }),

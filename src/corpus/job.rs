@@ -151,6 +151,8 @@ pub struct Summary {
     pub files: Vec<PathBuf>,
     /// Files of an earlier run whose numbers follow on those.
     pub stale: Vec<PathBuf>,
+    /// Whether an earlier run had done all of it, so that this one did nothing, and the rest here says nothing.
+    pub nothing_left: bool,
 }
 
 /// Why a job ends before it is done.

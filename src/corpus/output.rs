@@ -5,7 +5,7 @@ use crate::corpus::journal::{Entry, Journal};
 use crate::corpus::record::{Chunk, Layout, Record};
 use crate::corpus::row::{Place, Row, Unit, Value};
 use crate::corpus::work::hash;
-use crate::corpus::write::{Sink, Written, create, create_shards};
+use crate::corpus::write::{Sink, Written, create, create_shards, shard};
 use crate::gguf::AtomicFile;
 use serde_json::json;
 use std::io::{self, Write};
@@ -22,6 +22,11 @@ pub(crate) struct Yield {
     pub(crate) vectors: u64,
     pub(crate) failed: u64,
     pub(crate) written: Written,
+}
+
+/// The output's file, or the first of several.
+pub(crate) fn first_file(job: &Job) -> PathBuf {
+    job.shard_rows.map_or_else(|| job.output.clone(), |_| shard(&job.output, 0))
 }
 
 /// Opens the output.

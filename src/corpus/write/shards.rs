@@ -44,7 +44,7 @@ struct Shards {
 }
 
 /// The name of a file of an output.
-fn shard(path: &Path, number: usize) -> PathBuf {
+pub(crate) fn shard(path: &Path, number: usize) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(format!("-{number:05}"));
     if let Some(extension) = path.extension() {
