@@ -12,7 +12,7 @@
 
 namespace shim {
 
-// What runs a kernel; its mirror is `Launch` in src/launch.rs.
+// What runs a kernel; its mirror is `Launch` in src/lib.rs.
 struct Launch {
     uint32_t grid[3];
     uint32_t threads;
