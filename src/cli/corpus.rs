@@ -294,11 +294,6 @@ pub(super) fn run(arguments: &CorpusArguments) -> Result<(), Failure> {
         result
     })?;
     input.forget();
-    if summary.nothing_left {
-        let output = arguments.output.display();
-        say!("qembed-q: {output} is whole, and no run was interrupted: nothing is left to do (--force does it anew)");
-        return Ok(());
-    }
     tell(&summary, started.elapsed());
     match summary.errors {
         Some(path) => Err(Failure::PassedOver { rows: summary.failed, path }),
@@ -451,7 +446,7 @@ fn new_bar(total: Option<u64>) -> ProgressBar {
 /// The options that help with an error of the library, which does not know of options.
 pub(super) fn way_out(error: &JobError) -> String {
     match error {
-        JobError::Exists(_) => " (--force)".into(),
+        JobError::Exists(_) | JobError::Whole(_) => " (--force)".into(),
         JobError::Journal(JournalError::Interrupted { .. }) => " (--resume, or --force)".into(),
         JobError::Journal(JournalError::Changed { .. } | JournalError::Foreign { .. }) => " (--force)".into(),
         JobError::Text { source, .. } => match **source {

@@ -151,8 +151,6 @@ pub struct Summary {
     pub files: Vec<PathBuf>,
     /// Files of an earlier run whose numbers follow on those.
     pub stale: Vec<PathBuf>,
-    /// Whether an earlier run had done all of it, so that this one did nothing, and the rest here says nothing.
-    pub nothing_left: bool,
 }
 
 /// Why a job ends before it is done.
@@ -194,6 +192,9 @@ pub enum JobError {
     /// The output is there already.
     #[error("{}: it exists: name another output, or overwrite it", .0.display())]
     Exists(PathBuf),
+    /// There is nothing to resume: the output is there, and no run was interrupted.
+    #[error("{}: it is whole and there is no journal of an interrupted run: nothing to resume; overwrite it to do it anew", .0.display())]
+    Whole(PathBuf),
     /// Fewer rows than there were when they were counted.
     #[error("the input has changed while it was read: it has fewer rows than before")]
     Shrunk,

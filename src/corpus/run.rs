@@ -6,7 +6,7 @@ use crate::corpus::journal::{Identity, Journal, Start};
 use crate::corpus::known::Known;
 use crate::corpus::model::Model;
 use crate::corpus::output;
-use crate::corpus::read::{InputFile, Survey};
+use crate::corpus::read::Survey;
 use crate::corpus::record::{Layout, PART};
 use crate::corpus::row::Row;
 use crate::corpus::unique::{Names, name};
@@ -24,8 +24,11 @@ impl Job {
     pub fn run(&self, model: &Model, control: &JobControl) -> Result<Summary, JobError> {
         let embedder = model.embedder();
         let dimensions = embedder.check_dimensions(self.embed.dimensions)?;
-        if self.is_done()? {
-            return Ok(Summary { nothing_left: true, ..Summary::default() });
+        let first = output::first_file(self);
+        // One that stands beside a journal is about to be replaced: the run was interrupted after it had been written.
+        if first.exists() && !self.overwrite && !(self.resume && self.journal().exists()) {
+            // It does not tell of what input it is, so nobody is told that it is what was asked for.
+            return Err(if self.resume { JobError::Whole(first) } else { JobError::Exists(first) });
         }
         let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
@@ -67,26 +70,7 @@ impl Job {
             tokens: done.tokens,
             files: output.written.files,
             stale: output.written.stale,
-            nothing_left: false,
         })
-    }
-
-    /// Whether an earlier run has done all of it, as far as times tell: one may be killed when its output is whole and its journal gone.
-    ///
-    /// # Errors
-    /// An output that is there and should not be, or is older than what is read.
-    fn is_done(&self) -> Result<bool, JobError> {
-        let output = output::first_file(self);
-        // One that stands beside a journal is about to be replaced: the run was interrupted after it had been written.
-        if self.overwrite || !output.exists() || self.resume && self.journal().exists() {
-            return Ok(false);
-        }
-        let written = output.metadata().and_then(|about| about.modified()).ok();
-        let before = |file: &InputFile| file.modified.zip(written).is_some_and(|(read, written)| read <= written);
-        match self.resume && self.files.list().iter().all(before) {
-            true => Ok(true),
-            false => Err(JobError::Exists(output)),
-        }
     }
 
     /// Looks at all rows.
