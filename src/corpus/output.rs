@@ -50,11 +50,11 @@ pub(crate) fn write(
     let (mut vectors, total) = (0, rows.end - rows.start);
     let mut entries = journal.entries().map_err(JobError::JournalRead)?;
     let input = job.files.rows().skip(rows.start as usize).take(total as usize);
-    for (number, item) in rows.zip(input) {
-        if number.is_multiple_of(1024) {
+    for (done, (number, item)) in (0..).zip(rows.zip(input)) {
+        if done % 1024 == 0 {
             control.ended()?;
             if let Some(progress) = control.progress {
-                progress(JobProgress { stage: Stage::Writing, rows: number, of: Some(total), tokens: 0 });
+                progress(JobProgress { stage: Stage::Writing, rows: done, of: Some(total), tokens: 0 });
             }
         }
         let missing = || io::Error::new(io::ErrorKind::UnexpectedEof, "a row is missing that was there");

@@ -2,6 +2,7 @@
 
 use crate::corpus::read::error::{ReadError, ReadProblem};
 use crate::corpus::read::files::{Files, InputFile};
+use crate::digest::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -104,6 +105,6 @@ fn fingerprint(file: &InputFile, read: &mut impl FnMut(u64)) -> Result<FileFinge
             Err(error) => return Err(failed(ReadProblem::Read(error))),
         }
     }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex(&hash.finalize());
     Ok(FileFingerprint { path: file.shown.to_string_lossy().into_owned(), bytes, sha256 })
 }

@@ -10,6 +10,7 @@ use crate::corpus::write::arrays;
 use crate::corpus::write::error::WriteError;
 use crate::corpus::write::sink::{Sink, Written};
 use crate::corpus::write::value;
+use crate::digest::hex;
 use crate::gguf::AtomicFile;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_cast::cast;
@@ -142,7 +143,7 @@ impl Batch {
             column.push(value);
         }
         self.chunks.extend(record.chunk.cloned());
-        self.hashes.push(record.hash.iter().map(|byte| format!("{byte:02x}")).collect());
+        self.hashes.push(hex(&record.hash));
         self.vectors.extend_from_slice(record.vector);
         Ok(())
     }
