@@ -5,6 +5,7 @@ use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::planner::Planner;
 use crate::tokens::Tokens;
+use std::cell::OnceCell;
 
 /// Texts that were read but have no vectors yet, and what becomes of them.
 pub(crate) struct Call<'a> {
@@ -71,10 +72,17 @@ impl<'a> Call<'a> {
     }
 
     fn states(&self, pass: &[(usize, Tokens)]) -> Result<Vec<f32>, Error> {
-        let control = self.control;
-        let states = self.embedder.states(pass, &|| !control.cancelled() && !control.late());
+        let ended = OnceCell::new();
+        let wanted = || match self.control.ended() {
+            None => true,
+            Some(why) => {
+                ended.get_or_init(|| why);
+                false
+            }
+        };
+        let states = self.embedder.states(pass, &wanted);
         states.map_err(|error| match error {
-            Error::Cancelled if !control.cancelled() => Error::DeadlineExceeded,
+            Error::Cancelled => ended.into_inner().unwrap_or(error),
             error => error,
         })
     }

@@ -1,5 +1,6 @@
 //! How a caller watches a call, and how it calls it off.
 
+use crate::error::Error;
 use crate::options::setters;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -22,6 +23,9 @@ pub struct Control<'a> {
     pub cancel: Option<&'a AtomicBool>,
     /// When to end the call with [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded), before the next layer.
     pub deadline: Option<Instant>,
+    /// Asked before each layer, on the thread that called: the call ends with [`Error::Cancelled`](crate::Error::Cancelled) when
+    /// its result is no longer wanted.
+    pub wanted: Option<&'a dyn Fn() -> bool>,
     /// Called after each forward pass.
     pub progress: Option<&'a dyn Fn(Progress)>,
 }
@@ -30,14 +34,16 @@ impl<'a> Control<'a> {
     setters! {
         cancel: impl Into<Option<&'a AtomicBool>>,
         deadline: impl Into<Option<Instant>>,
+        wanted: impl Into<Option<&'a dyn Fn() -> bool>>,
         progress: impl Into<Option<&'a dyn Fn(Progress)>>,
     }
 
-    pub(crate) fn cancelled(&self) -> bool {
-        self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    /// Why the call is to end, if it is.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        let cancelled = self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+        if cancelled || self.wanted.is_some_and(|wanted| !wanted()) {
+            return Some(Error::Cancelled);
+        }
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline).then_some(Error::DeadlineExceeded)
     }
 }

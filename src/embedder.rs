@@ -47,7 +47,7 @@ impl Embedder {
     /// # Errors
     /// As [`Embedder::open`], and when the machine lacks the device, the instruction set or the threads asked for.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, Error> {
-        Self::new(&Gguf::open_with(path, options.access)?, options)
+        Self::from_gguf(&Gguf::open_with(path, options.access)?, options)
     }
 
     /// The small model that the program carries (feature `builtin`, on by default): no file is needed. It is good for a
@@ -66,11 +66,14 @@ impl Embedder {
     /// When the machine lacks the device, the instruction set or the threads asked for.
     #[cfg(feature = "builtin")]
     pub fn builtin_with(options: &LoadOptions) -> Result<Self, Error> {
-        Self::new(&qembed_models::builtin()?, options)
+        Self::from_gguf(&qembed_models::builtin()?, options)
     }
 
     /// The model of an open file; `options.access` was for whoever opened it.
-    pub(crate) fn new(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// As [`Embedder::open_with`].
+    pub fn from_gguf(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
         let fits = |runner: &dyn Runner| Self::needs(gguf, runner, options.memory_budget).map(drop);
         let (runner, notes) = device::load(gguf, options, &fits)?;
         let mut embedder = Self::on(runner, gguf, options)?;

@@ -50,7 +50,7 @@ mod control;
 #[cfg(feature = "corpus")]
 pub mod corpus;
 mod device;
-#[cfg(any(feature = "corpus", feature = "serve"))]
+#[cfg(any(feature = "corpus", feature = "hub", feature = "serve"))]
 mod digest;
 mod embedder;
 mod embeddings;
@@ -76,6 +76,8 @@ mod verify;
 
 pub use control::{Control, Progress};
 pub use device::MetalError;
+#[cfg(any(feature = "corpus", feature = "hub", feature = "serve"))]
+pub use digest::{level, sha256};
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, InstructionError};
@@ -84,6 +86,8 @@ pub use options::{DEFAULT_TASK, Device, EmbedOptions, Empty, LoadOptions, Prompt
 pub use qembed_kernels::cpu::isa::{Isa, IsaError};
 pub use qembed_kernels::default_threads;
 pub use qembed_kernels::formats::Format;
+#[cfg(feature = "builtin")]
+pub use qembed_models::builtin;
 pub use qembed_models::gguf;
 pub use qembed_models::text;
 pub use qembed_models::tokenizer::{Cl100kError, TokenSpan, TokenizerError, UnknownToken};

@@ -412,7 +412,7 @@ fn fingerprint(gguf: &Gguf) -> Result<Option<String>, GgufError> {
 
 /// Similarities of the card's queries (rows) with its documents.
 fn similarities(gguf: &Gguf, options: &LoadOptions) -> Result<[[f32; 2]; 2], Error> {
-    let embedder = Embedder::new(gguf, options)?;
+    let embedder = Embedder::from_gguf(gguf, options)?;
     let queries = embedder.embed(&QUERIES, &EmbedOptions::default().prompt(Prompt::Query))?;
     let documents = embedder.embed(&DOCUMENTS, &EmbedOptions::default())?;
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();

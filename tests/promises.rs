@@ -5,7 +5,7 @@ mod common;
 use common::{Parts, SHAPE, SHAPE_K, bits, model, scratch};
 use proptest::prelude::*;
 use qembed_q::{Control, EmbedOptions, Embedder, Error, Isa, LoadOptions, Progress, Prompt};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -172,6 +172,14 @@ fn a_call_that_is_called_off_ends_and_harms_no_other() {
     let control = Control::default().cancel(&later).progress(&progress as &dyn Fn(_));
     assert!(matches!(embed(&control), Err(Error::Cancelled)));
     assert_eq!(*passes.borrow(), 1);
+    // Between the layers of one pass, and no more is asked then.
+    let asked = Cell::new(0);
+    let wanted = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 2
+    };
+    assert!(matches!(embed(&Control::default().wanted(&wanted as &dyn Fn() -> bool)), Err(Error::Cancelled)));
+    assert_eq!(asked.get(), 2);
 
     let expected = open(&path, LoadOptions::default()).embed(&texts, &options).unwrap();
     assert_eq!(embed(&Control::default()).unwrap(), expected);

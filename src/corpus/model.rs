@@ -1,6 +1,6 @@
 //! The model that embeds a corpus, and what it is known by.
 
-use crate::digest::{digest, hex, level};
+use crate::digest::{level, sha256};
 use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::gguf::Gguf;
@@ -35,7 +35,7 @@ impl Model {
 
     fn of(gguf: &Gguf, options: &LoadOptions) -> Result<Self, Error> {
         let name = gguf.str("general.name").ok().flatten().unwrap_or_default().to_owned();
-        Ok(Self { embedder: Embedder::new(gguf, options)?, sha256: hex(&digest(gguf)), level: level(gguf), name })
+        Ok(Self { embedder: Embedder::from_gguf(gguf, options)?, sha256: sha256(gguf), level: level(gguf), name })
     }
 
     /// What computes.

@@ -25,12 +25,12 @@ fn try_all(
 ) -> Result<(), Error> {
     let gguf = qembed_models::builtin()?;
     let layers = qembed_models::Config::read(&gguf)?.layers;
-    let plain = Embedder::new(&gguf, &LoadOptions::default().isa("scalar".to_owned()))?;
-    let tested = Embedder::new(&gguf, options)?;
+    let plain = Embedder::from_gguf(&gguf, &LoadOptions::default().isa("scalar".to_owned()))?;
+    let tested = Embedder::from_gguf(&gguf, options)?;
     tell(SelftestCheck::new("built-in model, vectors", vectors(&tested, &plain, bound(layers, rounding))));
     tell(SelftestCheck::new("built-in model, bits", bits(&tested)));
     if options.device == Device::Metal {
-        pace(&Embedder::new(&gguf, &options.clone().device(Device::Cpu))?, paces)?;
+        pace(&Embedder::from_gguf(&gguf, &options.clone().device(Device::Cpu))?, paces)?;
     }
     pace(&tested, paces)
 }

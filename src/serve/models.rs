@@ -96,7 +96,7 @@ impl Loaded {
             Some(path) => open_stamped(path, load)?,
             None => (builtin()?, None),
         };
-        let embedder = Arc::new(Embedder::new(&gguf, load)?);
+        let embedder = Arc::new(Embedder::from_gguf(&gguf, load)?);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (path, opened, digest) = (path.map(Path::to_owned), SystemTime::now(), OnceLock::new());
         let searching = AtomicBool::new(false);
