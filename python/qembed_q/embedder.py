@@ -91,15 +91,15 @@ class Embedder:
         if model is not None and os.path.exists(model):
             model = os.path.abspath(model)
         self._model = model
-        self._opening = {
+        self._opening: dict[str, Any] = {
             "threads": threads,
             "memory": memory,
             "isa": isa,
             "device": device,
             "tokenizer": None if tokenizer is None else os.path.abspath(tokenizer),
-            "allow": tuple(allow),
+            "allow": list(allow),
         }
-        self._engine = Engine(model, {**self._opening, "allow": list(allow)})  # type: ignore[typeddict-item]
+        self._engine = Engine(model, self._opening)  # type: ignore[arg-type]
         for warning in self._engine.warnings:
             warnings.warn(warning, stacklevel=2)
 
@@ -329,7 +329,9 @@ class Embedder:
         return self._engine.detokenize(ids)
 
     @overload
-    def count(self, texts: str, **options: Unpack[EncodeOptions]) -> int: ...
+    def count(  # type: ignore[overload-overlap]  # a string is no list of texts
+        self, texts: str, **options: Unpack[EncodeOptions]
+    ) -> int: ...
     @overload
     def count(self, texts: Iterable[str], **options: Unpack[EncodeOptions]) -> list[int]: ...
     def count(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> int | list[int]:
@@ -391,5 +393,6 @@ def _unit(vectors: ArrayLike) -> NDArray[np.float32]:
     """Vectors brought to length 1, [vectors × dimensions]."""
     rows = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
-    unit: NDArray[np.float32] = rows / np.where(lengths == 0, np.float32(1), lengths)
+    lengths[lengths == 0] = 1
+    unit: NDArray[np.float32] = rows / lengths
     return unit

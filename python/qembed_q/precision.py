@@ -35,12 +35,15 @@ def quantized(vectors: NDArray[np.float32], precision: Precision) -> NDArray[Any
             return vectors.astype(np.float16)
         case "int8" | "uint8":
             low, high = int8_range(vectors.shape[-1])
-            levels = np.clip(np.floor((vectors - low) / ((high - low) / np.float32(255))), 0, 255)
+            levels: NDArray[np.float32] = np.clip(np.floor((vectors - low) / ((high - low) / np.float32(255))), 0, 255)
             return (levels - 128).astype(np.int8) if precision == "int8" else levels.astype(np.uint8)
         case "ubinary":
-            return np.packbits(vectors > 0, axis=-1)
+            return _bits(vectors)
         case "binary":
-            return (np.packbits(vectors > 0, axis=-1).astype(np.int16) - 128).astype(np.int8)
-    raise OptionError(
-        f"precision={precision!r}: there are float32, float16, int8, uint8, binary, ubinary"
-    )
+            return (_bits(vectors).astype(np.int16) - 128).astype(np.int8)
+    raise OptionError(f"precision={precision!r}: there are float32, float16, int8, uint8, binary, ubinary")
+
+
+def _bits(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A bit for each value above zero, the first in the highest of its byte."""
+    return np.packbits(vectors > 0, axis=-1)

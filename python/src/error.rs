@@ -2,9 +2,8 @@
 
 use pyo3::prelude::*;
 use qembed_q::Error;
+use qembed_q::gguf::GgufProblem;
 use qembed_q::hub::HubError;
-use std::error::Error as _;
-use std::io;
 
 /// Why work ended: an error of the library, or what Python code that was called on the way has raised.
 pub(crate) enum Failure {
@@ -30,8 +29,12 @@ impl From<Failure> for PyErr {
 /// The exception for an error of the library.
 pub(crate) fn raised(error: &Error) -> PyErr {
     let class = match error {
-        Error::Gguf(_) | Error::Model(_) if is_missing(error) => "ModelNotFound",
-        Error::Gguf(_) | Error::Model(_) | Error::Tokenizer(_) => "ModelError",
+        Error::Gguf(error) => match error.problem() {
+            GgufProblem::NotFound => "ModelNotFound",
+            GgufProblem::NoRoom(_) => "MemoryBudgetError",
+            _ => "ModelError",
+        },
+        Error::Model(_) | Error::Tokenizer(_) => "ModelError",
         Error::DeviceTooSmall { .. }
         | Error::AddressSpace { .. }
         | Error::BudgetTooSmall { .. }
@@ -63,16 +66,4 @@ pub(crate) fn exception(class: &str, words: String, text: Option<usize>) -> PyEr
         let made = py.import("qembed_q.errors").and_then(|module| module.getattr(class)?.call1((words, text)));
         made.map_or_else(|error| error, PyErr::from_value)
     })
-}
-
-/// Whether it is that a file is not there.
-fn is_missing(error: &Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
