@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+rm -rf "$CARGO_TARGET_DIR/wheels"
 scripts/build_wheel.sh "$@"
 venv=$CARGO_TARGET_DIR/python
 rm -rf "$venv"
