@@ -38,16 +38,28 @@ class ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
 
 
-class EncodeOptions(TypedDict, total=False):
-    """How texts are embedded: the keywords of `Embedder.encode`."""
+class TextOptions(TypedDict, total=False):
+    """What is made of texts: keywords of `Embedder.encode`."""
 
     instruction: str | None
     task: str | None
     prompt_name: str | None
     dim: int | None
-    precision: Precision
     truncate: Truncate
     empty: Empty
+
+
+class EncodeOptions(TextOptions, total=False):
+    """The same, and what a value is."""
+
+    precision: Precision
+
+
+class CallOptions(EncodeOptions, total=False):
+    """The same, and where the vectors of one call go, and how it is watched."""
+
+    out: NDArray[np.float32] | None
+    progress: Progress
 
 
 class Embedder:
@@ -194,24 +206,23 @@ class Embedder:
             OptionError: An option cannot be had.
         """
         options = self._options(instruction, task, prompt_name, dim, truncate, empty)
-        single = isinstance(texts, str)
-        rows: Sequence[str] = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else list(texts)
+        rows, single = _rows(texts), isinstance(texts, str)
         if out is not None and precision != "float32":
             raise OptionError(f"precision={precision!r}: out takes float32")
         if out is not None and single and out.ndim == 1:
             out = out.reshape(1, -1)
         with shown(progress, len(rows)) as done:
-            vectors = self._encode(rows, out, options, {"signals": _gets_signals(), "progress": done, "cancel": None})
-        block = quantized(vectors, precision)
+            watch: Watch = {"signals": _gets_signals(), "progress": done, "cancel": None}
+            block = self._encode(rows, out, options, precision, watch)
         return block[0] if single else block
 
-    def encode_query(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+    def encode_query(self, texts: str | Iterable[str], **options: Unpack[CallOptions]) -> NDArray[Any]:
         """`encode` for queries: with the model's usual instruction, unless another is given."""
         if not any(options.get(name) for name in ("instruction", "task", "prompt_name")):
             options["instruction"] = DEFAULT_TASK
         return self.encode(texts, **options)
 
-    def encode_document(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+    def encode_document(self, texts: str | Iterable[str], **options: Unpack[CallOptions]) -> NDArray[Any]:
         """`encode` for what is to be found: without an instruction, unless one is given."""
         return self.encode(texts, **options)
 
@@ -289,26 +300,19 @@ class Embedder:
             return pyarrow.array(array)
         return array
 
-    async def aencode(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> NDArray[Any]:
+    async def aencode(
+        self, texts: str | Iterable[str], *, precision: Precision = "float32", **options: Unpack[TextOptions]
+    ) -> NDArray[Any]:
         """`encode` on a thread of its own, so that the event loop goes on. Where the task is cancelled, the work ends at the next layer."""
         cancel = Cancel()
         watch: Watch = {"signals": False, "progress": None, "cancel": cancel}
-        precision = options.pop("precision", "float32")
-        given = {name: options.get(name) for name in ("instruction", "task", "prompt_name", "dim")}
-        how = self._options(
-            **given,  # type: ignore[arg-type]
-            truncate=options.get("truncate", "error"),
-            empty=options.get("empty", "error"),
-        )
-        single = isinstance(texts, str)
-        rows = [texts] if isinstance(texts, str) else list(texts)
+        how = self._options(**options)
         try:
-            vectors = await asyncio.to_thread(self._encode, rows, None, how, watch)
+            block = await asyncio.to_thread(self._encode, _rows(texts), None, how, precision, watch)
         except asyncio.CancelledError:
             cancel.set()
             raise
-        block = quantized(vectors, precision)
-        return block[0] if single else block
+        return block[0] if isinstance(texts, str) else block
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
         """Cosines of all pairs of two lists of vectors, [a × b]."""
@@ -330,40 +334,39 @@ class Embedder:
 
     @overload
     def count(  # type: ignore[overload-overlap]  # a string is no list of texts
-        self, texts: str, **options: Unpack[EncodeOptions]
+        self, texts: str, **options: Unpack[TextOptions]
     ) -> int: ...
     @overload
-    def count(self, texts: Iterable[str], **options: Unpack[EncodeOptions]) -> list[int]: ...
-    def count(self, texts: str | Iterable[str], **options: Unpack[EncodeOptions]) -> int | list[int]:
+    def count(self, texts: Iterable[str], **options: Unpack[TextOptions]) -> list[int]: ...
+    def count(self, texts: str | Iterable[str], **options: Unpack[TextOptions]) -> int | list[int]:
         """How many tokens the model reads for each text, instruction and end token included."""
-        given = {name: options.get(name) for name in ("instruction", "task", "prompt_name")}
-        how = self._options(
-            **given,  # type: ignore[arg-type]
-            dim=None,
-            truncate=options.get("truncate", "error"),
-            empty=options.get("empty", "end"),
-        )
-        if isinstance(texts, str):
-            return self._engine.count([texts], how)[0]
-        return self._engine.count(list(texts), how)
+        options.setdefault("empty", "end")
+        counts = self._engine.count(_rows(texts), self._options(**options))
+        return counts[0] if isinstance(texts, str) else counts
 
     def _encode(
-        self, texts: Sequence[str], out: NDArray[np.float32] | None, options: Options, watch: Watch
-    ) -> NDArray[np.float32]:
+        self,
+        rows: list[str],
+        out: NDArray[np.float32] | None,
+        options: Options,
+        precision: Precision,
+        watch: Watch,
+    ) -> NDArray[Any]:
         try:
-            return self._engine.encode(texts, out, options, watch)
+            vectors = self._engine.encode(rows, out, options, watch)
         except (TypeError, UnicodeEncodeError):
-            _check(texts)
+            _check(rows)
             raise
+        return quantized(vectors, precision)
 
     @staticmethod
     def _options(
-        instruction: str | None,
-        task: str | None,
-        prompt_name: str | None,
-        dim: int | None,
-        truncate: Truncate,
-        empty: Empty,
+        instruction: str | None = None,
+        task: str | None = None,
+        prompt_name: str | None = None,
+        dim: int | None = None,
+        truncate: Truncate = "error",
+        empty: Empty = "error",
     ) -> Options:
         if sum(option is not None for option in (instruction, task, prompt_name)) > 1:
             raise OptionError("instruction, task and prompt_name say the same in three ways: give one of them")
@@ -376,6 +379,12 @@ class Embedder:
 def _gets_signals() -> bool:
     """Whether this is the thread that handles Ctrl-C."""
     return threading.current_thread() is threading.main_thread()
+
+
+def _rows(texts: str | Iterable[str]) -> list[str]:
+    if isinstance(texts, str):
+        return [texts]
+    return texts if isinstance(texts, list) else list(texts)
 
 
 def _check(texts: Sequence[Any]) -> None:
