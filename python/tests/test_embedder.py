@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -338,9 +339,9 @@ import qembed_q, sys
 embedder = qembed_q.Embedder()
 before = embedder.encode("a").tobytes()
 texts = ["some words " * 500] * 20_000
-print("begun", flush=True)
 try:
-    embedder.encode(texts, progress=lambda done, of: print(done, flush=True))
+    print("begun", flush=True)
+    embedder.encode(texts)
 except KeyboardInterrupt:
     assert embedder.encode("a").tobytes() == before
     sys.exit(42)
@@ -348,7 +349,8 @@ except KeyboardInterrupt:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
-    assert int(process.stdout.readline()) > 0, "passes have begun"
+    # No code of Python runs meanwhile that would see the signal. The work itself is minutes long.
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 42
