@@ -161,9 +161,9 @@ def by_mteb(embedder: Embedder, names: list[str], dim: int | None) -> dict[str, 
     """Main scores of mteb's tasks."""
     import mteb
 
-    from .mteb import MtebEncoder
+    from .mteb import QembedEncoder
 
-    results = mteb.evaluate(MtebEncoder(embedder, dim=dim), mteb.get_tasks(tasks=names), cache=None)
+    results = mteb.evaluate(QembedEncoder(embedder, dim=dim), mteb.get_tasks(tasks=names), cache=None)
     return {result.task_name: {"main_score": float(result.get_score())} for result in results.task_results}
 
 
