@@ -1,0 +1,14 @@
+"""What the tests embed."""
+
+#: Several scripts, line breaks, blanks at both ends.
+DOCUMENTS = [
+    "The capital of China is Beijing.",
+    "Gravity is a force that attracts two bodies towards each other.",
+    "  two blanks before, a line break after\n",
+    'fn main() {\n\tprintln!("Hello");\n}',
+    "Größe, naïve, Ελλάδα, Москва, 日本語のテキスト, 한국어, العربية",
+    "e\u0301 and \u00e9, \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467, \u202eright to left\u202c",
+    "1234567890 3.14159 1,000,000",
+]
+QUERIES = ["What is the capital of China?", "Explain gravity", "重力"]
+INSTRUCTION = "Given a complaint of a customer, find the article that helps"
