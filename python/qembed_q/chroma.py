@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 try:
-    from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
+    from chromadb.api.types import Embeddable, EmbeddingFunction, Embeddings, Space
     from chromadb.utils.embedding_functions import register_embedding_function
 except ImportError as error:
     raise ImportError('qembed_q.chroma needs chromadb: pip install "qembed-q[chroma]"') from error
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @register_embedding_function
-class QembedEmbeddingFunction(EmbeddingFunction[Documents]):
+class QembedEmbeddingFunction(EmbeddingFunction[Embeddable]):
     """What is added has no instruction, what is asked for has it.
 
     A collection that is opened again makes its function anew, provided that this module has been imported.
@@ -29,13 +29,13 @@ class QembedEmbeddingFunction(EmbeddingFunction[Documents]):
         """Opens a model: `qembed_q.adapter.AdapterOptions` says with which keywords."""
         self._sides = Sides(model, **options)
 
-    def __call__(self, input: Documents) -> Embeddings:
+    def __call__(self, input: Embeddable) -> Embeddings:
         """Vectors of what is added."""
-        return list(self._sides.documents(list(input)))
+        return list(self._sides.documents(cast("list[str]", input)))
 
-    def embed_query(self, input: Documents) -> Embeddings:
+    def embed_query(self, input: Embeddable) -> Embeddings:
         """Vectors of what is asked for."""
-        return list(self._sides.queries(list(input)))
+        return list(self._sides.queries(cast("list[str]", input)))
 
     @staticmethod
     def name() -> str:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.types import Array, BatchedInput
+    from mteb.types import Array, BatchedInput, EncodeKwargs
     from torch.utils.data import DataLoader
     from typing_extensions import Unpack
 
-    from .adapter import Model, Opening
+    from .adapter import Model
     from .embedder import Empty, Truncate
 
 
@@ -41,25 +41,26 @@ class QembedEncoder(AbsEncoder):
         model_name: Model = None,
         revision: str | None = None,
         *,
+        device: str | None = None,
         prompts: Mapping[str, str] | None = None,
         dim: int | None = None,
         truncate: Truncate = "right",
         empty: Empty = "end",
-        **opening: Unpack[Opening],
+        **opening: Any,
     ) -> None:
         """
         Args:
             model_name: A GGUF file, the name of a model on this machine, or an open `Embedder`; ``None`` for the built-in model.
             revision: What results are filed under; by default the file's SHA-256.
+            device: Where the model runs.
             prompts: Instructions in the place of mteb's, by the name of a task, by its type, or by ``"query"``.
             dim: Vectors are cut to so many dimensions, before they are brought to length 1.
             truncate: Which end is cut of a text that is too long; ``"error"`` for an error.
             empty: Whether an empty text is an ``"error"``.
-            opening: The keywords of `Embedder`.
+            opening: The other keywords of `Embedder`.
         """
-        if opening.get("device") is None:
-            # As mteb says that it does not mind.
-            opening.pop("device", None)
+        if device is not None:
+            opening["device"] = device
         sides = Sides(model_name, dim=dim, truncate=truncate, empty=empty, **opening)
         self.embedder = sides.embedder
         self.prompts_dict = dict(prompts) if prompts else None
@@ -103,12 +104,13 @@ class QembedEncoder(AbsEncoder):
         hf_split: str,
         hf_subset: str,
         prompt_type: PromptType | None = None,
-        batch_size: int | None = None,
-        show_progress_bar: bool = False,
-        precision: str = "float32",
+        **kwargs: Unpack[EncodeKwargs],
     ) -> Array:
         """Vectors of a task's texts, [texts × dimensions]. ``batch_size`` says nothing: the engine makes its own batches."""
+        if unknown := set(kwargs) - {"batch_size", "show_progress_bar", "precision"}:
+            raise TypeError(f"{', '.join(sorted(unknown))}: there are batch_size, show_progress_bar and precision")
         texts = [text for batch in inputs for text in batch["text"]]
         instruction = self.instruction(task_metadata, prompt_type)
-        how: Any = {"instruction": instruction, "precision": precision, "progress": show_progress_bar, **self._how}
+        precision, progress = kwargs.get("precision", "float32"), kwargs.get("show_progress_bar", False)
+        how: Any = {"instruction": instruction, "precision": precision, "progress": progress, **self._how}
         return self.embedder.encode(texts, **how)

@@ -1,10 +1,11 @@
 """Chroma, as shipped."""
 
 import chromadb
+import numpy as np
 import pytest
 from chromadb.utils.embedding_functions import known_embedding_functions
 from conftest import same
-from qembed_q import Embedder
+from qembed_q import Embedder, TextError
 from qembed_q.chroma import QembedEmbeddingFunction
 from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
@@ -20,6 +21,8 @@ def test_vectors(reference):
     same(function.embed_query(QUERIES), reference(QUERIES, "--query"))
     assert known_embedding_functions["qembed-q"] is QembedEmbeddingFunction
     assert not function.is_legacy()
+    with pytest.raises(TextError, match="text 1"):
+        function([np.zeros((2, 2))])
 
 
 def search(collection, reference, *instruct):

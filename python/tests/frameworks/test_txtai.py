@@ -13,6 +13,16 @@ def normalized(vectors):
     return vectors / np.linalg.norm(vectors, axis=1)[:, np.newaxis]
 
 
+def test_saved(reference, tmp_path):
+    embeddings = Embeddings(**settings(instruction=INSTRUCTION))
+    embeddings.index(DOCUMENTS)
+    embeddings.save(str(tmp_path / "index"))
+    again = Embeddings()
+    again.load(str(tmp_path / "index"), config=settings(instruction=INSTRUCTION))
+    assert again.search(QUERIES[0], 3) == embeddings.search(QUERIES[0], 3)
+    same(again.batchtransform(QUERIES, "query"), normalized(reference(QUERIES, "--instruct", INSTRUCTION)))
+
+
 @pytest.mark.parametrize(
     "options, query, document",
     [
