@@ -7,8 +7,8 @@ WHEEL is what `build_wheel.sh` has built. PROGRAM is by default the one in the w
 example in `python/examples/frameworks` is run, and mypy and pyright look at the adapters and at the examples. `--record` writes which
 versions passed what.
 
-Everything is installed in `target/frameworks` (about 3 GB), anew when what is asked for changes, the wheel each time; remove the folder to get
-newer versions. Needs Python 3.10 with pip.
+Everything is installed in `target/frameworks` (several GB, most of it torch), anew when what is asked for changes, the wheel each time;
+remove the folder to get newer versions. Needs Python 3.10 with pip.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from numpy.typing import NDArray
 
 from ._qembed_q import DEFAULT_TASK
-from .embedder import Embedder, EncodeOptions
+from .embedder import Embedder, Empty, EncodeOptions, Truncate
 from .errors import OptionError
 from .tasks import named
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from typing_extensions import Unpack
-
-    from .embedder import Empty, Truncate
 
     #: A file or a name, as `Embedder` takes it; ``None`` for the built-in model; or a model that is open already.
     Model: TypeAlias = str | os.PathLike[str] | Embedder | None

@@ -73,7 +73,8 @@ class TextEmbedding:
         for model in _MODELS:
             if model["model"] == model_name.lower():
                 return int(model["dim"])
-        raise ValueError(f"{model_name} is not one of {', '.join(model['model'] for model in _MODELS)}; embedding_size is that of an open model")
+        names = ", ".join(model["model"] for model in _MODELS)
+        raise ValueError(f"{model_name} is not one of {names}; embedding_size is that of an open model")
 
     @property
     def embedding_size(self) -> int:

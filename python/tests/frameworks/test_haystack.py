@@ -82,10 +82,11 @@ def test_written_down(reference):
         component.warm_up()
         again.warm_up()
         assert again.to_dict() == component.to_dict()
-    text = QembedTextEmbedder.from_dict(QembedTextEmbedder(task="document").to_dict())
-    same([text.run(QUERIES[0])["embedding"]], reference(QUERIES[:1]))
-    document = QembedDocumentEmbedder(task="sts", symmetric=True)
-    same(vectors(QembedDocumentEmbedder.from_dict(document.to_dict()).run(contents(DOCUMENTS))), reference(DOCUMENTS, "--task", "sts"))
+    for model in None, Embedder():
+        text = QembedTextEmbedder.from_dict(QembedTextEmbedder(model, task="document").to_dict())
+        same([text.run(QUERIES[0])["embedding"]], reference(QUERIES[:1]))
+        document = QembedDocumentEmbedder.from_dict(QembedDocumentEmbedder(model, task="sts", symmetric=True).to_dict())
+        same(vectors(document.run(contents(DOCUMENTS))), reference(DOCUMENTS, "--task", "sts"))
 
 
 def test_the_model_is_opened_late():

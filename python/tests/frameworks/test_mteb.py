@@ -46,7 +46,8 @@ def metadata(name, type, prompt, main_score, category="t2t"):
 
 
 class QembedRetrieval(AbsTaskRetrieval):
-    metadata = metadata("QembedRetrieval", "Retrieval", {"query": INSTRUCTION}, "ndcg_at_10")
+    # Documents have none, whatever a task says of them.
+    metadata = metadata("QembedRetrieval", "Retrieval", {"query": INSTRUCTION, "document": "Of documents"}, "ndcg_at_10")
 
     def load_data(self, num_proc=None, **kwargs):
         self.queries = {"test": {f"q{at}": text for at, text in enumerate(QUERIES)}}
