@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from numpy.typing import NDArray
 
 from ._qembed_q import DEFAULT_TASK
-from .embedder import Embedder, Empty, EncodeOptions, Truncate
+from .embedder import Embedder, Empty, TextOptions, Truncate
 from .errors import OptionError
 from .tasks import named
 
@@ -84,13 +84,13 @@ class Sides:
             if symmetric:
                 raise OptionError("symmetric=True: texts are compared by an instruction, which instruction or task has to say")
             instruction = DEFAULT_TASK
-        encoding: EncodeOptions = {name: how.pop(name) for name in ("dim", "truncate", "empty") if name in how}  # type: ignore[assignment]
+        encoding: TextOptions = {name: how.pop(name) for name in ("dim", "truncate", "empty") if name in how}  # type: ignore[assignment]
         self.embedder = opened(model, **how)
         if not 1 <= (encoding.get("dim") or 1) <= self.embedder.dim:
             raise OptionError(f"dim={encoding['dim']}: the model has {self.embedder.dim} dimensions")
         #: The keywords of `Embedder.encode` for each side.
-        self.query: EncodeOptions = {"instruction": instruction, **encoding}
-        self.document: EncodeOptions = {"instruction": instruction if symmetric else None, **encoding}
+        self.query: TextOptions = {"instruction": instruction, **encoding}
+        self.document: TextOptions = {"instruction": instruction if symmetric else None, **encoding}
 
     @property
     def dim(self) -> int:

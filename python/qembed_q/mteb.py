@@ -36,6 +36,8 @@ class QembedEncoder(AbsEncoder):
     has the vector of the end token.
     """
 
+    mteb_model_meta: ModelMeta
+
     def __init__(
         self,
         model_name: Model = None,
