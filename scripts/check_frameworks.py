@@ -67,7 +67,9 @@ def main():
     program = options.program.resolve() if options.program else shutil.which("qembed-q", path=str(BIN))
     # The wheel is tested, not the sources; and nothing of the machine's own settings.
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
-    settings |= {"QEMBED_PROGRAM": str(program), "HF_HUB_OFFLINE": "1"}
+    settings |= {"QEMBED_PROGRAM": str(program), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    # Nothing is told to anybody.
+    settings |= {"HAYSTACK_TELEMETRY_ENABLED": "false", "ANONYMIZED_TELEMETRY": "False"}
     results = {}
     report = FOLDER / "report.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", f"--junit-xml={report}", *others, TESTS]

@@ -4,10 +4,9 @@ import chromadb
 import numpy as np
 import pytest
 from chromadb.utils.embedding_functions import known_embedding_functions
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from qembed_q import Embedder, TextError
 from qembed_q.chroma import QembedEmbeddingFunction
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import types
 import fastembed
 import numpy as np
 import pytest
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from qembed_q import Embedder, ModelError, OptionError
 from qembed_q.fastembed import TextEmbedding
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 #: Of fastembed's methods those that are not there.
 MISSING = {"add_custom_model"}

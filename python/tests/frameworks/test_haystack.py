@@ -3,14 +3,13 @@
 import asyncio
 
 import pytest
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from haystack import Document, Pipeline
 from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever
 from haystack.components.writers import DocumentWriter
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from qembed_q import Embedder, ModelError
 from qembed_q.haystack import QembedDocumentEmbedder, QembedTextEmbedder
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 
 def contents(texts):

@@ -3,11 +3,10 @@
 import lancedb
 import pyarrow as pa
 import pytest
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from lancedb.embeddings import get_registry
 from lancedb.pydantic import LanceModel, Vector
 from qembed_q.lancedb import QembedEmbeddings
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import asyncio
 import pickle
 
 import pytest
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore
 from qembed_q import Embedder, OptionError, TextError
 from qembed_q.langchain import QembedEmbeddings
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 
 def test_vectors(reference):

@@ -3,14 +3,13 @@
 import asyncio
 import pickle
 
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 from qembed_q import Embedder
 from qembed_q.llama_index import QembedEmbedding
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 
 def test_vectors(reference):

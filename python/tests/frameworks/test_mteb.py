@@ -3,8 +3,8 @@
 import mteb
 import pytest
 import torch
-from conftest import same
 from datasets import Dataset, DatasetDict
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
@@ -16,7 +16,6 @@ from mteb.types import PromptType
 from qembed_q import Embedder, TextError
 from qembed_q.mteb import QembedEncoder
 from qembed_q.sentence_transformers import SentenceTransformer
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 SIDES = [None, PromptType.query, PromptType.document]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sentence_transformers
 import torch
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from qembed_q import DEFAULT_TASK, Embedder, OptionError, TextError
 from qembed_q.sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import (
@@ -17,7 +17,6 @@ from sentence_transformers.sentence_transformer.evaluation import (
 )
 from sentence_transformers.util import semantic_search
 from sentence_transformers.util.quantization import quantize_embeddings
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 
 
 @pytest.fixture(scope="module")

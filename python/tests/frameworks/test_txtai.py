@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import same
+from framework_texts import DOCUMENTS, INSTRUCTION, QUERIES, same
 from qembed_q.txtai import settings
-from texts import DOCUMENTS, INSTRUCTION, QUERIES
 from txtai import Embeddings
 
 

@@ -1,4 +1,11 @@
-"""What the tests embed."""
+"""What the tests embed, and how they compare vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 #: Several scripts, line breaks, blanks at both ends.
 DOCUMENTS = [
@@ -12,3 +19,12 @@ DOCUMENTS = [
 ]
 QUERIES = ["What is the capital of China?", "Explain gravity", "重力"]
 INSTRUCTION = "Given a complaint of a customer, find the article that helps"
+
+
+def same(found: Any, expected: NDArray[Any]) -> None:
+    """The same bits, once numbers are float32 again, and the same shape; and the numbers had no more to lose."""
+    array = np.array(found)
+    narrow = array.astype(np.float32)
+    assert array.dtype == np.float32 or np.array_equal(narrow.astype(array.dtype), array)
+    assert narrow.shape == expected.shape
+    assert narrow.tobytes() == expected.tobytes()
