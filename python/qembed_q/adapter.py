@@ -86,8 +86,9 @@ class Sides:
             instruction = DEFAULT_TASK
         encoding: TextOptions = {name: how.pop(name) for name in ("dim", "truncate", "empty") if name in how}  # type: ignore[assignment]
         self.embedder = opened(model, **how)
-        if not 1 <= (encoding.get("dim") or 1) <= self.embedder.dim:
-            raise OptionError(f"dim={encoding['dim']}: the model has {self.embedder.dim} dimensions")
+        dim = encoding.get("dim")
+        if dim is not None and not 1 <= dim <= self.embedder.dim:
+            raise OptionError(f"dim={dim}: the model has {self.embedder.dim} dimensions")
         #: The keywords of `Embedder.encode` for each side.
         self.query: TextOptions = {"instruction": instruction, **encoding}
         self.document: TextOptions = {"instruction": instruction if symmetric else None, **encoding}

@@ -64,8 +64,9 @@ def test_errors():
     assert len(QembedEmbeddings(truncate="left", empty="end").embed_documents(["word " * 5000, ""])) == 2
     with pytest.raises(TypeError, match="dimensions"):
         QembedEmbeddings(dimensions=64)
-    with pytest.raises(OptionError, match="dim=257"):
-        QembedEmbeddings(dim=257)
+    for dim in 0, 257:
+        with pytest.raises(OptionError, match=f"dim={dim}"):
+            QembedEmbeddings(dim=dim)
     with pytest.raises(OptionError, match="threads"):
         QembedEmbeddings(Embedder(), threads=2)
     with pytest.raises(OptionError, match="one of them"):
