@@ -72,7 +72,8 @@ def main():
         print(measured.stdout)
         day = datetime.date.today().isoformat()
         lines = [f"# Clusters, {day}", ""]
-        lines += [f"`scripts/check_cluster.py --record`: {wheel.name}, {processor()}, {os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}.", ""]
+        machine = f"{processor()}, {os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
+        lines += [f"`scripts/check_cluster.py --record`: {wheel.name}, {machine}.", ""]
         lines += ["| tests | passed | failed |", "|---|--:|--:|"]
         lines += [f"| `test_{test}.py` | {right} | {wrong} |" for test, (right, wrong) in sorted(passed(report).items())]
         lines += ["", "With " + ", ".join(installed) + ".", ""]

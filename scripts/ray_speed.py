@@ -32,12 +32,14 @@ TARGET = 0.9
 class Timed(EmbedActor):
     """An actor that gives, for a batch, who made it, when it began and ended, and how long the engine worked."""
 
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.embedder = Clock(self.embedder)
+
     def __call__(self, batch):
         began = time.monotonic()
-        self.embedder, engine = Clock(self.embedder), self.embedder
-        table = super().__call__(batch)
-        worked, self.embedder = self.embedder.seconds, engine
-        assert table.num_columns == batch.num_columns + 1
+        super().__call__(batch)
+        worked = self.embedder.seconds
         columns = {"actor": os.getpid(), "rows": len(batch), "began": began, "ended": time.monotonic(), "engine": worked}
         return pyarrow.table({name: [value] for name, value in columns.items()})
 
@@ -101,11 +103,11 @@ def shared(model):
         running.append(Resident.remote(model=model))
         ray.get(running[-1].work.remote(texts))
         found = ray.get([actor.megabytes.remote() for actor in running])
-        each = "; ".join(
-            f"process {of['process'][0]:.0f} MB resident, share {of['process'][1]:.0f}, of which the model's mapping {of['model'][0]:.0f}, share {of['model'][1]:.0f}"
-            for of in found
-        )
-        lines.append(f"- {count} actor{'s' * (count > 1)} of a machine: {each}")
+        for at, of in enumerate(found, 1):
+            (resident, share), (weights, of_weights) = of["process"], of["model"]
+            lines.append(
+                f"- actor {at} of {count}: {resident:.0f} MB resident, its share {share:.0f} (Pss); of that the model's mapping {weights:.0f}, its share {of_weights:.0f}"
+            )
     return lines
 
 

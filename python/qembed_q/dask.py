@@ -13,6 +13,7 @@ are more, they share the pages of the model's file.
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import distributed
@@ -60,10 +61,16 @@ def embed(
     return embedded
 
 
+#: One partition at a time has all threads; several at once would take the memory of several.
+_turn = threading.Lock()
+
+
 def _embedded(frame: pandas.DataFrame, column: Column, threads: int | None) -> pandas.DataFrame:
     """A partition with its vectors."""
     texts = pyarrow.Table.from_pandas(frame[[column.text]])  # with the index, which an error shows
-    vectors = column.append(column.kept(threads or _threads()), texts).column(column.vector)
+    embedder = column.kept(threads or _threads())
+    with _turn:
+        vectors = column.append(embedder, texts).column(column.vector)
     kind = pandas.ArrowDtype(vectors.type)
     return frame.assign(**{column.vector: pandas.Series(pandas.array(vectors, dtype=kind), index=frame.index)})
 

@@ -6,8 +6,8 @@
     rows = ray.data.read_parquet("passages").repartition(target_num_rows_per_block=4096)
     embed(rows, model="/models/qwen3-embedding-0.6b-q4.gguf").write_parquet("vectors")
 
-One actor a machine, or a NUMA node, with as many threads as it has CPUs, and not one for each core: threads share activations and a batch. Where there
-are more of them on a machine all the same, they share the pages of the model's file.
+One actor a machine, or a NUMA node, with as many threads as it has CPUs, and not one for each core: its threads work at one batch, and take the memory of
+one. Where a machine has several actors all the same, they share the pages of the model's file.
 """
 
 from __future__ import annotations

@@ -25,6 +25,10 @@ def cluster():
     made.shutdown()
 
 
+def written(folder):
+    return len(list(folder.glob("*.parquet")))
+
+
 def test_a_node_that_dies_loses_no_row_and_doubles_none(cluster, tmp_path):
     rows = write(tmp_path / "rows", ROWS, files=6)
     dataset = ray.data.read_parquet(str(tmp_path / "rows")).repartition(target_num_rows_per_block=BLOCK)
@@ -38,8 +42,7 @@ def test_a_node_that_dies_loses_no_row_and_doubles_none(cluster, tmp_path):
 
     running = threading.Thread(target=job)
     running.start()
-    written = lambda: len(list(out.glob("*.parquet")))  # noqa: E731
-    while written() < ROWS // BLOCK // 2:
+    while written(out) < ROWS // BLOCK // 2:
         assert running.is_alive() and not failed, failed
         time.sleep(0.02)
     raylet = psutil.Process(cluster.second.all_processes["raylet"][0].process.pid)
@@ -49,7 +52,7 @@ def test_a_node_that_dies_loses_no_row_and_doubles_none(cluster, tmp_path):
     assert actors[0].cpu_times().user > 1, "which is to have done something"
     for process in [raylet, *workers]:
         process.kill()
-    assert running.is_alive(), f"nothing was left to do: {written()} files"
+    assert running.is_alive(), f"nothing was left to do: {written(out)} files"
     running.join(timeout=300)
     assert not running.is_alive() and not failed, failed
     assert sum(node["Alive"] for node in ray.nodes()) == 1
