@@ -106,7 +106,7 @@ class QembedEncoder(AbsEncoder):
         hf_split: str,
         hf_subset: str,
         prompt_type: PromptType | None = None,
-        **kwargs: Unpack[EncodeKwargs],
+        **kwargs: Unpack[EncodeKwargs],  # type: ignore[misc, unused-ignore]
     ) -> Array:
         """Vectors of a task's texts, [texts × dimensions]. ``batch_size`` says nothing: the engine makes its own batches."""
         if unknown := set(kwargs) - {"batch_size", "show_progress_bar", "precision"}:
