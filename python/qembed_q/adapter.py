@@ -116,10 +116,8 @@ class Sides:
 
     def config(self) -> dict[str, Any]:
         """The keywords that make the same again, as JSON has them: ``Sides(**config)``. What is as by default is left out."""
-        opening, (model,) = self.embedder.__reduce__()
         symmetric = self.document.get("instruction") is not None
-        options = {"model": model, **opening.keywords, **self.query, "symmetric": symmetric}
-        options["allow"] = list(options["allow"])
+        options = {"model": self.embedder.model, **self.embedder.opening, **self.query, "symmetric": symmetric}
         usual: dict[str, Any] = {"instruction": DEFAULT_TASK, "device": "cpu", "truncate": "error", "empty": "error"}
         config = {name: value for name, value in options.items() if value and value != usual.get(name)}
         if self.query.get("instruction") is None:

@@ -128,6 +128,11 @@ class Embedder:
         return None if self._model is None else os.fspath(self._model)
 
     @property
+    def opening(self) -> dict[str, Any]:
+        """The keywords that it was opened with."""
+        return dict(self._opening)
+
+    @property
     def name(self) -> str:
         """What the file calls the model; empty if it says nothing."""
         return self._engine.name
