@@ -7,9 +7,9 @@ use qembed_q::{EmbedOptions, Embedder};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).unwrap_or("README.md".into());
-    let text = std::fs::read_to_string(path)?;
+    let text = std::fs::read_to_string(&path)?;
     let embedder = Embedder::builtin()?;
-    let chunks = Chunking::new(200).overlap(20).chunks(&embedder, &text, Structure::Markdown)?;
+    let chunks = Chunking::new(200).overlap(20).chunks(&embedder, &text, Structure::of_path(path.as_ref()))?;
     let pieces: Vec<&str> = chunks.iter().map(|(_, piece)| *piece).collect();
     let vectors = embedder.embed(&pieces, &EmbedOptions::default())?;
 

@@ -1,14 +1,20 @@
 //! Long texts in pieces that mean something by themselves.
 
+use crate::corpus::language::Language;
+use crate::corpus::read::ending;
 use crate::corpus::record::Chunk;
 use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::options::EmbedOptions;
+use std::collections::HashMap;
 use std::path::Path;
-use text_splitter::{ChunkConfig, ChunkConfigError, ChunkSizer, MarkdownSplitter, TextSplitter};
+use text_splitter::{ChunkConfig, ChunkConfigError, ChunkSizer, CodeSplitter, MarkdownSplitter, TextSplitter};
 
-/// How texts are cut up: where the text itself has borders, the greatest that fit: sections (of Markdown), paragraphs, sentences,
-/// words, characters.
+/// The most bytes of code that are parsed: its syntax takes memory, some hundred times its size.
+const MOST_CODE: usize = 1 << 20;
+
+/// How texts are cut up: where the text itself has borders, the greatest that fit: sections (of Markdown), functions and statements (of
+/// code), paragraphs, sentences, words, characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Chunking {
@@ -102,13 +108,18 @@ pub enum Structure {
     Plain,
     /// Sections, lists and tables.
     Markdown,
+    /// Functions, types and statements.
+    Code(Language),
 }
 
 impl Structure {
-    /// That of the texts of a file.
-    pub(crate) fn of(file: &Path) -> Self {
-        let is = |name: &str| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(name));
-        if is("md") || is("markdown") { Structure::Markdown } else { Structure::Plain }
+    /// That of the texts of a file, by its name.
+    pub fn of_path(path: &Path) -> Self {
+        match ending(path).as_deref() {
+            Some("md" | "markdown") => Structure::Markdown,
+            Some(ending) => Language::of_ending(ending).map_or(Structure::Plain, Structure::Code),
+            None => Structure::Plain,
+        }
     }
 }
 
@@ -128,6 +139,7 @@ pub(crate) struct Chunker<'a> {
     embedder: &'a Embedder,
     plain: TextSplitter<Counter<'a>>,
     markdown: MarkdownSplitter<Counter<'a>>,
+    code: HashMap<Language, CodeSplitter<Counter<'a>>>,
 }
 
 impl<'a> Chunker<'a> {
@@ -138,11 +150,17 @@ impl<'a> Chunker<'a> {
             return Err(ChunkingError::Room { tokens, room });
         }
         let no = |_: ChunkConfigError| ChunkingError::Overlap { tokens, overlap };
-        let config = || ChunkConfig::new(tokens).with_sizer(Counter(embedder)).with_overlap(overlap).map_err(no);
         if tokens == 0 {
             return Err(ChunkingError::Overlap { tokens, overlap });
         }
-        Ok(Self { embedder, plain: TextSplitter::new(config()?), markdown: MarkdownSplitter::new(config()?) })
+        let config = || ChunkConfig::new(tokens).with_sizer(Counter(embedder)).with_overlap(overlap).map_err(no);
+        let code = |language: Language| Ok((language, language.splitter(config()?)));
+        Ok(Self {
+            embedder,
+            plain: TextSplitter::new(config()?),
+            markdown: MarkdownSplitter::new(config()?),
+            code: Language::ALL.into_iter().map(code).collect::<Result<_, ChunkingError>>()?,
+        })
     }
 
     /// The chunks of a text, without the blanks around them; none of a blank text.
@@ -153,6 +171,8 @@ impl<'a> Chunker<'a> {
         let pieces: Vec<(usize, &str)> = match structure {
             Structure::Plain => self.plain.chunk_indices(text).collect(),
             Structure::Markdown => self.markdown.chunk_indices(text).collect(),
+            Structure::Code(language) if text.len() <= MOST_CODE => self.code[&language].chunk_indices(text).collect(),
+            Structure::Code(_) => self.plain.chunk_indices(text).collect(),
         };
         let chunk = |(number, (start, piece)): (usize, (usize, &'t str))| {
             let end = start + piece.len();
@@ -167,5 +187,104 @@ impl<'a> Chunker<'a> {
             (chunk, piece)
         };
         Ok(pieces.into_iter().enumerate().map(chunk).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qembed_models::PassMemory;
+
+    /// Every byte of a text is a token.
+    fn embedder() -> Embedder {
+        let memory = |_| PassMemory { per_token: 1, per_text: 1, limit: None };
+        crate::tests::embedder(100_000, memory, |_, _, _| panic!("nothing is computed")).unwrap()
+    }
+
+    /// Chunks of a text; that they leave out nothing but blanks, and are what they say they are.
+    fn chunks(text: &str, tokens: usize, structure: Structure) -> Vec<&str> {
+        let chunks = Chunking::new(tokens).chunks(&embedder(), text, structure).unwrap();
+        let mut end = 0;
+        for (number, (chunk, piece)) in chunks.iter().enumerate() {
+            let (from, to) = (chunk.bytes.start as usize, chunk.bytes.end as usize);
+            assert_eq!((chunk.number, &text[from..to]), (number as u64, *piece));
+            assert!(from >= end && text[end..from].trim().is_empty(), "{structure:?}: {:?} is lost", &text[end..from]);
+            assert!(piece.len() <= tokens && !piece.trim().is_empty(), "{structure:?}: {piece:?}");
+            assert_eq!(chunk.lines.0, text[..from].matches('\n').count() as u64 + 1);
+            end = to;
+        }
+        assert!(text[end..].trim().is_empty(), "{structure:?}: {:?} is lost", &text[end..]);
+        chunks.into_iter().map(|(_, piece)| piece).collect()
+    }
+
+    /// Of each language three things that are not cut, the second and the third with a blank line in them, as people write them.
+    const CODE: [(&str, [&str; 3]); 4] = [
+        (
+            "a.go",
+            [
+                "func first(x int) int {\n\treturn 2 * x\n}",
+                "func (s *Some) second(x int) int {\n\ty := 2 * x\n\n\treturn x + y\n}",
+                "type third struct {\n\tx int\n\n\ty int\n}",
+            ],
+        ),
+        (
+            "a.java",
+            [
+                "class First {\n  int x = 2;\n}",
+                "class Second {\n  int y = 2;\n\n  int second(int x) { return 2 * x + y; }\n}",
+                "interface Third {\n  int x();\n\n  int y();\n}",
+            ],
+        ),
+        (
+            "a.js",
+            [
+                "function first(x) {\n  return 2 * x;\n}",
+                "export const second = (x) => {\n  const y = 2 * x;\n\n  return <b>{x + y}</b>;\n};",
+                "class Third {\n  x = 1;\n\n  y = 2;\n}",
+            ],
+        ),
+        (
+            "a.PY.gz",
+            [
+                "def first(x):\n    return 2 * x",
+                "@cache\ndef second(x, y=0):\n    y += 2 * x\n\n    return x + y * second(y)",
+                "class Third:\n    x = 1\n\n    y = 2",
+            ],
+        ),
+    ];
+
+    #[test]
+    fn code_is_cut_between_functions() {
+        for (name, parts) in CODE {
+            let structure = Structure::of_path(name.as_ref());
+            let code = parts.join("\n\n") + "\n";
+            assert_eq!(chunks(&code, 95, structure), parts, "{name}");
+            assert_ne!(chunks(&code, 95, Structure::Plain), parts, "{name}: what the syntax is for");
+            let crlf = |text: &str| text.replace('\n', "\r\n");
+            assert_eq!(chunks(&crlf(&code), 100, structure), parts.map(crlf), "{name}");
+        }
+        let known = CODE.map(|(name, _)| Structure::of_path(name.as_ref()));
+        assert!(Language::ALL.iter().all(|language| known.contains(&Structure::Code(*language))));
+    }
+
+    #[test]
+    fn what_does_not_parse_is_cut_around() {
+        for (name, parts) in CODE {
+            let structure = Structure::of_path(name.as_ref());
+            // Something stray, and an end that is missing.
+            let code = [parts[0], ")))", parts[1], parts[2], &parts[1][..40]].join("\n\n");
+            let found = chunks(&code, 95, structure);
+            assert!(found.iter().any(|chunk| chunk.ends_with(parts[1])), "{name}: {found:#?}");
+            assert!(found.iter().any(|chunk| chunk.starts_with(parts[2])), "{name}: {found:#?}");
+        }
+        let prose =
+            "There is no code in this file, but it has quotation marks (\" and '), {braces, and #hash <marks.\n\n"
+                .repeat(3);
+        for language in Language::ALL {
+            let structure = Structure::Code(language);
+            assert!(chunks(&prose, 60, structure).len() > 4);
+            chunks(&"({[<'\"`#/*\u{e4}\u{1f600}\0\r\n\t".repeat(40), 30, structure);
+            assert!(chunks(" \r\n\t\n", 30, structure).is_empty() && chunks("", 30, structure).is_empty());
+        }
     }
 }

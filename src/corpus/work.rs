@@ -319,7 +319,7 @@ impl<'a> Work<'a> {
             return Ok(records);
         };
         let [text] = &row.texts[..] else { return Err(JobError::ChunkedBatch) };
-        let mut chunks = chunker.chunks(text, Structure::of(&row.place.file))?;
+        let mut chunks = chunker.chunks(text, Structure::of_path(&row.place.file))?;
         if chunks.is_empty() {
             // Blank, or without a character: what becomes of that is said elsewhere.
             let bytes = text.len() as u64;

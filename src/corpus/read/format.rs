@@ -1,5 +1,6 @@
 //! The forms in which an input may come.
 
+use crate::corpus::language::Language;
 use std::path::Path;
 
 /// What a file consists of.
@@ -46,24 +47,31 @@ const ENDINGS: [(&str, InputFormat); 10] = [
 /// Endings that come after those, of compressed files.
 const COMPRESSED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
 
-/// Endings of files that are no rows of texts, but may be texts as a whole.
-const DOCUMENTS: [&str; 3] = ["md", "markdown", "rst"];
+/// Endings of files that are no rows of texts, but may be texts as a whole; so may code whose syntax is known.
+const DOCUMENTS: [&str; 21] = [
+    "md", "markdown", "rst", "c", "cc", "cpp", "cs", "cts", "cxx", "h", "hpp", "kt", "mts", "php", "rb", "rs", "scala",
+    "sh", "swift", "ts", "tsx",
+];
 
 impl InputFormat {
     /// What a file's name says, whether it is compressed or not. With `whole_file`, one of lines is one text instead, and
-    /// so are `.md`, `.markdown` and `.rst`.
+    /// so are documents (`.md`, `.markdown`, `.rst`) and code.
     pub fn of_name(path: &Path, whole_file: bool) -> Option<Self> {
-        let ending = |path: &Path| path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
-        let mut last = ending(path)?;
-        if COMPRESSED.contains(&last.as_str()) {
-            last = ending(Path::new(path.file_stem()?))?;
-        }
-        match ENDINGS.iter().find(|(ending, _)| *ending == last).map(|(_, format)| *format) {
+        let ending = ending(path)?;
+        let is_text = || DOCUMENTS.contains(&ending.as_str()) || Language::of_ending(&ending).is_some();
+        match ENDINGS.iter().find(|(known, _)| *known == ending).map(|(_, format)| *format) {
             Some(Self::Lines) if whole_file => Some(Self::Whole),
-            None if whole_file && DOCUMENTS.contains(&last.as_str()) => Some(Self::Whole),
+            None if whole_file && is_text() => Some(Self::Whole),
             other => other,
         }
     }
+}
+
+/// How a name ends, in lower case; where it says that the file is compressed, how it ends before that.
+pub(crate) fn ending(path: &Path) -> Option<String> {
+    let ending = |path: &Path| path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+    let last = ending(path)?;
+    if COMPRESSED.contains(&last.as_str()) { ending(Path::new(path.file_stem()?)) } else { Some(last) }
 }
 
 #[cfg(test)]
@@ -82,6 +90,10 @@ mod tests {
         }
         let whole = |name: &str| InputFormat::of_name(Path::new(name), true);
         assert_eq!((whole("a.md.gz"), whole("a.txt")), (Some(InputFormat::Whole), Some(InputFormat::Whole)));
-        assert_eq!((whole("a.rs"), whole("a.csv")), (None, Some(InputFormat::Csv)));
+        assert_eq!(
+            (whole("a.rs"), whole("a.Py.zst"), whole("a.cpp")),
+            (Some(InputFormat::Whole), Some(InputFormat::Whole), Some(InputFormat::Whole))
+        );
+        assert_eq!((whole("a.exe"), whole("a.csv"), of("a.rs")), (None, Some(InputFormat::Csv), None));
     }
 }

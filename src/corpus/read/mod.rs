@@ -33,6 +33,7 @@ pub use error::{Compression, ReadError, ReadProblem, Role, RowError, RowProblem}
 pub use files::{Files, InputFile};
 pub use fingerprint::{Change, FileFingerprint, Fingerprint};
 pub use format::InputFormat;
+pub(crate) use format::ending;
 pub use rows::Rows;
 pub use source::{Keep, Source};
 pub use survey::Survey;
