@@ -12,7 +12,7 @@ use std::path::PathBuf;
     after_help = "Example:\n  qembed-q merge part-1.parquet part-2.parquet part-3.parquet --output whole.parquet"
 )]
 pub(super) struct MergeArguments {
-    /// Outputs of `embed --part`; those without metadata (jsonl, json, csv, npy, raw) in their order
+    /// Outputs of `embed --part`, of several files as they were named there; others than parquet and sqlite in their order
     #[arg(value_name = "FILE", required = true)]
     parts: Vec<PathBuf>,
 

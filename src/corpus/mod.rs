@@ -36,5 +36,5 @@ pub use lines::{LineError, Lines};
 pub use merge::{MergeError, merge};
 pub use model::Model;
 pub use npy::NpyWriter;
-pub use record::{Chunk, Layout, PART, Record};
+pub use record::{Chunk, Layout, PART, Record, SHARD, SHARDS};
 pub use row::{ColumnType, Columns, Place, Row, Unit, Value};

@@ -6,6 +6,10 @@ use std::ops::Range;
 
 /// The name in [`Layout::metadata`] that a part of an output has, with `3/8` for the third of eight. A whole one has none.
 pub const PART: &str = "qembed.part";
+/// The name in [`Layout::metadata`] that a file of an output in several has, with its number, from 0.
+pub const SHARD: &str = "qembed.shard";
+/// The name in the metadata that the last of these files has besides, with how many they are.
+pub const SHARDS: &str = "qembed.shards";
 
 /// What all records of an output have in common.
 #[derive(Clone, Debug)]

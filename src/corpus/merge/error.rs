@@ -32,7 +32,33 @@ pub enum MergeError {
         /// Those that are not there, from 1.
         missing: Vec<u64>,
     },
-    /// A part is there twice.
+    /// A part in several files lacks some of them.
+    #[error("part {part} is in several files, of which these are missing: {}", numbers(missing))]
+    MissingFiles {
+        /// Which part, from 1.
+        part: u64,
+        /// Those that are not there, from 0, as in their names.
+        missing: Vec<u64>,
+    },
+    /// A part in several files lacks the last of them.
+    #[error("{} is not the last file of its part: files are missing, or the run that writes them has not ended", path.display())]
+    NoLast {
+        /// The last that is there.
+        path: PathBuf,
+    },
+    /// A part ends before this file of it.
+    #[error("{} is of an earlier run: its part ends before it. Leave it out", path.display())]
+    Stale {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A part is being written, or its run was interrupted.
+    #[error("{}: the run that writes this part has not ended: resume it first", journal.display())]
+    Unfinished {
+        /// The run's journal.
+        journal: PathBuf,
+    },
+    /// A part, or a file of it, is there twice.
     #[error("{} and {} are the same part", first.display(), second.display())]
     Twice {
         /// The one.

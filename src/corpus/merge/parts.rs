@@ -1,13 +1,13 @@
 //! Whether parts belong together, and in which order.
 
 use crate::corpus::merge::error::MergeError;
-use crate::corpus::record::PART;
+use crate::corpus::record::{PART, SHARD, SHARDS};
 use std::path::PathBuf;
 
 /// Names and values that concern all records of an output.
 pub(crate) type Metadata = Vec<(String, String)>;
 
-/// A part, and what it says of all its records.
+/// A part, or a file of one that is in several, and what it says of all its records.
 pub(crate) struct Part {
     pub(crate) path: PathBuf,
     pub(crate) metadata: Metadata,
@@ -16,21 +16,33 @@ pub(crate) struct Part {
 impl Part {
     /// Which of how many it is.
     fn number(&self) -> Result<(u64, u64), MergeError> {
-        let said = self.metadata.iter().find(|(key, _)| key == PART);
-        let parsed = said.and_then(|(_, part)| part.split_once('/')).and_then(|(number, count)| {
-            Some((number.parse().ok()?, count.parse().ok()?)).filter(|(number, count)| (1..=*count).contains(number))
-        });
+        let parsed = match self.said(PART) {
+            Some(part) => part.split_once('/').and_then(|(number, count)| {
+                let (number, count) = (number.parse().ok()?, count.parse().ok()?);
+                (1..=count).contains(&number).then_some((number, count))
+            }),
+            // Files of a whole are put together, too.
+            None => self.shard().map(|_| (1, 1)),
+        };
         parsed.ok_or_else(|| MergeError::NoPart { path: self.path.clone() })
+    }
+
+    /// Which file of its part it is, from 0, where that is in several.
+    fn shard(&self) -> Option<u64> {
+        self.said(SHARD)?.parse().ok()
     }
 
     /// What it must have in common with the others.
     fn common(&self) -> impl Iterator<Item = &(String, String)> {
-        self.metadata.iter().filter(|(key, _)| key != PART)
+        self.metadata.iter().filter(|(key, _)| ![PART, SHARD, SHARDS].contains(&key.as_str()))
+    }
+
+    fn said(&self, key: &str) -> Option<&str> {
+        self.metadata.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
     fn get(&self, key: &str) -> String {
-        let found = self.metadata.iter().find(|(other, _)| other == key);
-        found.map_or_else(|| "nothing".to_owned(), |(_, value)| format!("{value:?}"))
+        self.said(key).map_or_else(|| "nothing".to_owned(), |value| format!("{value:?}"))
     }
 }
 
@@ -45,7 +57,7 @@ pub(crate) fn in_order(parts: Vec<Part>) -> Result<(Vec<Part>, Metadata), MergeE
     for part in parts {
         numbered.push((part.number()?, part));
     }
-    numbered.sort_by_key(|((number, _), _)| *number);
+    numbered.sort_by_key(|((number, _), part)| (*number, part.shard()));
     let [((_, count), first), ..] = &*numbered else { return Err(MergeError::NoParts) };
     for ((_, other), part) in &numbered {
         if other != count {
@@ -56,14 +68,34 @@ pub(crate) fn in_order(parts: Vec<Part>) -> Result<(Vec<Part>, Metadata), MergeE
             return Err(differs(part, first, key, part.get(key), first.get(key)));
         }
     }
-    if let Some([(_, first), (_, second)]) = numbered.array_windows().find(|[a, b]| a.0 == b.0) {
+    let same = |a: &Part, b: &Part| a.shard().is_none() || a.shard() == b.shard();
+    let twice = numbered.array_windows().find(|[a, b]| a.0 == b.0 && same(&a.1, &b.1));
+    if let Some([(_, first), (_, second)]) = twice {
         return Err(MergeError::Twice { first: first.path.clone(), second: second.path.clone() });
     }
-    if (numbered.len() as u64) < *count {
-        let there = |number: &u64| numbered.iter().any(|((other, _), _)| other == number);
-        let missing = (1..=*count).filter(|number| !there(number)).take(1000).collect();
+    let there = |number: &u64| numbered.iter().any(|((other, _), _)| other == number);
+    let missing: Vec<u64> = (1..=*count).filter(|number| !there(number)).take(1000).collect();
+    if !missing.is_empty() {
         return Err(MergeError::Missing { count: *count, missing });
+    }
+    for files in numbered.chunk_by(|a, b| a.0 == b.0) {
+        check_files(files[0].0.0, &files.iter().map(|(_, part)| part).collect::<Vec<_>>())?;
     }
     let metadata = first.common().cloned().collect();
     Ok((numbered.into_iter().map(|(_, part)| part).collect(), metadata))
+}
+
+/// That the files of a part, in their order, are one, or all of several.
+fn check_files(part: u64, files: &[&Part]) -> Result<(), MergeError> {
+    let Some((last, number)) = files.last().and_then(|last| Some((last, last.shard()?))) else { return Ok(()) };
+    let there = |number: &u64| files.iter().any(|file| file.shard() == Some(*number));
+    let missing: Vec<u64> = (0..number).filter(|number| !there(number)).take(1000).collect();
+    if !missing.is_empty() {
+        return Err(MergeError::MissingFiles { part, missing });
+    }
+    match files.iter().position(|file| file.said(SHARDS).is_some()) {
+        None => Err(MergeError::NoLast { path: last.path.clone() }),
+        Some(end) if end + 1 < files.len() => Err(MergeError::Stale { path: files[end + 1].path.clone() }),
+        Some(_) => Ok(()),
+    }
 }

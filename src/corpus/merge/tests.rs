@@ -5,9 +5,10 @@ use crate::corpus::dtype::Dtype;
 use crate::corpus::record::PART;
 use crate::corpus::row::{ColumnType, Value};
 use crate::corpus::sample::{Sample, sample};
-use crate::corpus::write::OutputFormat;
+use crate::corpus::write::{OutputFormat, create_shards};
 use std::fs;
-use std::path::PathBuf;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Writes the records between these bounds as parts. Of bounds that are the same, the part is empty.
@@ -50,6 +51,59 @@ fn parts_make_what_one_run_makes() {
     let paths = parts(&folder, OutputFormat::Parquet, &mut made, &[0, 7, 599, 600]);
     merge(OutputFormat::Parquet, &paths, &out).unwrap();
     assert!(fs::read(&out).unwrap() == made.bytes(OutputFormat::Parquet, &folder.path().join("at once")));
+}
+
+/// Writes all records as a part in several files.
+fn in_files(path: &Path, format: OutputFormat, whole: &mut Sample, part: &str) -> Vec<PathBuf> {
+    whole.layout.metadata.push((PART.to_owned(), part.to_owned()));
+    let mut sink = create_shards(format, path, &whole.layout, NonZero::new(10).unwrap()).unwrap();
+    whole.push(&mut *sink, 0..whole.records.len());
+    whole.layout.metadata.pop();
+    sink.finish().unwrap().files
+}
+
+#[test]
+fn files_of_a_part_are_put_together_or_it_is_said_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let out = path("whole");
+    for format in [OutputFormat::Parquet, OutputFormat::Sqlite] {
+        let mut made = sample(25, 20, Dtype::F32, false);
+        let name = path(format.name());
+        let mut files = in_files(&name, format, &mut made, "1/1");
+        let said = |files: &[PathBuf]| merge(format, files, &out).unwrap_err().to_string();
+        let shown = |path: &Path| path.display().to_string();
+        assert_eq!(
+            said(&[files[0].clone(), files[2].clone()]),
+            "part 1 is in several files, of which these are missing: 1"
+        );
+        assert_eq!(
+            said(&files[..2]),
+            format!(
+                "{} is not the last file of its part: files are missing, or the run that writes them has not ended",
+                shown(&files[1])
+            )
+        );
+        let again = path("again");
+        fs::copy(&files[1], &again).unwrap();
+        files.push(again.clone());
+        assert_eq!(said(&files), format!("{} and {} are the same part", shown(&files[1]), shown(&again)));
+        let made_as_one = parts(&folder, format, &mut made, &[0, 25]);
+        files[3] = made_as_one[0].clone();
+        assert_eq!(said(&files), format!("{} and {} are the same part", shown(&files[3]), shown(&files[0])));
+        files.pop();
+        files.reverse();
+        merge(format, &files, &out).unwrap();
+        let whole = made.bytes(format, &path("at once"));
+        assert!(fs::read(&out).unwrap() == whole);
+        fs::remove_file(&out).unwrap();
+        // A later run of fewer rows.
+        made.records.truncate(15);
+        in_files(&name, format, &mut made, "1/1");
+        let stale = format!("{} is of an earlier run: its part ends before it. Leave it out", shown(&files[0]));
+        assert_eq!(said(std::slice::from_ref(&name)), stale);
+        assert!(!out.exists());
+    }
 }
 
 #[test]

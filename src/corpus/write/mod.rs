@@ -21,6 +21,6 @@ pub use format::{OutputFormat, OutputFormatError};
 pub use open::create;
 pub(crate) use parquet::KINDS as PARQUET_KINDS;
 pub use shards::create_shards;
-pub(crate) use shards::shard;
+pub(crate) use shards::{shard, shards};
 pub use sink::{Sink, Written};
 pub(crate) use sqlite::SqliteSink;

@@ -109,6 +109,11 @@ impl Sink for ParquetSink {
         Ok(())
     }
 
+    fn note(&mut self, name: &str, value: &str) -> Result<(), WriteError> {
+        self.writer.append_key_value_metadata(KeyValue::new(name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Written, WriteError> {
         let mut end = || if self.batch.ids.is_empty() { Ok(()) } else { self.write() };
         end().map_err(WriteError::parquet(&self.path))?;

@@ -23,6 +23,15 @@ pub trait Sink {
         Ok(())
     }
 
+    /// Adds to what the output says of itself besides [`Layout::metadata`](crate::corpus::Layout::metadata), where its form has a place for it.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    fn note(&mut self, name: &str, value: &str) -> Result<(), WriteError> {
+        let _ = (name, value);
+        Ok(())
+    }
+
     /// Ends the output, and gives it its name once it is on the disk.
     ///
     /// # Errors

@@ -15,6 +15,8 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params, params_from_iter};
 use std::path::{Path, PathBuf};
 
+const INSERT_META: &str = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
+
 pub(crate) struct SqliteSink {
     path: PathBuf,
     /// Before the file: it is closed first.
@@ -84,6 +86,11 @@ impl Sink for SqliteSink {
         self.insert(record.row, fields)
     }
 
+    fn note(&mut self, name: &str, value: &str) -> Result<(), WriteError> {
+        let inserted = self.connection.execute(INSERT_META, params![name, value]);
+        inserted.map(drop).map_err(WriteError::sqlite(&self.path))
+    }
+
     fn finish(self: Box<Self>) -> Result<Written, WriteError> {
         let SqliteSink { path, connection, file, .. } = *self;
         connection.execute_batch("COMMIT").map_err(WriteError::sqlite(&path))?;
@@ -117,7 +124,7 @@ fn build(at: &Path, layout: &Layout) -> rusqlite::Result<Connection> {
          CREATE TABLE embeddings ({columns}, PRIMARY KEY ({key}));"
     ))?;
     {
-        let mut insert = connection.prepare("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+        let mut insert = connection.prepare(INSERT_META)?;
         // In the order in which the table has them, so that who reads and writes them again makes the same file.
         let mut metadata: Vec<_> = layout.metadata.iter().collect();
         metadata.sort();
