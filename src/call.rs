@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::planner::Planner;
 use crate::tokens::Tokens;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 
 /// Texts that were read but have no vectors yet, and what becomes of them.
 pub(crate) struct Call<'a> {
@@ -15,6 +16,8 @@ pub(crate) struct Call<'a> {
     /// Whether vectors are of no use unless all can be had.
     all_or_none: bool,
     planner: Planner,
+    /// Values of the vectors of single texts, where they are others.
+    own: HashMap<usize, usize>,
     /// Texts that have been given to the planner.
     added: usize,
     done: Progress,
@@ -28,7 +31,8 @@ impl<'a> Call<'a> {
         all_or_none: bool,
     ) -> Result<Self, Error> {
         let (dimensions, planner) = (embedder.check_dimensions(dimensions)?, Planner::new(embedder.limits()));
-        Ok(Self { embedder, control, dimensions, all_or_none, planner, added: 0, done: Progress::default() })
+        let (own, done) = (HashMap::new(), Progress::default());
+        Ok(Self { embedder, control, dimensions, all_or_none, planner, own, added: 0, done })
     }
 
     /// Values of a vector.
@@ -45,6 +49,12 @@ impl<'a> Call<'a> {
     pub(crate) fn add(&mut self, tokens: Tokens) {
         self.planner.push(tokens);
         self.added += 1;
+    }
+
+    /// Takes a text in whose vector has so many values, as the model can have; not for [`Self::run_in_order`].
+    pub(crate) fn add_cut(&mut self, tokens: Tokens, dimensions: usize) {
+        self.own.insert(self.added, dimensions);
+        self.add(tokens);
     }
 
     /// Whether it is time to run.
@@ -92,7 +102,7 @@ impl<'a> Call<'a> {
     /// Where one is not finite, the texts before it still get theirs, unless all or none are wanted; the error names the
     /// first such text.
     pub(crate) fn run(&mut self, mut each: impl FnMut(usize, &[f32], usize)) -> Result<(), Error> {
-        let mut vector = vec![0f32; self.dimensions];
+        let mut vector = Vec::new();
         let mut broken: Option<usize> = None;
         loop {
             let pass = self.planner.next_pass();
@@ -101,7 +111,8 @@ impl<'a> Call<'a> {
             }
             let states = self.states(&pass)?;
             for (state, (i, tokens)) in states.chunks_exact(self.embedder.dimensions()).zip(&pass) {
-                vector.copy_from_slice(&state[..self.dimensions]);
+                vector.clear();
+                vector.extend_from_slice(&state[..self.own.remove(i).unwrap_or(self.dimensions)]);
                 normalize(&mut vector);
                 if vector.iter().all(|x| x.is_finite()) {
                     each(*i, &vector, tokens.len());

@@ -235,14 +235,29 @@ impl Embedder {
         texts: impl IntoIterator<Item = Tokens>,
         dimensions: Option<usize>,
         control: &Control,
+        each: impl FnMut(usize, &[f32], usize),
+    ) -> Result<(), Error> {
+        self.embed_cut_unordered(texts.into_iter().map(|tokens| (tokens, None)), dimensions, control, each)
+    }
+
+    /// [`Embedder::embed_tokens_unordered`], with a number of dimensions that a text may have of its own, which must be one that the model
+    /// can have.
+    pub(crate) fn embed_cut_unordered(
+        &self,
+        texts: impl IntoIterator<Item = (Tokens, Option<usize>)>,
+        dimensions: Option<usize>,
+        control: &Control,
         mut each: impl FnMut(usize, &[f32], usize),
     ) -> Result<(), Error> {
         let mut call = Call::new(self, dimensions, control, false)?;
-        for tokens in texts {
+        for (tokens, own) in texts {
             if call.is_full() {
                 call.run(&mut each)?;
             }
-            call.add(tokens);
+            match own {
+                Some(own) => call.add_cut(tokens, own),
+                None => call.add(tokens),
+            }
         }
         call.run(&mut each)
     }

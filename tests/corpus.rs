@@ -422,6 +422,56 @@ fn parts_of_several_files_make_the_whole() {
 }
 
 #[test]
+fn a_request_has_the_dimensions_that_it_asks_for() {
+    let corpus = Corpus::new("dimensions");
+    let request = |id: usize, input: Value, dimensions: Value| {
+        let body = json!({ "model": "m", "input": input, "dimensions": dimensions });
+        json!({ "custom_id": format!("r{id}"), "method": "POST", "url": "/v1/embeddings", "body": body })
+    };
+    let asked = [json!(null), json!(32), json!(64), json!(48), json!(7), json!("48"), json!(-1)];
+    let texts = |id: usize| (0..=id % 2).map(|i| format!("text {i} of {id}")).collect::<Vec<_>>();
+    let requests =
+        asked.iter().enumerate().map(|(id, asked)| format!("{}\n", request(id, json!(texts(id)), asked.clone())));
+    let requests: Vec<_> = requests.collect();
+    fs::write(corpus.path("in.jsonl"), requests.concat()).unwrap();
+    let arguments = |output| ["--input", "in.jsonl", "--input-format", "openai-batch", "--output", output];
+    fn run<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        let form = "openai-batch";
+        [&["--input", "in.jsonl", "--input-format", form, "--output", "out.jsonl", "--format", form], more].concat()
+    }
+    let said = corpus.refused(1, &run(&[]));
+    let range = "dimensions asked for: this model's vectors can be cut to 32 … 64";
+    assert!(said.contains(&format!("in.jsonl, line 5: 7 {range}")) && said.contains("--on-error skip"), "{said}");
+    for (more, all) in [(&["--dim", "48"][..], 48), (&[], 64)] {
+        corpus.refused(3, &run(&[more, &["--on-error", "skip", "--force"]].concat()));
+        let answers = corpus.lines("out.jsonl");
+        for (id, answer) in answers.iter().enumerate().take(4) {
+            let dimensions = asked[id].as_u64().map_or(all, |asked| asked as usize);
+            let expected = embedder().embed(&texts(id), &EmbedOptions::default().dimensions(dimensions)).unwrap();
+            let data = answer["response"]["body"]["data"].as_array().unwrap();
+            let found: Vec<_> = data.iter().map(|data| floats(&data["embedding"])).collect();
+            assert_eq!(found, expected.iter().map(<[f32]>::to_vec).collect::<Vec<_>>(), "to the last bit");
+        }
+        let why = |id: usize| answers[id]["error"]["message"].as_str().unwrap();
+        assert_eq!((why(4), why(6)), (&*format!("7 {range}"), &*format!("0 {range}")));
+        assert_eq!(why(5), "the field \"dimensions\" is a text, and cannot be a number of dimensions");
+    }
+    corpus.refused(3, &run(&["--on-error", "skip", "--force", "--dtype", "ubinary"]));
+    let bytes =
+        |id: usize| corpus.lines("out.jsonl")[id]["response"]["body"]["data"][0]["embedding"].as_array().unwrap().len();
+    assert_eq!([0, 1, 3].map(bytes), [8, 4, 6]);
+
+    // What has one number for all vectors says so.
+    fs::write(corpus.path("in.jsonl"), requests[1..3].concat()).unwrap();
+    let said = corpus.refused(1, &arguments("out.npy"));
+    let why = "in.jsonl, line 1: 32 dimensions asked for, while all vectors of npy have 64: ask for 32 of all, or write openai-batch";
+    assert!(said.contains(why) && said.contains("(--dim 32, --format openai-batch, or --on-error skip)"), "{said}");
+    fs::write(corpus.path("in.jsonl"), &requests[1]).unwrap();
+    corpus.embed(&[&arguments("out.npy")[..], &["--dim", "32"]].concat());
+    assert_eq!(corpus.read("out.npy").len(), 128 + 2 * 32 * 4);
+}
+
+#[test]
 fn what_has_not_changed_is_taken_over() {
     let corpus = Corpus::new("update");
     let mut rows = corpus.rows("in.jsonl", 50);

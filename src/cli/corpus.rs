@@ -11,7 +11,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use qembed_q::corpus::read::{InputFormat, Keep, Source, TextOf};
 use qembed_q::corpus::write::OutputFormat;
 use qembed_q::corpus::{
-    Chunking, Dtype, Job, JobControl, JobError, JobProgress, JournalError, Part, Pool, Stage, Summary,
+    Chunking, DimensionsError, Dtype, Job, JobControl, JobError, JobProgress, JournalError, Part, Pool, Stage, Summary,
 };
 use qembed_q::gguf::AtomicFile;
 use qembed_q::{EmbedOptions, Error};
@@ -456,7 +456,10 @@ pub(super) fn way_out(error: &JobError) -> String {
             Error::EmptyText { .. } => " (--empty end-token, or --on-error skip)".into(),
             _ => " (--on-error skip passes it over)".into(),
         },
-        JobError::Row(_) => " (--on-error skip passes it over)".into(),
+        JobError::Dimensions { source: DimensionsError::Output { asked, .. }, .. } => {
+            format!(" (--dim {asked}, --format openai-batch, or --on-error skip)")
+        }
+        JobError::Row(_) | JobError::Dimensions { .. } => " (--on-error skip passes it over)".into(),
         JobError::Embed(error) => super::way_out(error),
         _ => String::new(),
     }

@@ -173,6 +173,14 @@ pub enum JobError {
         /// Its cause.
         source: Box<Error>,
     },
+    /// A row wants vectors of another number of dimensions than it can have.
+    #[error("{place}: {source}")]
+    Dimensions {
+        /// Which row.
+        place: Place,
+        /// Why it cannot have them.
+        source: DimensionsError,
+    },
     /// Two rows have one id.
     #[error("{place}: the id {id:?} is that of {first}, too: take another field as id, or make one of the two another")]
     SameId {
@@ -233,6 +241,27 @@ pub enum JobError {
     /// The model, or who ended the job.
     #[error(transparent)]
     Embed(#[from] Error),
+}
+
+/// Why the vectors of a row cannot have the dimensions that it asks for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DimensionsError {
+    /// The model's vectors cannot be cut to so many.
+    #[error(transparent)]
+    Model(Error),
+    /// All vectors of the output have the same number.
+    #[error(
+        "{asked} dimensions asked for, while all vectors of {format} have {all}: ask for {asked} of all, or write openai-batch"
+    )]
+    Output {
+        /// Dimensions asked for.
+        asked: usize,
+        /// Those that all have.
+        all: usize,
+        /// The output's form.
+        format: OutputFormat,
+    },
 }
 
 impl Job {

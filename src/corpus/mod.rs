@@ -28,7 +28,7 @@ pub mod write;
 pub use chunks::{Chunking, ChunkingError, Pool, Structure};
 pub use dtype::{Dtype, DtypeError};
 pub use finished::{FinishedError, StoredVector, StoredVectors, read_vectors};
-pub use job::{Job, JobControl, JobError, JobProgress, Part, Stage, Summary};
+pub use job::{DimensionsError, Job, JobControl, JobError, JobProgress, Part, Stage, Summary};
 pub use journal::JournalError;
 pub use known::UpdateError;
 pub use language::Language;

@@ -92,7 +92,7 @@ fn push(
     // Columns that came up later.
     kept.resize(layout.columns.names.len(), Value::Null);
     let ahead = if layout.chunked { Chunk::BYTES } else { 0 };
-    let vector = layout.dtype.vector_bytes(layout.dimensions);
+    let vector = layout.dtype.vector_bytes(row.dimensions.unwrap_or(layout.dimensions));
     for (i, bytes) in bytes.chunks_exact(ahead + vector).enumerate() {
         let (chunk, vector) = bytes.split_at(ahead);
         let chunk = if layout.chunked { Chunk::decode(chunk) } else { None };

@@ -17,6 +17,8 @@ pub struct Row {
     pub texts: Vec<String>,
     /// The instruction that goes before its texts, where a column gives it.
     pub instruction: Option<String>,
+    /// Values of its vectors, where a request of a batch file says how many it wants.
+    pub dimensions: Option<usize>,
     /// The values of the other columns that are kept, in the order of [`Columns::names`].
     pub kept: Vec<Value>,
 }

@@ -112,6 +112,9 @@ impl Job {
         if self.chunking.is_some() && row.texts.len() != 1 {
             return Err(JobError::ChunkedBatch);
         }
+        if let Err(source) = encoders.own_dimensions(row) {
+            return Err(JobError::Dimensions { place: row.place.clone(), source });
+        }
         for text in &row.texts {
             let room = encoders.room(row.instruction.as_deref())?;
             let checked = match (text.is_empty(), self.chunking.is_some() || self.embed.truncate.is_some()) {

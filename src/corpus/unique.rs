@@ -62,6 +62,7 @@ mod tests {
             id: Value::Text(id.into()),
             texts: Vec::new(),
             instruction: None,
+            dimensions: None,
             kept: Vec::new(),
         };
         let names = Names::new().unwrap();

@@ -3,11 +3,12 @@
 use crate::call::normalize;
 use crate::control::{Control, Progress};
 use crate::corpus::chunks::{Chunker, Chunking, Pool, Structure};
-use crate::corpus::job::{Job, JobControl, JobError, JobProgress, Stage, reason, text_error};
+use crate::corpus::job::{DimensionsError, Job, JobControl, JobError, JobProgress, Stage, reason, text_error};
 use crate::corpus::journal::{Entry, Journal};
 use crate::corpus::known::Known;
 use crate::corpus::record::Chunk;
 use crate::corpus::row::{Place, Row};
+use crate::corpus::write::OutputFormat;
 use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::options::Prompt;
@@ -50,6 +51,17 @@ impl<'a> Encoders<'a> {
     /// The most tokens of a text.
     pub(crate) fn room(&self, instruction: Option<&str>) -> Result<usize, Error> {
         self.with(instruction, |encoder| encoder.room())
+    }
+
+    /// Values of a row's vectors, where it asks for another number than all.
+    pub(crate) fn own_dimensions(&self, row: &Row) -> Result<Option<usize>, DimensionsError> {
+        let all = self.job.embed.dimensions.unwrap_or(self.embedder.dimensions());
+        let Some(asked) = row.dimensions.filter(|asked| *asked != all) else { return Ok(None) };
+        self.embedder.check_dimensions(Some(asked)).map_err(DimensionsError::Model)?;
+        match self.job.format {
+            OutputFormat::OpenaiBatch => Ok(Some(asked)),
+            format => Err(DimensionsError::Output { asked, all, format }),
+        }
     }
 
     /// A text as tokens.
@@ -111,6 +123,8 @@ struct Piece {
     row: u64,
     record: usize,
     number: usize,
+    /// Values of its vector, where they are others than those of all.
+    dimensions: Option<usize>,
 }
 
 /// What is read but not yet in the journal.
@@ -212,7 +226,7 @@ impl<'a> Work<'a> {
             }
             let (piece, tokens) = ready.pop_front()?;
             queue.borrow_mut().begin(piece);
-            Some(tokens)
+            Some((tokens, piece.dimensions))
         });
         let each = |i: usize, vector: &[f32], tokens: usize| {
             let mut queue = queue.borrow_mut();
@@ -241,7 +255,7 @@ impl<'a> Work<'a> {
             }
         };
         let inner = Control::default().cancel(&stop).deadline(control.deadline).progress(&show as &dyn Fn(_));
-        let result = self.embedder.embed_tokens_unordered(texts, self.job.embed.dimensions, &inner, each);
+        let result = self.embedder.embed_cut_unordered(texts, self.job.embed.dimensions, &inner, each);
         done.tokens += computed.get();
         done.reused += reused.get();
         let mut queue = queue.into_inner();
@@ -272,7 +286,16 @@ impl<'a> Work<'a> {
         known: Option<&Known>,
         ready: &mut VecDeque<(Piece, Tokens)>,
     ) -> Result<Doing, JobError> {
-        match self.records(number, row, known, ready) {
+        let dimensions = match self.encoders.own_dimensions(row) {
+            Ok(dimensions) => dimensions,
+            Err(error) if self.job.skip_errors => {
+                return Ok(Doing::failed(number, row.place.clone(), error.to_string()));
+            }
+            Err(source) => return Err(JobError::Dimensions { place: row.place.clone(), source }),
+        };
+        // An earlier output has none of other dimensions.
+        let known = known.filter(|_| dimensions.is_none());
+        match self.records(number, row, dimensions, known, ready) {
             Ok(records) => {
                 let (place, missing) = (row.place.clone(), ready.len());
                 Ok(Doing { row: number, place, records, missing, tokens: 0, failed: None })
@@ -294,6 +317,7 @@ impl<'a> Work<'a> {
         &self,
         number: u64,
         row: &Row,
+        dimensions: Option<usize>,
         known: Option<&Known>,
         ready: &mut VecDeque<(Piece, Tokens)>,
     ) -> Result<Vec<Record>, JobError> {
@@ -305,7 +329,7 @@ impl<'a> Work<'a> {
                 Some(vector) => Made::Known(vector),
                 None => {
                     for (i, piece) in pieces.iter().enumerate() {
-                        let piece_of = Piece { row: number, record: records.len(), number: i };
+                        let piece_of = Piece { row: number, record: records.len(), number: i, dimensions };
                         ready.push_back((piece_of, self.encoders.encode(instruction, piece)?));
                     }
                     Made::Of(vec![None; pieces.len()])

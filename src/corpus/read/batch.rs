@@ -33,8 +33,15 @@ fn request(json: &str, place: &Place) -> Result<Row, RowProblem> {
     let body: Object =
         serde_json::from_str(body).map_err(|source| RowProblem::BadField { field: "body".into(), source })?;
     let texts = texts(&body)?;
+    let dimensions = match body.value("dimensions")? {
+        None | Some(Value::Null) => None,
+        // Of none, and of fewer, the model has none: so it is said.
+        Some(Value::Int(count)) => Some(usize::try_from(count).unwrap_or(0)),
+        Some(other) => return Err(wrong("dimensions", kind(&other), Role::Dimensions)),
+    };
     let kept = COLUMNS.iter().map(|name| Ok(body.value(name)?.unwrap_or(Value::Null)));
-    Ok(Row { place: place.clone(), id, texts, instruction: None, kept: kept.collect::<Result<_, _>>()? })
+    let kept = kept.collect::<Result<_, RowProblem>>()?;
+    Ok(Row { place: place.clone(), id, texts, instruction: None, dimensions, kept })
 }
 
 /// The texts of the input: one, or an array of them.

@@ -179,6 +179,8 @@ pub enum Role {
     Id,
     /// The instruction.
     Instruction,
+    /// How many values a vector has.
+    Dimensions,
 }
 
 /// Why a row cannot be read, though those after it can.
@@ -300,6 +302,7 @@ impl fmt::Display for Role {
             Role::Text => "a text",
             Role::Id => "an id",
             Role::Instruction => "an instruction",
+            Role::Dimensions => "a number of dimensions",
         })
     }
 }

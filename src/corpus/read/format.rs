@@ -25,8 +25,8 @@ pub enum InputFormat {
     Parquet,
     /// The input of OpenAI's Batch API: a request for embeddings a line.
     ///
-    /// The id of a row is the request's `custom_id`, its texts are the `input`, and its columns are always `model`,
-    /// `dimensions` and `encoding_format` of the request's body.
+    /// The id of a row is the request's `custom_id`, its texts are the `input`, its vectors have `dimensions` values, and its columns are
+    /// always `model`, `dimensions` and `encoding_format` of the request's body.
     OpenAiBatch,
 }
 

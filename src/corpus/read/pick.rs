@@ -129,7 +129,7 @@ impl Picker {
             None => None,
         };
         let kept = self.kept(&source.keep, fields)?;
-        Ok(Row { place: place.clone(), id, texts: vec![text], instruction, kept })
+        Ok(Row { place: place.clone(), id, texts: vec![text], instruction, dimensions: None, kept })
     }
 
     fn instruction(&mut self, name: &str, fields: &impl Fields) -> Result<Option<String>, RowProblem> {
