@@ -112,7 +112,7 @@ fn rm(settings: &HubSettings, arguments: &RemoveArguments) -> Result<(), Failure
         if !io::stdin().is_terminal() {
             return Err(Failure::Input(format!("{} would be removed (--yes)", size(bytes))));
         }
-        if !confirmed(&format!("Remove {}?", size(bytes)))? {
+        if !confirmed(&format!("Remove {}?", size(bytes)), io::stdin().lock())? {
             return Err(Failure::Input("nothing is removed".into()));
         }
     }

@@ -161,29 +161,33 @@ fn ask_to_make(arguments: &PullArguments, offer: &Offer, make: &Make) -> Result<
         size(offer.bytes()),
         size(offer.missing()),
     );
-    if arguments.yes {
+    let stdin = io::stdin();
+    agreed(&what, arguments.yes, stdin.is_terminal().then(|| stdin.lock()))
+}
+
+/// Goes on if that was agreed to before, or is now, by whoever answers, if anyone does.
+fn agreed(what: &str, yes: bool, answers: Option<impl BufRead>) -> Result<(), Failure> {
+    if yes {
         say!("qembed-q: {what}");
         return Ok(());
     }
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Input(format!("{what} (--yes)")));
-    }
+    let Some(answers) = answers else { return Err(Failure::Input(format!("{what} (--yes)"))) };
     say!("qembed-q: {what}");
-    match confirmed("Make it?")? {
+    match confirmed("Make it?", answers)? {
         true => Ok(()),
         false => Err(Failure::Input("nothing is made".into())),
     }
 }
 
-/// Asks at the terminal.
-pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
+/// Asks at the terminal, from which the answer comes.
+pub(super) fn confirmed(question: &str, mut answers: impl BufRead) -> Result<bool, Failure> {
     {
         let mut stderr = io::stderr().lock();
         write!(stderr, "{question} [y/N] ")?;
         stderr.flush()?;
     }
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::Input(format!("no answer: {error}")))?;
+    answers.read_line(&mut answer).map_err(|error| Failure::Input(format!("no answer: {error}")))?;
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
@@ -212,4 +216,40 @@ fn made(name: &ModelName, make: &Make, source: &Path) -> Result<PathBuf, Failure
         say!("qembed-q: {} is kept ({bytes}); `qembed-q models rm {source}` removes it", make.source);
     }
     Ok(make.path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of an answer, and what is left unread.
+    fn answered(answer: &str) -> (Result<(), String>, String) {
+        let mut answers = answer.as_bytes();
+        let agreed = agreed("it can be made", false, Some(&mut answers)).map_err(|failure| failure.to_string());
+        (agreed, io::read_to_string(answers).unwrap())
+    }
+
+    #[test]
+    fn a_level_is_made_for_a_yes_alone() {
+        for answer in ["y\n", "Y\n", "yes\r\n", " Yes \n", "y"] {
+            assert_eq!(answered(answer), (Ok(()), String::new()), "{answer:?}");
+        }
+        for answer in ["n\n", "no\n", "\n", "", "yy\n", "yes, please\n", "ja\n"] {
+            assert_eq!(answered(answer), (Err("nothing is made".into()), String::new()), "{answer:?}");
+        }
+        assert_eq!(answered("n\ny\n"), (Err("nothing is made".into()), "y\n".into()), "one question, one answer");
+        assert_eq!(answered("y\nn\n"), (Ok(()), "n\n".into()));
+        let failure = agreed("it can be made", false, Some(&b"\xff\n"[..])).unwrap_err();
+        assert!(failure.to_string().starts_with("no answer: "), "{failure}");
+    }
+
+    #[test]
+    fn nobody_is_asked_who_has_said_yes_or_is_not_there() {
+        let mut answers = &b"n\n"[..];
+        assert!(agreed("it can be made", true, Some(&mut answers)).is_ok());
+        assert_eq!(answers, b"n\n");
+        assert!(agreed("it can be made", true, None::<&[u8]>).is_ok());
+        let failure = agreed("it can be made", false, None::<&[u8]>).unwrap_err();
+        assert_eq!(failure.to_string(), "it can be made (--yes)");
+    }
 }
