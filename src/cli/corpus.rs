@@ -170,8 +170,7 @@ enum InputForm {
 }
 
 fn format_help() -> String {
-    let names: Vec<_> = OutputFormat::ALL.iter().map(|format| format.name()).collect();
-    format!("Form of the output: {} [default: what its name tells]", names.join(", "))
+    format!("Form of the output: {} [default: what its name tells]", OutputFormat::names())
 }
 
 /// For clap: `tokens=512,overlap=64`, or `512`.
@@ -241,8 +240,8 @@ impl CorpusArguments {
     fn format(&self) -> Result<OutputFormat, Failure> {
         self.format.or_else(|| OutputFormat::of_path(&self.output)).ok_or_else(|| {
             let name = self.output.display();
-            let names: Vec<_> = OutputFormat::ALL.iter().map(|format| format.name()).collect();
-            Failure::Usage(format!("{name} does not tell its form: say with --format which of {}", names.join(", ")))
+            let names = OutputFormat::names();
+            Failure::Usage(format!("{name} does not tell its form: say with --format which of {names}"))
         })
     }
 }

@@ -30,7 +30,7 @@ pub enum OutputFormat {
 
 /// No form of outputs has this name.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no form of an output; there are jsonl, json, csv, tsv, npy, raw, parquet, sqlite and openai-batch")]
+#[error("{0:?} is no form of an output; there are {names}", names = OutputFormat::names())]
 pub struct OutputFormatError(String);
 
 impl OutputFormat {
@@ -46,6 +46,11 @@ impl OutputFormat {
         OutputFormat::Sqlite,
         OutputFormat::OpenaiBatch,
     ];
+
+    /// The names of all of them, with commas between them.
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -112,7 +117,9 @@ mod tests {
         for format in OutputFormat::ALL {
             assert_eq!(format.name().parse::<OutputFormat>().unwrap(), format);
         }
-        assert!("xlsx".parse::<OutputFormat>().is_err());
+        let error = "xlsx".parse::<OutputFormat>().unwrap_err().to_string();
+        assert!(error.starts_with("\"xlsx\" is no form of an output; there are jsonl, json, "), "{error}");
+        assert!(error.ends_with(", sqlite, openai-batch"), "{error}");
         let of = |name: &str| OutputFormat::of_path(Path::new(name));
         assert_eq!(of("a/b.JSONL"), Some(OutputFormat::Jsonl));
         assert_eq!(of("b.db"), Some(OutputFormat::Sqlite));
