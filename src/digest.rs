@@ -1,7 +1,7 @@
 //! What a model file is known by.
 
-use crate::gguf::Gguf;
 use qembed_models::Level;
+use qembed_models::gguf::Gguf;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
