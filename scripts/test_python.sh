@@ -25,4 +25,6 @@ EOF
 cd python
 "$venv/bin/mypy" qembed_q/__init__.py examples/*.py tests/*.py
 "$venv/bin/pyright" --pythonpath "$venv/bin/python" qembed_q/__init__.py examples/*.py tests/*.py
-"$venv/bin/python" -m pytest -q tests/*.py
+# From elsewhere, so that the package is the one that was installed.
+cd ..
+"$venv/bin/pytest" -q python/tests/test_*.py
