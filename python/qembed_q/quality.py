@@ -5,7 +5,7 @@
     python -m qembed_q.quality --gguf model-q4.gguf --tasks STS12 NFCorpus           # by mteb, where its data can be loaded
 
 ``--data`` takes folders as BEIR has them (corpus.jsonl, queries.jsonl, qrels/test.tsv), and needs neither network nor mteb: each document is embedded
-without an instruction, each query with that of retrieval, all are compared with all, and nDCG@10, MRR@10 and recall@100 are those of trec_eval (the gain of
+without an instruction, each query with that of retrieval or ``--instruction``, all are compared with all, and nDCG@10, MRR@10 and recall@100 are those of trec_eval (the gain of
 a document is its judgement; documents of equal cosine stand in the order of their ids, the greater first; a document with the id of the query is left out). ``--tasks`` takes mteb's tasks, each with
 its own instruction; the score is mteb's main one.
 
@@ -70,13 +70,13 @@ def judgements(path: Path) -> dict[str, dict[str, int]]:
 
 
 def ranked(
-    embedder: Embedder, queries: NDArray[np.float32], documents: Iterator[dict[str, Any]], **options: Any
+    embedder: Embedder, queries: NDArray[np.float32], documents: Iterator[dict[str, Any]], dim: int | None = None
 ) -> list[list[str]]:
     """Ids of the nearest documents of each query, the nearest first."""
     best: list[list[tuple[float, str]]] = [[] for _ in queries]
     # A document may be empty, as some of BEIR's are.
     texts = ((row["_id"], f"{row.get('title') or ''} {row['text']}".strip()) for row in documents)
-    for ids, block in embedder.stream(texts, batch=BLOCK, empty="end", truncate="right", **options):
+    for ids, block in embedder.stream(texts, batch=BLOCK, empty="end", truncate="right", dim=dim):
         for heap, cosines in zip(best, queries @ block.T):
             nearest = np.argpartition(-cosines, min(DEPTH, len(ids) - 1))[: DEPTH + 1]
             # All that tie with the last one compete by their ids.
@@ -107,7 +107,9 @@ def dcg(gains: list[int]) -> float:
     return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
 
-def beir(embedder: Embedder, folder: Path, split: str, **options: Any) -> dict[str, Any]:
+def beir(
+    embedder: Embedder, folder: Path, split: str = "test", dim: int | None = None, instruction: str | None = None
+) -> dict[str, Any]:
     """Scores of a folder as BEIR has them."""
     judged = {
         query: documents
@@ -118,7 +120,7 @@ def beir(embedder: Embedder, folder: Path, split: str, **options: Any) -> dict[s
     if not asked or len(asked) < len(judged):
         missing = next(iter(judged.keys() - asked.keys()), None)
         raise DataError(f"{folder}: no query is judged" if missing is None else f"{folder}: query {missing!r} has no text")
-    queries = embedder.encode_query(list(asked.values()), truncate="right", **options)
+    queries = embedder.encode_query(list(asked.values()), truncate="right", dim=dim, instruction=instruction)
     count = 0
 
     def documents() -> Iterator[dict[str, Any]]:
@@ -129,7 +131,7 @@ def beir(embedder: Embedder, folder: Path, split: str, **options: Any) -> dict[s
                 print(f"{folder.name}: {count} documents", file=sys.stderr)
             yield row
 
-    rankings = ranked(embedder, queries, documents(), **options)
+    rankings = ranked(embedder, queries, documents(), dim)
     return {**scores(dict(zip(asked, rankings)), judged), "queries": len(asked), "documents": count}
 
 
@@ -174,6 +176,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--gguf", metavar="FILE", help="model file or name; the small built-in one by default")
     parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders as BEIR has them")
     parser.add_argument("--split", default="test", help="which judgements: qrels/SPLIT.tsv")
+    parser.add_argument("--instruction", metavar="TASK", help="what the queries of the folders are for; a web search by default")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="tasks of mteb (qembed-q[mteb])")
     parser.add_argument("--dim", type=int, metavar="N", help="dimensions")
     parser.add_argument("--threads", type=int, metavar="N")
@@ -196,7 +199,9 @@ def main(argv: list[str] | None = None) -> int:
             "model": {"name": embedder.name, "level": embedder.level, "sha256": embedder.digest},
             "isa": embedder.isa,
             "dimensions": args.dim or embedder.dim,
-            "beir": {folder.resolve().name: beir(embedder, folder, args.split, dim=args.dim) for folder in args.data},
+            "beir": {
+                folder.resolve().name: beir(embedder, folder, args.split, args.dim, args.instruction) for folder in args.data
+            },
             "mteb": by_mteb(embedder, args.tasks, args.dim) if args.tasks else {},
         }
     except (OSError, DataError, QembedError, json.JSONDecodeError) as error:

@@ -93,6 +93,20 @@ def test_a_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert status == 1 and "gone ndcg@10: 0.5000 before, and now it was not measured" in said
 
 
+def test_queries_alone_have_the_instruction(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = Embedder()
+    seen: list[Any] = []
+    encode = embedder.encode
+
+    def watched(texts: Any, **how: Any) -> Any:
+        seen.append(how.get("instruction"))
+        return encode(texts, **how)
+
+    monkeypatch.setattr(embedder, "encode", watched)
+    quality.beir(embedder, folder, instruction="Find it")
+    assert seen == ["Find it", None]
+
+
 def test_worse_vectors_score_worse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted fault: queries that are about something else."""
     queries = "".join(json.dumps({"_id": id, "text": "Boil potatoes"}) + "\n" for id in QUERIES)
