@@ -19,11 +19,12 @@ pub struct Progress {
 #[derive(Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Control<'a> {
-    /// Set it, from any thread, to end the call with [`Error::Cancelled`](crate::Error::Cancelled) before the next layer.
+    /// Set it, from any thread, to end the call with [`Error::Cancelled`](crate::Error::Cancelled) before the next layer, or the
+    /// next few texts that become tokens.
     pub cancel: Option<&'a AtomicBool>,
     /// When to end the call with [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded), before the next layer.
     pub deadline: Option<Instant>,
-    /// Asked before each layer, on the thread that called: the call ends with [`Error::Cancelled`](crate::Error::Cancelled) when
+    /// Asked at the same places, on the thread that called: the call ends with [`Error::Cancelled`](crate::Error::Cancelled) when
     /// its result is no longer wanted.
     pub wanted: Option<&'a dyn Fn() -> bool>,
     /// Called after each forward pass.

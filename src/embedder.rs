@@ -19,6 +19,8 @@ use std::path::Path;
 const TOKENS_PER_PASS: usize = 1024;
 /// The fewest tokens that a memory budget must allow for a pass.
 const MIN_TOKENS_PER_PASS: usize = 64;
+/// Texts that are tokenized before it is asked again whether they are still wanted.
+const TEXTS_UNASKED: usize = 64;
 /// Fewest dimensions that the models were trained to be cut to.
 const MIN_DIMENSIONS: usize = 32;
 
@@ -122,7 +124,7 @@ impl Embedder {
     ) -> Result<Embeddings, Error> {
         self.check_dimensions(options.dimensions)?;
         // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
-        self.embed_tokens(self.tokenize(texts, options)?, options.dimensions, control)
+        self.embed_tokens(self.tokenize_with(texts, options, control)?, options.dimensions, control)
     }
 
     /// Texts as tokens, for [`Embedder::embed_tokens`]: the cheap part of embedding, on whatever thread. Of `options`, the
@@ -131,8 +133,26 @@ impl Embedder {
     /// # Errors
     /// A text that is empty or too long; errors name the text.
     pub fn tokenize<T: AsRef<str>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Vec<Tokens>, Error> {
+        self.tokenize_with(texts, options, &Control::default())
+    }
+
+    /// [`Embedder::tokenize`] with an end that the caller may set: many texts take a while. Of `control`, the progress is of no
+    /// consequence.
+    ///
+    /// # Errors
+    /// As [`Embedder::tokenize`], and when `control` ends it.
+    pub fn tokenize_with<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+        control: &Control,
+    ) -> Result<Vec<Tokens>, Error> {
         let encoder = self.encoder(options)?;
-        texts.iter().enumerate().map(|(i, text)| encoder.encode(i, text.as_ref())).collect()
+        let encode = |(i, text): (usize, &T)| match i.is_multiple_of(TEXTS_UNASKED).then(|| control.ended()).flatten() {
+            Some(why) => Err(why),
+            None => encoder.encode(i, text.as_ref()),
+        };
+        texts.iter().enumerate().map(encode).collect()
     }
 
     /// A text that the caller has tokenized, by the ids of the model's own vocabulary, for [`Embedder::embed_tokens`]: the

@@ -229,7 +229,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         watch.run(|control| {
             // All of them before any pass: a text that cannot be embedded is found at once.
-            let tokens = self.embedder.tokenize(texts, options)?;
+            let tokens = self.embedder.tokenize_with(texts, options, control)?;
             self.embedder.embed_tokens_unordered(tokens, options.dimensions, control, |i, vector, _| {
                 out[i * vector.len()..][..vector.len()].copy_from_slice(vector);
             })

@@ -278,7 +278,7 @@ def test_asyncio(embedder: Embedder) -> None:
         assert same(vectors, embedder.encode(TEXTS))
         assert same(query, embedder.encode_query(TEXTS[0], dim=64, precision="int8"))
         # The loop goes on, and what nobody waits for any more ends long before it is done.
-        work = asyncio.create_task(embedder.aencode(TEXTS * 100_000))
+        work = asyncio.create_task(embedder.aencode([f"{number} words" * 100 for number in range(100_000)]))
         await asyncio.sleep(0.2)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -335,10 +335,12 @@ def test_spawned_workers(embedder: Embedder) -> None:
 def test_ctrl_c() -> None:
     """Some minutes of work end at once, as KeyboardInterrupt, and the model is as good as before."""
     code = """
-import qembed_q, sys
+import qembed_q, signal, sys
+# Whoever started the tests may have told their children to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 embedder = qembed_q.Embedder()
 before = embedder.encode("a").tobytes()
-texts = ["some words " * 500] * 20_000
+texts = [f"{number} some words " * 300 for number in range(20_000)]
 try:
     print("begun", flush=True)
     embedder.encode(texts)
