@@ -13,19 +13,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from .embedder import Embedder, Empty, Truncate
+from .embedder import Embedder, TextOptions
 from .errors import OptionError, TextError
-
-
-class ColumnOptions(TypedDict, total=False):
-    """How texts are embedded: the keywords of `Embedder.encode_arrow`."""
-
-    instruction: str | None
-    task: str | None
-    prompt_name: str | None
-    dim: int | None
-    truncate: Truncate
-    empty: Empty
 
 
 class Opening(TypedDict, total=False):
@@ -48,7 +37,7 @@ class Column:
     vector: str
     #: As for `Embedder`. A file must have the same path on every machine.
     model: str | os.PathLike[str] | None
-    options: ColumnOptions = field(default_factory=ColumnOptions)
+    options: TextOptions = field(default_factory=TextOptions)
     opening: Opening = field(default_factory=Opening)
 
     def __post_init__(self) -> None:

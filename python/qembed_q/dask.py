@@ -20,7 +20,8 @@ import distributed
 import pandas
 import pyarrow
 
-from .columns import Column, ColumnOptions, Opening
+from .columns import Column, Opening
+from .embedder import TextOptions
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -35,7 +36,7 @@ def embed(
     model: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     opening: Opening | None = None,
-    **options: Unpack[ColumnOptions],
+    **options: Unpack[TextOptions],
 ) -> dask.dataframe.DataFrame:
     """A data frame with the vectors of its texts as a further column, a fixed-size list of float32 of Arrow.
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from .columns import Column, ColumnOptions, Opening
+from .columns import Column, Opening
+from .embedder import TextOptions
 from .errors import OptionError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class EmbedActor:
         vector: str = "embedding",
         model: str | os.PathLike[str] | None = None,
         opening: Opening | None = None,
-        **options: Unpack[ColumnOptions],
+        **options: Unpack[TextOptions],
     ) -> None:
         """Opens the model; arguments are those of `embed`."""
         context: Any = ray.get_runtime_context()
@@ -67,7 +68,7 @@ def embed(
     batch_size: int = 1024,
     opening: Opening | None = None,
     ray_remote_args: Mapping[str, Any] | None = None,
-    **options: Unpack[ColumnOptions],
+    **options: Unpack[TextOptions],
 ) -> ray.data.Dataset:
     """A dataset with the vectors of its texts as a further column, a fixed-size list of float32.
 

@@ -20,7 +20,8 @@ import pyarrow
 from pyspark import TaskContext
 from pyspark.sql.types import ArrayType, FloatType, StructField, StructType
 
-from .columns import Column, ColumnOptions, Opening
+from .columns import Column, Opening
+from .embedder import TextOptions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -35,7 +36,7 @@ def embed(
     model: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     opening: Opening | None = None,
-    **options: Unpack[ColumnOptions],
+    **options: Unpack[TextOptions],
 ) -> DataFrame:
     """A data frame with the vectors of its texts as a further column, ``array<float>``, which is never null.
 
