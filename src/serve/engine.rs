@@ -523,6 +523,8 @@ mod tests {
         }
         go_on.wait();
         end.join().unwrap();
+        // The second may still wait in the queue, which is dropped with the last that shares it.
+        drop(shared);
         assert!(first.blocking_recv().is_none() && second.blocking_recv().is_none());
     }
 
