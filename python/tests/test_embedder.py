@@ -340,7 +340,7 @@ import qembed_q, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 embedder = qembed_q.Embedder()
 before = embedder.encode("a").tobytes()
-texts = [f"{number} some words " * 300 for number in range(20_000)]
+texts = [f"{number} some words " * 200 for number in range(20_000)]
 try:
     print("begun", flush=True)
     embedder.encode(texts)
