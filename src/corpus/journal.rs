@@ -4,9 +4,10 @@
 //! that is cut short or torn by a crash is the last one, and is dropped when the file is opened again. Rows come about in the order of the
 //! input: those of a window in any order, since passes take texts that are alike together.
 
+use crate::corpus::frames::{Frames, write_frame};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,6 @@ const MAGIC: &[u8; 8] = b"QEMBJRN1";
 const SYNC: Duration = Duration::from_secs(1);
 /// The most bytes that wait for their frame.
 const FRAME: usize = 4 << 20;
-/// The most bytes that a frame can have: a longer one is damaged.
-const MAX_FRAME: u32 = 1 << 30;
-
 /// What is computed: names and values. A run goes on only with the journal of the same.
 pub(crate) type Identity = Vec<(String, String)>;
 
@@ -118,29 +116,28 @@ impl Journal {
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let length = file.metadata().map_err(fail)?.len();
-        let mut frames = Frames::new(&file, 0).map_err(fail)?;
         let mut magic = [0; MAGIC.len()];
-        let begun = length >= MAGIC.len() as u64 && frames.file.read_exact(&mut magic).is_ok();
+        let begun = length >= MAGIC.len() as u64 && file.read_exact(&mut magic).is_ok();
         if begun && magic != *MAGIC {
             return Err(JournalError::Foreign { path: path.to_owned() });
         }
         // Killed before the header was whole: nothing was computed.
+        let mut frames = Frames::new(&file, MAGIC.len() as u64).map_err(fail)?;
         let header = match how {
             Start::Over => None,
             _ if !begun => None,
-            _ => frames.next_frame(MAGIC.len() as u64).map_err(fail)?,
+            _ => frames.next_frame().map_err(fail)?,
         };
         let Some(header) = header else {
             return Self::begin(path, file, identity).map_err(fail);
         };
-        let start = frames.at;
-        let (mut done, mut end) = (Rows::default(), start);
-        while let Some(frame) = frames.next_frame(end).map_err(fail)? {
+        let start = frames.end();
+        let mut done = Rows::default();
+        while let Some(frame) = frames.next_frame().map_err(fail)? {
             let mut frame = Cursor { frame, at: 0 };
             while let Some((row, _)) = frame.next_entry() {
                 done.insert(row);
             }
-            end = frames.at;
         }
         if how == Start::New {
             return Err(JournalError::Interrupted { path: path.to_owned(), rows: done.count() });
@@ -149,6 +146,7 @@ impl Journal {
             serde_json::from_slice(&header).map_err(|_| JournalError::Foreign { path: path.to_owned() })?;
         same(path, &known, identity)?;
         // What is behind the last whole frame is none.
+        let end = frames.end();
         file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(fail)?;
         Ok(Self { path: path.to_owned(), file, done, start, waiting: Vec::new(), synced: Instant::now() })
     }
@@ -224,7 +222,6 @@ impl Journal {
     /// # Errors
     /// When the file cannot be read.
     pub(crate) fn entries(&self) -> io::Result<Entries> {
-        // A copy of the handle, since Windows closes a locked file to all others. It shares where it stands.
         let frames = Frames::new(&self.file, self.start)?;
         Ok(Entries { frames, frame: Cursor::default(), early: BTreeMap::new(), next: 0 })
     }
@@ -252,55 +249,6 @@ fn same(path: &Path, was: &Identity, is: &Identity) -> Result<(), JournalError> 
         }
     }
     Ok(())
-}
-
-fn write_frame(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    let mut head = (bytes.len() as u32).to_le_bytes().to_vec();
-    head.extend_from_slice(&crc32fast::hash(bytes).to_le_bytes());
-    file.write_all(&head)?;
-    file.write_all(bytes)
-}
-
-/// Frames of a file, one after the other.
-#[derive(Debug)]
-struct Frames {
-    file: BufReader<File>,
-    /// Behind the last whole frame.
-    at: u64,
-}
-
-impl Frames {
-    fn new(file: &File, at: u64) -> io::Result<Self> {
-        let mut file = BufReader::with_capacity(1 << 18, file.try_clone()?);
-        file.seek(SeekFrom::Start(at))?;
-        Ok(Self { file, at })
-    }
-
-    /// The frame that begins at `at`, where the file stands; `None` where none is whole.
-    fn next_frame(&mut self, at: u64) -> io::Result<Option<Vec<u8>>> {
-        let mut head = [0; 8];
-        if !self.fill(&mut head)? {
-            return Ok(None);
-        }
-        let [length, sum] = [&head[..4], &head[4..]].map(|four| u32::from_le_bytes(four.try_into().expect("four")));
-        if !(1..=MAX_FRAME).contains(&length) {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; length as usize];
-        if !self.fill(&mut bytes)? || crc32fast::hash(&bytes) != sum {
-            return Ok(None);
-        }
-        self.at = at + 8 + u64::from(length);
-        Ok(Some(bytes))
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) -> io::Result<bool> {
-        match self.file.read_exact(bytes) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Numbers of rows, most of which follow one another from 0.
@@ -381,7 +329,7 @@ impl Iterator for Entries {
             }
             match self.frame.next_entry() {
                 Some((row, entry)) => drop(self.early.insert(row, entry)),
-                None => match self.frames.next_frame(self.frames.at) {
+                None => match self.frames.next_frame() {
                     Ok(Some(frame)) => self.frame = Cursor { frame, at: 0 },
                     Ok(None) => return None,
                     Err(error) => return Some(Err(error)),

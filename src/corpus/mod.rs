@@ -5,6 +5,7 @@
 mod chunks;
 mod dtype;
 mod finished;
+mod frames;
 mod job;
 mod journal;
 mod known;

@@ -37,13 +37,13 @@ pub(crate) trait Block: 'static {
 
     /// The codes once more, for what reads those of many rows side by side, which only tiers of x86-64 do; `None` for a format that is
     /// read by rows alone.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "rows are read side by side there alone"))]
     const PLANES: Option<Planes> = None;
 
     /// The scales and mins of [`unpack`](Self::unpack) for a block of each of `N` rows, given what [`Planes::scales`] and [`Planes::d`]
     /// say: `set(group, scales, mins)` takes them, group by group. Without `HAS_MIN`, mins are 0. For formats with
     /// [`PLANES`](Self::PLANES); to be inlined as `unpack` is.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "rows are read side by side there alone"))]
     #[inline(always)]
     fn unpack_scales<const N: usize>(
         _words: &[[u32; N]; 4],
@@ -56,7 +56,7 @@ pub(crate) trait Block: 'static {
 
 /// How the codes of a block of 256 values lie in its 32-bit words, four to a word: `code − CODES.0` is `low | high << low_bits`.
 /// A half of the block is four runs of 32 values, each the same bits of eight words that follow one another.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "rows are read side by side there alone"))]
 pub(crate) struct Planes {
     /// The byte where the four words begin from which scales and mins are made.
     pub(crate) scales: usize,

@@ -1,6 +1,6 @@
 //! What the tests of kernels and of passes share.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod faults;
 pub(crate) mod sanitizer;
