@@ -54,11 +54,10 @@ def unchanged(stamp, *sources):
     return stamp.is_file() and stamp.read_text() == content, lambda: stamp.write_text(content)
 
 
-def environment(name, requirements):
-    """A virtual environment with what a file of requirements asks for; gives its Python."""
-    folder = FOLDER / name
+def environment(folder, requirements, *named):
+    """A virtual environment with what a file of requirements, and those that it names, ask for; gives its Python."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    is_there, note = unchanged(FOLDER / f"{name}.txt", TESTS / "requirements.txt", requirements)
+    is_there, note = unchanged(folder.with_name(f"{folder.name}.txt"), *named, requirements)
     if not is_there:
         shutil.rmtree(folder, ignore_errors=True)
         run(sys.executable, "-m", "venv", folder)
@@ -129,7 +128,7 @@ def main():
         settings["QEMBED_NODE"] = str(node_packages())
     lines, failed = [], False
     for name, requirements, tests in runs:
-        python = environment(name, requirements)
+        python = environment(FOLDER / name, requirements, TESTS / "requirements.txt")
         report = FOLDER / f"{name}.xml"
         files = [TESTS / f"test_{test}.py" for test in tests]
         command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--disable-warnings", f"--junit-xml={report}", *others, *files]

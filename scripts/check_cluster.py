@@ -15,30 +15,16 @@ import argparse
 import datetime
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from check_clients import passed, run, versions
+from check_clients import environment, passed, run, versions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TESTS = REPOSITORY / "python" / "tests" / "cluster"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 FOLDER = TARGET / "cluster"
-
-
-def environment(wheel):
-    """A virtual environment with all the clusters, and the wheel as it is now; gives its Python."""
-    requirements, stamp = TESTS / "requirements.txt", FOLDER / "requirements.txt"
-    python = FOLDER / "bin" / "python"
-    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        run(sys.executable, "-m", "venv", FOLDER)
-        run(python, "-m", "pip", "install", "--quiet", "--requirement", requirements)
-        stamp.write_text(requirements.read_text())
-    run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
-    return python
 
 
 def processor():
@@ -55,7 +41,8 @@ def main():
     wheel = options.wheel or next((TARGET / "wheels").glob("*.whl"), None)
     if wheel is None:
         parser.error("there is no wheel in target/wheels: scripts/build_wheel.sh makes one")
-    python = environment(wheel.resolve())
+    python = environment(FOLDER, TESTS / "requirements.txt")
+    run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel.resolve())
     report = FOLDER / "report.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", "--show-capture=no"]
     command += [f"--junit-xml={report}", *others, TESTS]

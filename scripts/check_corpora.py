@@ -15,12 +15,11 @@ import argparse
 import datetime
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from check_clients import passed, run, versions
+from check_clients import environment, passed, run, versions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TESTS = REPOSITORY / "scripts" / "corpora"
@@ -28,27 +27,14 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 FOLDER = TARGET / "corpora"
 
 
-def environment():
-    """A virtual environment with all that opens files; gives its Python."""
-    requirements = TESTS / "requirements.txt"
-    python = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = FOLDER / "requirements.txt"
-    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        run(sys.executable, "-m", "venv", FOLDER)
-        run(python, "-m", "pip", "install", "--quiet", "--requirement", requirements)
-        # One function of it, which needs nothing but NumPy.
-        run(python, "-m", "pip", "install", "--quiet", "--no-deps", "sentence-transformers")
-        stamp.write_text(requirements.read_text())
-    return python
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", nargs="?", type=Path, default=TARGET / "release" / "qembed-q")
     parser.add_argument("--record", type=Path, help="write which versions passed what")
     options, others = parser.parse_known_args()
-    python = environment()
+    python = environment(FOLDER, TESTS / "requirements.txt")
+    # One function of it, which needs nothing but NumPy.
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "sentence-transformers")
     report = FOLDER / "report.xml"
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", f"--junit-xml={report}", *others, TESTS]
     settings = os.environ | {"QEMBED_PROGRAM": str(options.program.resolve())}

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from check_clients import passed, run, versions
+from check_clients import environment, passed, run, versions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = REPOSITORY / "python"
@@ -30,24 +30,6 @@ ADAPTERS = sorted(example.stem.removeprefix("with_") for example in EXAMPLES.glo
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 FOLDER = TARGET / "frameworks"
 BIN = FOLDER / ("Scripts" if os.name == "nt" else "bin")
-
-
-def environment(wheel):
-    """A virtual environment with the frameworks and the wheel; gives its Python."""
-    requirements = TESTS / "requirements.txt"
-    python = BIN / ("python.exe" if os.name == "nt" else "python")
-    stamp = FOLDER / "requirements.txt"
-    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        run(sys.executable, "-m", "venv", FOLDER)
-        # A build of torch for processors alone is enough, where pip is told of one (PIP_EXTRA_INDEX_URL).
-        run(python, "-m", "pip", "install", "--quiet", "--requirement", requirements)
-        stamp.write_text(requirements.read_text())
-    run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
-    # What the extras ask for is there by now, in versions that they take.
-    extras = ",".join(adapter.replace("_", "-") for adapter in ADAPTERS if adapter != "fastembed")
-    run(python, "-m", "pip", "install", "--quiet", "--no-index", f"{wheel}[{extras}]")
-    return python
 
 
 def look(name, *command, **options):
@@ -63,7 +45,12 @@ def main():
     parser.add_argument("--program", type=Path, help="what vectors are compared with, instead of the wheel's own program")
     parser.add_argument("--record", type=Path, help="write which versions passed what")
     options, others = parser.parse_known_args()
-    python = environment(options.wheel.resolve())
+    # A build of torch for processors alone is enough, where pip is told of one (PIP_EXTRA_INDEX_URL).
+    python, wheel = environment(FOLDER, TESTS / "requirements.txt"), options.wheel.resolve()
+    run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+    # What the extras ask for is there by now, in versions that they take.
+    extras = ",".join(adapter.replace("_", "-") for adapter in ADAPTERS if adapter != "fastembed")
+    run(python, "-m", "pip", "install", "--quiet", "--no-index", f"{wheel}[{extras}]")
     program = options.program.resolve() if options.program else shutil.which("qembed-q", path=str(BIN))
     # The wheel is tested, not the sources; and nothing of the machine's own settings.
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
