@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ._qembed_q import DEFAULT_TASK
-from .embedder import Embedder, Empty, TextOptions, Truncate
+from .embedder import Embedder, Empty, Opening, TextOptions, Truncate
 from .errors import OptionError
 from .tasks import named
 
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
     #: A file or a name, as `Embedder` takes it; ``None`` for the built-in model; or a model that is open already.
     Model: TypeAlias = str | os.PathLike[str] | Embedder | None
-
-
-class Opening(TypedDict, total=False):
-    """How a model is opened: the keywords of `Embedder`."""
-
-    threads: int | None
-    memory: int | None
-    isa: str | None
-    device: Literal["cpu", "metal", "auto"]
-    tokenizer: str | os.PathLike[str] | None
-    allow: Sequence[str]
 
 
 class AdapterOptions(Opening, total=False):

@@ -9,22 +9,12 @@ from __future__ import annotations
 import os
 import reprlib
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any
 
-from .embedder import Embedder, TextOptions
+from .embedder import Embedder, ModelOptions, TextOptions
 from .errors import OptionError, TextError
-
-
-class Opening(TypedDict, total=False):
-    """How the model is opened: the keywords of `Embedder`, save the threads."""
-
-    memory: int | None
-    isa: str | None
-    device: Literal["cpu", "metal", "auto"]
-    tokenizer: str | os.PathLike[str] | None
-    allow: Sequence[str]
 
 
 @dataclass
@@ -38,7 +28,7 @@ class Column:
     #: As for `Embedder`. A file must have the same path on every machine.
     model: str | os.PathLike[str] | None
     options: TextOptions = field(default_factory=TextOptions)
-    opening: Opening = field(default_factory=Opening)
+    opening: ModelOptions = field(default_factory=ModelOptions)
 
     def __post_init__(self) -> None:
         # Relative paths are those of the process that starts the job, which runs in another folder than those that work.

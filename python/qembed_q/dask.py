@@ -20,8 +20,8 @@ import distributed
 import pandas
 import pyarrow
 
-from .columns import Column, Opening
-from .embedder import TextOptions
+from .columns import Column
+from .embedder import ModelOptions, TextOptions
 
 if TYPE_CHECKING:
     import dask.dataframe
@@ -35,7 +35,7 @@ def embed(
     vector: str = "embedding",
     model: str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    opening: Opening | None = None,
+    opening: ModelOptions | None = None,
     **options: Unpack[TextOptions],
 ) -> dask.dataframe.DataFrame:
     """A data frame with the vectors of its texts as a further column, a fixed-size list of float32 of Arrow.

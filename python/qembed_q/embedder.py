@@ -38,6 +38,22 @@ class ArrowArray(Protocol):
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
 
 
+class ModelOptions(TypedDict, total=False):
+    """How a model is opened, threads apart: keywords of `Embedder`."""
+
+    memory: int | None
+    isa: str | None
+    device: Literal["cpu", "metal", "auto"]
+    tokenizer: str | os.PathLike[str] | None
+    allow: Sequence[str]
+
+
+class Opening(ModelOptions, total=False):
+    """How a model is opened: all keywords of `Embedder`."""
+
+    threads: int | None
+
+
 class TextOptions(TypedDict, total=False):
     """What is made of texts: keywords of `Embedder.encode`."""
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from .columns import Column, Opening
-from .embedder import TextOptions
+from .columns import Column
+from .embedder import ModelOptions, TextOptions
 from .errors import OptionError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class EmbedActor:
         text: str = "text",
         vector: str = "embedding",
         model: str | os.PathLike[str] | None = None,
-        opening: Opening | None = None,
+        opening: ModelOptions | None = None,
         **options: Unpack[TextOptions],
     ) -> None:
         """Opens the model; arguments are those of `embed`."""
@@ -66,7 +66,7 @@ def embed(
     actors: int | tuple[int, int] | None = None,
     num_cpus: int | None = None,
     batch_size: int = 1024,
-    opening: Opening | None = None,
+    opening: ModelOptions | None = None,
     ray_remote_args: Mapping[str, Any] | None = None,
     **options: Unpack[TextOptions],
 ) -> ray.data.Dataset:

@@ -28,8 +28,8 @@ from .tasks import named
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .adapter import Model, Opening
-    from .embedder import Embedder, Empty, Truncate
+    from .adapter import Model
+    from .embedder import Embedder, Empty, Opening, Truncate
 
 _INSTRUCTION = re.compile(r"Instruct: (.+)\nQuery:", re.DOTALL)
 

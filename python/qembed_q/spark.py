@@ -20,8 +20,8 @@ import pyarrow
 from pyspark import TaskContext
 from pyspark.sql.types import ArrayType, FloatType, StructField, StructType
 
-from .columns import Column, Opening
-from .embedder import TextOptions
+from .columns import Column
+from .embedder import ModelOptions, TextOptions
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -35,7 +35,7 @@ def embed(
     vector: str = "embedding",
     model: str | os.PathLike[str] | None = None,
     threads: int | None = None,
-    opening: Opening | None = None,
+    opening: ModelOptions | None = None,
     **options: Unpack[TextOptions],
 ) -> DataFrame:
     """A data frame with the vectors of its texts as a further column, ``array<float>``, which is never null.
