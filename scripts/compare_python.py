@@ -58,7 +58,7 @@ def opened(engine, folder, threads):
             str(folder / f"{level}.gguf"), embedding=True, n_ctx=2048, n_batch=2048, n_ubatch=2048, n_threads=threads,
             n_threads_batch=threads, pooling_type=llama_cpp.LLAMA_POOLING_TYPE_LAST, verbose=False,
         )
-        encode = lambda texts: model.embed([text + "<|endoftext|>" for text in texts], normalize=True)
+        encode = lambda texts: model.embed(texts, normalize=True)  # llama.cpp adds the end token itself, as the file says
     else:
         import sentence_transformers
         import torch
