@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Embedding from Python: ours beside sentence-transformers and llama-cpp-python, on the same random weights of the 0.6B's shape.
+"""Embedding from Python: ours beside sentence-transformers, fastembed and llama-cpp-python, on the same random weights of the 0.6B's shape.
 
     scripts/get_vocabulary.py
     scripts/build_wheel.sh
-    pip install target/wheels/*.whl sentence-transformers llama-cpp-python gguf     # llama.cpp is compiled: a quarter of an hour
+    pip install target/wheels/*.whl sentence-transformers fastembed onnx onnxscript llama-cpp-python gguf   # llama.cpp is compiled: a quarter of an hour
     scripts/compare_python.py --record
 
-Makes a model with `transformers` (3 GB in a temporary folder), a GGUF file of it with `qembed-q convert` and two levels with `quantize`. Each engine
-runs in a process of its own and answers by turns, --rounds times; medians. Texts are words of docs/kernels.md.
+Makes a model with `transformers` (6 GB in a temporary folder), a GGUF file of it with `qembed-q convert` and two levels with `quantize`, an ONNX file of
+it with `torch` and its int8 with `onnxruntime`. Each engine runs in a process of its own and answers by turns, --rounds times; medians. Texts are words of docs/kernels.md.
 
 - sentence-transformers in float32, and with its linear layers in dynamic int8 (torch);
 - llama-cpp-python and ours on the same files, Q4_K_M and Q8_0;
-- fastembed is not there: it runs ONNX files from a hub of its own, and has none of this shape that can be had without it.
+- fastembed on the ONNX file in float32, and with its matrices in dynamic int8 (onnxruntime), a scale for each channel.
 
 Import is `import` alone in a warm process tree, open is until the model is ready. Memory is the peak of what is the process's own (RssAnon: weights
 that were read or repacked, activations) and of all that it touches (VmHWM: with the pages of a mapped file, which the system may take back).
@@ -22,6 +22,7 @@ import datetime
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,7 +33,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Words a text, texts: some 32 and 512 tokens.
 WORKLOADS = {"32 tokens": (14, 32), "512 tokens": (230, 4)}
-ENGINES = ["ours Q4_K_M", "ours Q8_0", "llama-cpp-python Q4_K_M", "llama-cpp-python Q8_0", "sentence-transformers float32", "sentence-transformers int8"]
+ENGINES = ["ours Q4_K_M", "ours Q8_0", "llama-cpp-python Q4_K_M", "llama-cpp-python Q8_0"]
+ENGINES += [f"{name} {level}" for name in ("sentence-transformers", "fastembed") for level in ("float32", "int8")]
+PACKAGES = ["qembed-q", "sentence-transformers", "torch", "fastembed", "onnxruntime", "llama-cpp-python"]
 
 
 def texts():
@@ -59,6 +62,17 @@ def opened(engine, folder, threads):
             n_threads_batch=threads, pooling_type=llama_cpp.LLAMA_POOLING_TYPE_LAST, verbose=False,
         )
         encode = lambda texts: model.embed(texts, normalize=True)  # llama.cpp adds the end token itself, as the file says
+    elif name == "fastembed":
+        import fastembed
+
+        imported = time.perf_counter()
+        from fastembed.common.model_description import ModelSource, PoolingType
+
+        fastembed.TextEmbedding.add_custom_model(
+            level, pooling=PoolingType.LAST_TOKEN, normalization=True, sources=ModelSource(hf="nobody/nothing"), dim=1024, model_file="model.onnx",
+        )
+        model = fastembed.TextEmbedding(level, specific_model_path=str(folder / "onnx" / level), threads=threads)
+        encode = lambda texts: list(model.embed(texts, batch_size=8))
     else:
         import sentence_transformers
         import torch
@@ -115,6 +129,34 @@ def make_models(folder, vocabulary, program):
     SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(folder / "model"))
 
 
+def make_onnx(folder):
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from transformers import PreTrainedTokenizerFast, Qwen3Model
+
+    class States(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = Qwen3Model.from_pretrained(folder / "plain", attn_implementation="eager").eval()
+
+        def forward(self, input_ids, attention_mask):
+            return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+
+    levels = [folder / "onnx" / level for level in ("float32", "int8")]
+    words = PreTrainedTokenizerFast.from_pretrained(folder / "plain", padding_side="right", model_max_length=2048)
+    for level in levels:
+        words.save_pretrained(level)
+        shutil.copy(folder / "plain/config.json", level)
+    exact, small = (level / "model.onnx" for level in levels)
+    example = (torch.arange(34).reshape(2, 17), torch.ones(2, 17, dtype=torch.int64))
+    sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
+    names = {"input_names": ["input_ids", "attention_mask"], "output_names": ["last_hidden_state"]}
+    with torch.no_grad():
+        torch.onnx.export(States(), example, exact, dynamic_shapes=(sizes, sizes), external_data=True, **names)
+    how = {"weight_type": QuantType.QInt8, "per_channel": True, "op_types_to_quantize": ["MatMul", "Gemm"]}
+    quantize_dynamic(exact, small, use_external_data_format=True, **how)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/qembed-q")
@@ -132,6 +174,8 @@ def main():
         folder = args.folder or Path(scratch)
         if not (folder / "model").is_dir():
             make_models(folder, args.vocabulary, args.program.resolve())
+        if not (folder / "onnx").is_dir():
+            make_onnx(folder)
         from qembed_q import Embedder
 
         tokens = {name: sum(Embedder(folder / "Q4_K_M.gguf").count(rows)) for name, rows in texts().items()}
@@ -174,7 +218,7 @@ def main():
         from importlib.metadata import version
 
         today = datetime.date.today().isoformat()
-        packages = ", ".join(f"{name} {version(name)}" for name in ["qembed-q", "sentence-transformers", "torch", "llama-cpp-python"])
+        packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
         processor = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name"))
         said = f"`scripts/compare_python.py`: {processor}, {args.threads} threads, {args.rounds} rounds, random weights of the 0.6B's shape; {packages}; Python {sys.version.split()[0]}; load {os.getloadavg()[0]:.1f} at the end."
         record = ROOT / f"benches/record/{today}-compare-python.md"

@@ -3,6 +3,7 @@
 use crate::control::{Control, Progress};
 use crate::embedder::Embedder;
 use crate::error::Error;
+use crate::options::EmbedOptions;
 use crate::planner::Planner;
 use crate::tokens::Tokens;
 use std::cell::OnceCell;
@@ -13,6 +14,8 @@ pub(crate) struct Call<'a> {
     embedder: &'a Embedder,
     control: &'a Control<'a>,
     dimensions: usize,
+    /// Whether vectors have length 1.
+    unit: bool,
     /// Whether vectors are of no use unless all can be had.
     all_or_none: bool,
     planner: Planner,
@@ -26,13 +29,13 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(crate) fn new(
         embedder: &'a Embedder,
-        dimensions: Option<usize>,
+        options: &EmbedOptions,
         control: &'a Control<'a>,
         all_or_none: bool,
     ) -> Result<Self, Error> {
-        let (dimensions, planner) = (embedder.check_dimensions(dimensions)?, Planner::new(embedder.limits()));
-        let (own, done) = (HashMap::new(), Progress::default());
-        Ok(Self { embedder, control, dimensions, all_or_none, planner, own, added: 0, done })
+        let dimensions = embedder.check_dimensions(options.dimensions)?;
+        let (planner, own, done) = (Planner::new(embedder.limits()), HashMap::new(), Progress::default());
+        Ok(Self { embedder, control, dimensions, unit: options.normalize, all_or_none, planner, own, added: 0, done })
     }
 
     /// Values of a vector.
@@ -113,7 +116,9 @@ impl<'a> Call<'a> {
             for (state, (i, tokens)) in states.chunks_exact(self.embedder.dimensions()).zip(&pass) {
                 vector.clear();
                 vector.extend_from_slice(&state[..self.own.remove(i).unwrap_or(self.dimensions)]);
-                normalize(&mut vector);
+                if self.unit {
+                    normalize(&mut vector);
+                }
                 if vector.iter().all(|x| x.is_finite()) {
                     each(*i, &vector, tokens.len());
                 } else {

@@ -103,7 +103,7 @@ impl Embedder {
         Ok(Self { runner, tokenizer, memory, warnings, watch })
     }
 
-    /// One vector of length 1 for each text, in their order.
+    /// One vector for each text, in their order; of length 1 by default.
     ///
     /// # Errors
     /// A text that is empty or too long, dimensions that cannot be had, a vector that is not finite. Errors name the
@@ -124,11 +124,11 @@ impl Embedder {
     ) -> Result<Embeddings, Error> {
         self.check_dimensions(options.dimensions)?;
         // All of them before any pass: a text that cannot be embedded is found at once, not after an hour of work.
-        self.embed_tokens(self.tokenize_with(texts, options, control)?, options.dimensions, control)
+        self.embed_tokens(self.tokenize_with(texts, options, control)?, options, control)
     }
 
-    /// Texts as tokens, for [`Embedder::embed_tokens`]: the cheap part of embedding, on whatever thread. Of `options`, the
-    /// dimensions are for later.
+    /// Texts as tokens, for [`Embedder::embed_tokens`]: the cheap part of embedding, on whatever thread. Of `options`, what
+    /// concerns vectors is for later.
     ///
     /// # Errors
     /// A text that is empty or too long; errors name the text.
@@ -176,18 +176,18 @@ impl Embedder {
         self.encoder(options)?.chunks(0, text, overlap)
     }
 
-    /// One vector of length 1 for each text that this embedder has tokenized, in their order, whatever their instructions;
-    /// of `dimensions` values, the model's own number by default.
+    /// One vector for each text that this embedder has tokenized, in their order, whatever their instructions. Of `options`,
+    /// what concerns texts was for [`Embedder::tokenize`].
     ///
     /// # Errors
     /// Dimensions that cannot be had, a vector that is not finite, a device that fails, and when `control` ends it.
     pub fn embed_tokens(
         &self,
         texts: impl IntoIterator<Item = Tokens>,
-        dimensions: Option<usize>,
+        options: &EmbedOptions,
         control: &Control,
     ) -> Result<Embeddings, Error> {
-        let mut call = Call::new(self, dimensions, control, true)?;
+        let mut call = Call::new(self, options, control, true)?;
         let mut embeddings = Embeddings::new(call.dimensions());
         texts.into_iter().for_each(|tokens| call.add(tokens));
         call.run_in_order(|_, vector, tokens| embeddings.push(vector, tokens))?;
@@ -233,7 +233,7 @@ impl Embedder {
         mut run: impl FnMut(&mut Call) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let encoder = self.encoder(options)?;
-        let mut call = Call::new(self, options.dimensions, control, false)?;
+        let mut call = Call::new(self, options, control, false)?;
         for text in texts {
             let tokens = encoder.encode(call.added(), text.as_ref());
             // What was read before a text that cannot be embedded does not share its fate.
@@ -253,11 +253,11 @@ impl Embedder {
     pub fn embed_tokens_unordered(
         &self,
         texts: impl IntoIterator<Item = Tokens>,
-        dimensions: Option<usize>,
+        options: &EmbedOptions,
         control: &Control,
         each: impl FnMut(usize, &[f32], usize),
     ) -> Result<(), Error> {
-        self.embed_cut_unordered(texts.into_iter().map(|tokens| (tokens, None)), dimensions, control, each)
+        self.embed_cut_unordered(texts.into_iter().map(|tokens| (tokens, None)), options, control, each)
     }
 
     /// [`Embedder::embed_tokens_unordered`], with a number of dimensions that a text may have of its own, which must be one that the model
@@ -265,11 +265,11 @@ impl Embedder {
     pub(crate) fn embed_cut_unordered(
         &self,
         texts: impl IntoIterator<Item = (Tokens, Option<usize>)>,
-        dimensions: Option<usize>,
+        options: &EmbedOptions,
         control: &Control,
         mut each: impl FnMut(usize, &[f32], usize),
     ) -> Result<(), Error> {
-        let mut call = Call::new(self, dimensions, control, false)?;
+        let mut call = Call::new(self, options, control, false)?;
         for (tokens, own) in texts {
             if call.is_full() {
                 call.run(&mut each)?;
@@ -465,10 +465,12 @@ mod tests {
         let query = EmbedOptions { prompt: Prompt::Query, ..EmbedOptions::default() };
         let tokens =
             [embedder.tokenize(&["a"], &query).unwrap(), embedder.tokenize(&["abc"], &options).unwrap()].concat();
-        let mixed = embedder.embed_tokens(tokens.clone(), Some(32), &Control::default()).unwrap();
+        let mixed = embedder
+            .embed_tokens(tokens.clone(), &EmbedOptions::default().dimensions(32), &Control::default())
+            .unwrap();
         assert_eq!((mixed.len(), mixed.tokens()[0], &mixed[1]), (2, tokens[0].len(), &vectors[1]));
         assert!(matches!(
-            embedder.embed_tokens(tokens, Some(31), &Control::default()),
+            embedder.embed_tokens(tokens, &EmbedOptions::default().dimensions(31), &Control::default()),
             Err(Error::Dimensions { asked: 31, min: 32, max: 32 })
         ));
     }

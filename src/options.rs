@@ -67,23 +67,33 @@ pub enum Empty {
 }
 
 /// How to embed texts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmbedOptions {
     /// What stands before each text.
     pub prompt: Prompt,
     /// Cut vectors to so many dimensions, before they are normalized; the model's own by default.
     pub dimensions: Option<usize>,
+    /// Bring vectors to length 1. On by default; else they are the final hidden states as they are.
+    pub normalize: bool,
     /// Cut texts that exceed the model's context instead of refusing them.
     pub truncate: Option<Truncate>,
     /// What becomes of empty texts.
     pub empty: Empty,
 }
 
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        let (prompt, empty) = (Prompt::default(), Empty::default());
+        Self { prompt, dimensions: None, normalize: true, truncate: None, empty }
+    }
+}
+
 impl EmbedOptions {
     setters! {
         prompt: Prompt,
         dimensions: impl Into<Option<usize>>,
+        normalize: bool,
         truncate: impl Into<Option<Truncate>>,
         empty: Empty,
     }

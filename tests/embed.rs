@@ -140,6 +140,25 @@ fn vectors_have_length_one_and_are_cut_before_they_are_normalized() {
 }
 
 #[test]
+fn vectors_that_are_not_normalized_are_the_states_that_the_others_are_made_of() {
+    let embedder = open(&model(SHAPE, "F16"), None, 1);
+    let texts = ["abc", "重力"];
+    let states = embed(&embedder, &texts, &EmbedOptions::default().normalize(false));
+    for dimensions in [32, 64] {
+        let options = EmbedOptions::default().dimensions(dimensions);
+        let cut = embed(&embedder, &texts, &options.clone().normalize(false));
+        let vectors = embed(&embedder, &texts, &options);
+        for i in 0..texts.len() {
+            assert_eq!(bits(&cut[i]), bits(&states[i][..dimensions]));
+            let length = cut[i].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            assert!((length - 1.0).abs() > 0.1, "{length}: normalized or not is the same");
+            let unit: Vec<f32> = cut[i].iter().map(|x| (f64::from(*x) / length) as f32).collect();
+            assert_eq!(bits(&unit), bits(&vectors[i]));
+        }
+    }
+}
+
+#[test]
 fn dimensions_that_cannot_be_had_are_errors() {
     let embedder = open(&model(SHAPE, "F16"), None, 1);
     for asked in [0, 1, 31, 65, usize::MAX] {

@@ -106,7 +106,7 @@ fn tokens_of_the_caller_are_those_of_the_text() {
         assert_eq!(embedder.tokens_of_ids(&ids, &options).unwrap(), expected);
         ids.push(embedder.end_token());
         assert_eq!(embedder.tokens_of_ids(&ids, &options).unwrap(), expected, "one end token is enough");
-        let vectors = embedder.embed_tokens([expected], None, &Control::default()).unwrap();
+        let vectors = embedder.embed_tokens([expected], &EmbedOptions::default(), &Control::default()).unwrap();
         assert_eq!(bits(&vectors[0]), bits(&embedder.embed(&["重力 is"], &options).unwrap()[0]));
     }
 }
@@ -156,7 +156,7 @@ fn pieces_fit_into_the_memory_budget() {
     // 278 less 10 is three times 89 and one more.
     assert_eq!(lengths(278), [78, 78, 78, 78]);
     let pieces = embedder.tokenize_chunks(&"x".repeat(300), &EmbedOptions::default(), 10).unwrap();
-    assert_eq!(embedder.embed_tokens(pieces, None, &Control::default()).unwrap().len(), 4);
+    assert_eq!(embedder.embed_tokens(pieces, &EmbedOptions::default(), &Control::default()).unwrap().len(), 4);
 }
 
 #[test]

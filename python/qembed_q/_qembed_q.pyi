@@ -21,6 +21,7 @@ class Opening(TypedDict):
 class Options(TypedDict):
     instruction: str | None
     dim: int | None
+    normalize: bool
     truncate: str
     empty: str
 

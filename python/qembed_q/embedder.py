@@ -61,6 +61,7 @@ class TextOptions(TypedDict, total=False):
     task: str | None
     prompt_name: str | None
     dim: int | None
+    normalize: bool
     truncate: Truncate
     empty: Empty
 
@@ -201,13 +202,14 @@ class Embedder:
         task: str | None = None,
         prompt_name: str | None = None,
         dim: int | None = None,
+        normalize: bool = True,
         precision: Precision = "float32",
         truncate: Truncate = "error",
         empty: Empty = "error",
         out: NDArray[np.float32] | None = None,
         progress: Progress = None,
     ) -> NDArray[Any]:
-        """Vectors of length 1, [texts × dimensions] in the order of the texts; of a single string its vector, [dimensions].
+        """Vectors, [texts × dimensions] in the order of the texts; of a single string its vector, [dimensions].
 
         Args:
             texts: A string, or strings: a list, a column of a table.
@@ -215,6 +217,7 @@ class Embedder:
             task: The same by the name of a task (`TASKS`).
             prompt_name: ``"query"`` for the model's usual instruction, ``"document"`` for none, or a task.
             dim: Vectors are cut to so many dimensions, before they are brought to length 1.
+            normalize: Whether vectors have length 1; else they are the model's final hidden states, cut and no more.
             precision: What a value is.
             truncate: Which end is cut of a text that is too long, instead of an error.
             empty: What becomes of a text without a character.
@@ -226,7 +229,7 @@ class Embedder:
             MemoryBudgetError: A text takes more memory than there may be.
             OptionError: An option cannot be had.
         """
-        options = self._options(instruction, task, prompt_name, dim, truncate, empty)
+        options = self._options(instruction, task, prompt_name, dim, normalize, truncate, empty)
         rows, single = _rows(texts), isinstance(texts, str)
         if out is not None and precision != "float32":
             raise OptionError(f"precision={precision!r}: out takes float32")
@@ -297,6 +300,7 @@ class Embedder:
         task: str | None = None,
         prompt_name: str | None = None,
         dim: int | None = None,
+        normalize: bool = True,
         truncate: Truncate = "error",
         empty: Empty = "error",
         progress: Progress = None,
@@ -310,7 +314,7 @@ class Embedder:
         Returns:
             A ``pyarrow.FixedSizeListArray`` where ``texts`` are pyarrow's; else an array that any Arrow library takes.
         """
-        options = self._options(instruction, task, prompt_name, dim, truncate, empty)
+        options = self._options(instruction, task, prompt_name, dim, normalize, truncate, empty)
         total = len(texts) if hasattr(texts, "__len__") else None
         with shown(progress, total) as done:
             watch: Watch = {"signals": _gets_signals(), "progress": done, "cancel": None}
@@ -373,6 +377,8 @@ class Embedder:
         precision: Precision,
         watch: Watch,
     ) -> NDArray[Any]:
+        if precision in ("int8", "uint8") and not options["normalize"]:
+            raise OptionError(f"normalize=False: {precision} has levels for vectors of length 1")
         try:
             vectors = self._engine.encode(rows, out, options, watch)
         except (TypeError, UnicodeEncodeError):
@@ -386,6 +392,7 @@ class Embedder:
         task: str | None = None,
         prompt_name: str | None = None,
         dim: int | None = None,
+        normalize: bool = True,
         truncate: Truncate = "error",
         empty: Empty = "error",
     ) -> Options:
@@ -394,7 +401,7 @@ class Embedder:
         name = task if task is not None else prompt_name
         if name is not None:
             instruction = named(name).instruction
-        return {"instruction": instruction, "dim": dim, "truncate": truncate, "empty": empty}
+        return {"instruction": instruction, "dim": dim, "normalize": normalize, "truncate": truncate, "empty": empty}
 
 
 def _gets_signals() -> bool:

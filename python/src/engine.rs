@@ -40,6 +40,7 @@ pub(crate) struct Opening {
 pub(crate) struct Options {
     instruction: Option<String>,
     dim: Option<usize>,
+    normalize: bool,
     truncate: String,
     empty: String,
 }
@@ -80,7 +81,8 @@ impl TryFrom<Options> for EmbedOptions {
             other => return Err(no_choice("empty", other, "error, end")),
         };
         let prompt = options.instruction.map_or(Prompt::Document, Prompt::Instruct);
-        Ok(EmbedOptions::default().prompt(prompt).dimensions(options.dim).truncate(truncate).empty(empty))
+        let embed = EmbedOptions::default().prompt(prompt).dimensions(options.dim).normalize(options.normalize);
+        Ok(embed.truncate(truncate).empty(empty))
     }
 }
 
@@ -230,7 +232,7 @@ impl Engine {
         watch.run(|control| {
             // All of them before any pass: a text that cannot be embedded is found at once.
             let tokens = self.embedder.tokenize_with(texts, options, control)?;
-            self.embedder.embed_tokens_unordered(tokens, options.dimensions, control, |i, vector, _| {
+            self.embedder.embed_tokens_unordered(tokens, options, control, |i, vector, _| {
                 out[i * vector.len()..][..vector.len()].copy_from_slice(vector);
             })
         })

@@ -89,6 +89,19 @@ def test_precision(embedder: Embedder, reference: Reference) -> None:
     assert embedder.encode("a", precision="int8").shape == (embedder.dim,)
 
 
+def test_states(embedder: Embedder) -> None:
+    states = embedder.encode(TEXTS, normalize=False)
+    assert same(embedder.encode(TEXTS, normalize=False, dim=64), states[:, :64])
+    assert same(pa.array(embedder.encode_arrow(pa.array(TEXTS), normalize=False)).flatten().to_numpy(), states.ravel())
+    # The sum of squares may be added up in another order than the engine does.
+    wide = states.astype(np.float64)
+    unit = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    assert not np.allclose(states, unit) and np.abs(unit - embedder.encode(TEXTS)).max() <= 2.0**-24
+    assert same(embedder.encode(TEXTS, normalize=False, precision="ubinary"), embedder.encode(TEXTS, precision="ubinary"))
+    with pytest.raises(qembed_q.OptionError, match="normalize=False"):
+        embedder.encode(TEXTS, normalize=False, precision="int8")
+
+
 def test_out_is_filled_where_it_lies(embedder: Embedder, tmp_path: Path) -> None:
     expected = embedder.encode(TEXTS)
     file = np.memmap(tmp_path / "vectors", dtype=np.float32, mode="w+", shape=(20, embedder.dim))

@@ -29,7 +29,7 @@ pub struct Job {
     pub format: OutputFormat,
     /// What a value of a vector is.
     pub dtype: Dtype,
-    /// How texts are embedded; a row's own instruction goes before that of these.
+    /// How texts are embedded; a row's own instruction goes before that of these. Vectors have length 1 in any case.
     pub embed: EmbedOptions,
     /// How long texts are cut up; by default they are not.
     pub chunking: Option<Chunking>,

@@ -99,7 +99,7 @@ fn too_long_is_an_error_or_what_was_asked_for() {
     let mean = server.vectors(&json!({ "input": long, "truncate": "mean" })).remove(0);
     let pieces = embedder.tokenize_chunks(&long, &EmbedOptions::default(), 40 / 8).unwrap();
     assert!(pieces.len() > 2);
-    let vectors = embedder.embed_tokens(pieces, None, &qembed_q::Control::default()).unwrap();
+    let vectors = embedder.embed_tokens(pieces, &EmbedOptions::default(), &qembed_q::Control::default()).unwrap();
     let sum = |i: usize| (0..vectors.len()).map(|v| f64::from(vectors[v][i])).sum::<f64>();
     let sums: Vec<f64> = (0..64).map(sum).collect();
     let length = sums.iter().map(|x| x * x).sum::<f64>().sqrt();
