@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._qembed_q import DEFAULT_TASK, Cancel, Engine
 from .errors import OptionError, TextError
-from .precision import Precision, quantized
+from .precision import Precision, check, quantized
 from .progress import Progress, shown
 from .tasks import named
 
@@ -377,8 +377,7 @@ class Embedder:
         precision: Precision,
         watch: Watch,
     ) -> NDArray[Any]:
-        if precision in ("int8", "uint8") and not options["normalize"]:
-            raise OptionError(f"normalize=False: {precision} has levels for vectors of length 1")
+        check(precision, options["normalize"])
         try:
             vectors = self._engine.encode(rows, out, options, watch)
         except (TypeError, UnicodeEncodeError):

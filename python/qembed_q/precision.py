@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,17 @@ def int8_range(dim: int) -> tuple[np.float32, np.float32]:
     return -end, end
 
 
+def check(precision: Precision, normalize: bool) -> None:
+    """Raises OptionError where vectors, of length 1 or not, cannot be had in a precision."""
+    if precision not in get_args(Precision):
+        raise OptionError(f"precision={precision!r}: there are {', '.join(get_args(Precision))}")
+    if precision in ("int8", "uint8") and not normalize:
+        raise OptionError(f"normalize=False: {precision} has levels for vectors of length 1")
+
+
 def quantized(vectors: NDArray[np.float32], precision: Precision) -> NDArray[Any]:
     """Vectors, [texts × dimensions], in another precision: bit for bit what ``quantize_embeddings`` of sentence-transformers gives,
     for ``int8`` and ``uint8`` with `int8_range` as its ranges.
-
-    Raises OptionError for a precision that there is not.
     """
     match precision:
         case "float32":
@@ -41,7 +47,6 @@ def quantized(vectors: NDArray[np.float32], precision: Precision) -> NDArray[Any
             return _bits(vectors)
         case "binary":
             return (_bits(vectors).astype(np.int16) - 128).astype(np.int8)
-    raise OptionError(f"precision={precision!r}: there are float32, float16, int8, uint8, binary, ubinary")
 
 
 def _bits(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -87,6 +87,9 @@ def test_precision(embedder: Embedder, reference: Reference) -> None:
     assert np.array_equal(embedder.encode(TEXTS, precision="uint8"), int8.astype(np.int16) + 128)
     assert np.array_equal(np.unpackbits((binary.astype(np.int16) + 128).astype(np.uint8), axis=-1), vectors > 0)
     assert embedder.encode("a", precision="int8").shape == (embedder.dim,)
+    # Before any work: the text would be refused, too.
+    with pytest.raises(qembed_q.OptionError, match="precision='int4': there are float32, float16"):
+        embedder.encode("", precision="int4")  # type: ignore[arg-type]
 
 
 def test_states(embedder: Embedder) -> None:

@@ -29,7 +29,7 @@ pub struct Job {
     pub format: OutputFormat,
     /// What a value of a vector is.
     pub dtype: Dtype,
-    /// How texts are embedded; a row's own instruction goes before that of these. Vectors have length 1 in any case.
+    /// How texts are embedded; a row's own instruction goes before that of these. Vectors have length 1: they stay normalized.
     pub embed: EmbedOptions,
     /// How long texts are cut up; by default they are not.
     pub chunking: Option<Chunking>,
@@ -215,6 +215,9 @@ pub enum JobError {
     /// Requests of a batch have one vector for each of their texts.
     #[error("requests of a batch cannot be cut up: each of their texts has one vector")]
     ChunkedBatch,
+    /// Vectors of a corpus have length 1.
+    #[error("vectors of a corpus have length 1: leave `normalize` of its options on")]
+    NotNormalized,
     /// No row has a field that was asked for.
     #[error("no row has the field {0:?} that was asked for")]
     Unseen(String),

@@ -24,6 +24,9 @@ impl Job {
     pub fn run(&self, model: &Model, control: &JobControl) -> Result<Summary, JobError> {
         let embedder = model.embedder();
         let dimensions = embedder.check_dimensions(self.embed.dimensions)?;
+        if !self.embed.normalize {
+            return Err(JobError::NotNormalized);
+        }
         let first = output::first_file(self);
         // One that stands beside a journal is about to be replaced: the run was interrupted after it had been written.
         if first.exists() && !self.overwrite && !(self.resume && self.journal().exists()) {

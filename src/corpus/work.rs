@@ -255,8 +255,7 @@ impl<'a> Work<'a> {
             }
         };
         let inner = Control::default().cancel(&stop).deadline(control.deadline).progress(&show as &dyn Fn(_));
-        let options = self.job.embed.clone().normalize(true);
-        let result = self.embedder.embed_cut_unordered(texts, &options, &inner, each);
+        let result = self.embedder.embed_cut_unordered(texts, &self.job.embed, &inner, each);
         done.tokens += computed.get();
         done.reused += reused.get();
         let mut queue = queue.into_inner();

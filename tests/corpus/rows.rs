@@ -1,7 +1,11 @@
 //! What becomes of rows: their vectors, and what is wrong with them.
 
+use crate::common::{SHAPE, model};
 use crate::{Corpus, embedder, floats};
-use qembed_q::{EmbedOptions, Prompt};
+use qembed_q::corpus::read::Source;
+use qembed_q::corpus::write::OutputFormat;
+use qembed_q::corpus::{Job, JobControl, JobError, Model};
+use qembed_q::{EmbedOptions, LoadOptions, Prompt};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -157,4 +161,16 @@ fn a_request_has_the_dimensions_that_it_asks_for() {
     fs::write(corpus.path("in.jsonl"), &requests[1]).unwrap();
     corpus.embed(&[&arguments("out.npy")[..], &["--dim", "32"]].concat());
     assert_eq!(corpus.read("out.npy").len(), 128 + 2 * 32 * 4);
+}
+
+#[test]
+fn vectors_stay_normalized() {
+    let corpus = Corpus::new("normalized");
+    corpus.rows("in.jsonl", 3);
+    let files = Source::new([corpus.path("in.jsonl")]).files().unwrap();
+    let model = Model::open(model(SHAPE, "F32"), &LoadOptions::default()).unwrap();
+    let job = Job::new(files, corpus.path("out.jsonl"), OutputFormat::Jsonl);
+    let raw = job.clone().embed(EmbedOptions::default().normalize(false));
+    assert!(matches!(raw.run(&model, &JobControl::default()), Err(JobError::NotNormalized)));
+    assert_eq!(job.run(&model, &JobControl::default()).unwrap().rows, 3);
 }
